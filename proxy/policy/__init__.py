@@ -1,0 +1,1 @@
+"""The policy: YAML at the edge (`schema`), checked and compiled (`compile`) into frozen values (`model`)."""

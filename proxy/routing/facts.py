@@ -1,0 +1,30 @@
+"""What is known about one request before anything is decided.
+
+Theory of operation
+-------------------
+`api/` reads the headers and the body once; what the decision may look at is copied here, and the rest of the request
+stays bytes. Per-request values are `msgspec.Struct`s rather than dataclasses: frozen and slotted alike, but built in C
+(0.3 us against 2.8 us for fourteen fields), and they are built for every request.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.policy.model import Endpoint, Lane, Tenant, Traffic
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One request as the router sees it. Token counts are estimates until a reply's `usage` is read."""
+
+    request_id: str
+    tenant: Tenant
+    model: str
+    endpoint: Endpoint
+    stream: bool = False
+    traffic: Traffic = Traffic.ONLINE
+    input_tokens: int = 0
+    max_output_tokens: int | None = None
+    tags: frozenset[str] = frozenset()
+    session: str | None = None
+    lane_override: Lane | None = None

@@ -1,0 +1,70 @@
+"""How one attempt ended, and what it used.
+
+Theory of operation
+-------------------
+An `Outcome` is the only thing that flows back from an upstream into signals, meters and telemetry. `Failure` fixes two
+facts about every way of failing: whether another target may be tried, and whether it counts against the target's health.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from proxy.routing.plan import Attempt
+
+
+class Failure(Enum):
+    """(label, another target may be tried before commit, counts against the target's health)."""
+
+    CONNECT = ("connect", True, True)
+    CONNECT_TIMEOUT = ("connect_timeout", True, True)
+    FIRST_TOKEN_TIMEOUT = ("first_token_timeout", True, True)
+    IDLE_TIMEOUT = ("idle_timeout", True, True)
+    TOTAL_TIMEOUT = ("total_timeout", False, True)
+    FULL = ("full", True, False)
+    CREDENTIALS = ("credentials", True, True)
+    REJECTED = ("rejected", False, False)
+    FAULTED = ("faulted", True, True)
+    PROTOCOL = ("protocol", True, True)
+    BROKEN = ("broken", True, True)
+    STALLED_CLIENT = ("stalled_client", False, False)
+    CLIENT_LEFT = ("client_left", False, False)
+
+    def __init__(self, label: str, retryable: bool, unhealthy: bool) -> None:
+        self.label = label
+        self.retryable = retryable
+        self.unhealthy = unhealthy
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Tokens of one attempt. `cached_input_tokens` is a part of `input_tokens`, `reasoning_tokens` of `output_tokens`.
+
+    `estimated` marks counts that no upstream confirmed: never a silent zero.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt's end. Times are seconds: `ttft_s` to the first content event, `itl_s` the mean gap after it.
+
+    `status` is the upstream's HTTP status, None when it never answered. `committed` says that content reached the
+    client, after which nothing is retried. `retry_after_s` is the upstream's own wish.
+    """
+
+    attempt: Attempt
+    status: int | None
+    failure: Failure | None
+    committed: bool
+    total_s: float
+    ttft_s: float | None = None
+    itl_s: float | None = None
+    usage: Usage = Usage()
+    retry_after_s: float | None = None
+    detail: str = ""

@@ -1,0 +1,79 @@
+"""The answer of the router: an ordered plan, or a refusal; either one says why.
+
+Theory of operation
+-------------------
+A `Decision` is a value that carries its reasons. `Plan.attempts` is everything the relay may try, best first; the relay
+never looks beyond it, so a gate that left a target out of the plan has left it out of every retry too.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from proxy.policy.model import Target
+
+
+class Cause(StrEnum):
+    """Why an attempt stands where it does in the plan."""
+
+    PREFERRED = "preferred"
+    SPILLOVER = "spillover"
+    FALLBACK = "fallback"
+
+
+class Exclusion(msgspec.Struct, frozen=True, gc=False):
+    """One target left out, by which rule, and what was observed against which limit. `hard` is a gate."""
+
+    target: str
+    rule: str
+    observed: str
+    limit: str
+    hard: bool
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.rule} {self.observed} against {self.limit}"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One try: which target and replica, under which upstream model name, and why here."""
+
+    target: Target
+    replica: int
+    model: str
+    ordinal: int
+    cause: Cause
+    reason: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lawful and able targets in order. `relaxed` says that the first attempt misses one of the route's `want`s."""
+
+    route: str
+    attempts: tuple[Attempt, ...]
+    excluded: tuple[Exclusion, ...] = ()
+    relaxed: bool = False
+    max_failovers: int = 1
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """No attempt is made, or none is left. Rendered by `api/errors.py` in the caller's own protocol.
+
+    `rule` is the refusing rule (a gate's name, `capacity`, `auth`, `body` ...); `message` is lower case, without a full
+    stop, and free of secrets. `retryable` becomes `x-should-retry`, which the OpenAI SDKs obey.
+    """
+
+    status: int
+    code: str
+    message: str
+    rule: str
+    type: str = "invalid_request_error"
+    param: str | None = None
+    route: str = ""
+    retry_after_s: float | None = None
+    retryable: bool | None = None
+    excluded: tuple[Exclusion, ...] = ()
+
+
+Decision = Plan | Refusal
