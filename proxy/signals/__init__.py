@@ -1,0 +1,1 @@
+"""What this process observes of its targets: in-flight, latency windows, breakers."""
