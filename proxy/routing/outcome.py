@@ -25,6 +25,7 @@ class Failure(Enum):
     TOTAL_TIMEOUT = ("total_timeout", False, True)
     FULL = ("full", True, False)
     CREDENTIALS = ("credentials", True, True)
+    MISSING = ("missing", True, False)
     REJECTED = ("rejected", False, False)
     FAULTED = ("faulted", True, True)
     PROTOCOL = ("protocol", True, True)

@@ -1,0 +1,346 @@
+"""One attempt: an upstream's bytes on their way to the client, and the point after which nothing is retried.
+
+Theory of operation
+-------------------
+A `Forward` is the `Sink` of one exchange. All its steps run inside the upstream's read callback; the relay's coroutine
+sleeps on `done` meanwhile. Two shapes of reply:
+
+* a stream is held back until its first *content* event, then sent as it comes. That event is the commit point: before
+  it another target may be tried, after it a failure can only be reported, as an error event in the caller's protocol;
+* any other 2xx is held whole and sent at its end, so a reply that breaks is never half sent and can be tried elsewhere.
+
+`settle` is called exactly once per attempt, at its end and before the last bytes are sent, because the charge goes out
+in a header when there is still one to send. `done` then gets the `Ending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from proxy.meters.charge import Charge
+from proxy.routing.outcome import Failure, Outcome, Usage
+from proxy.routing.plan import Attempt, Refusal
+from proxy.upstream.base import Call, Exchange, Head, RawHeaders
+from proxy.upstream.errors import UpstreamError
+from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_of, refusal_of, retry_after_s
+from proxy.upstream.sse import EventTooLong, Splitter
+from proxy.upstream.tap import Tap
+from proxy.upstream.usage import read_usage
+
+KEEP_ALIVE_S = 10.0
+"""How long a client of a stream waits before it is told, by a comment, that it is still being served."""
+MAX_REPLY_BYTES = 64 << 20
+BYTES_PER_TOKEN = 4
+"""Only for replies without `usage`; such counts are marked as estimated."""
+
+
+class Client(Protocol):
+    """The caller, whatever server it came in by. Bytes are accepted at once and sent in order."""
+
+    listener: Forward | None
+    started: bool
+    left: bool
+
+    def start(self, status: int, headers: RawHeaders) -> None:
+        """Send the status line and headers."""
+
+    def write(self, data: bytes) -> bool:
+        """Send body bytes; False when the client is slow, and `listener.on_client_ready()` will follow."""
+        ...
+
+    def end(self, data: bytes = b"") -> None:
+        """Send the last bytes."""
+
+    def keep_alive(self) -> None:
+        """Send a comment, after starting the reply if need be."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Send an error in the caller's protocol: a JSON reply, or an error event once the reply has started."""
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """How an attempt ended; `refusal` is what to tell the client if nothing else is tried."""
+
+    outcome: Outcome
+    charge: Charge
+    refusal: Refusal | None
+
+
+class Forward:
+    """See the module's text. `deadline` and `check()` are the sweeper's (`deadlines.py`)."""
+
+    __slots__ = (
+        "_attempt",
+        "_body",
+        "_call",
+        "_client",
+        "_committed",
+        "_ended",
+        "_exchange",
+        "_first_at",
+        "_head",
+        "_headers",
+        "_held",
+        "_input_tokens",
+        "_keep_alive_at",
+        "_last_at",
+        "_settle",
+        "_size",
+        "_splitter",
+        "_started_at",
+        "_tap",
+        "deadline",
+        "done",
+    )
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        call: Call,
+        client: Client,
+        *,
+        input_tokens: int,
+        headers: RawHeaders,
+        settle: Callable[[Outcome], Charge],
+        now: float,
+    ) -> None:
+        self._attempt = attempt
+        self._call = call
+        self._client = client
+        self._input_tokens = input_tokens
+        self._headers = headers
+        self._settle = settle
+        self._started_at = self._last_at = now
+        self._first_at = 0.0
+        self._keep_alive_at = now + KEEP_ALIVE_S
+        timeouts = attempt.target.timeouts
+        self.deadline = now + (timeouts.first_token_s if call.stream else timeouts.total_s)
+        self.done: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._exchange: Exchange | None = None
+        self._head: Head | None = None
+        self._tap: Tap | None = None
+        self._splitter: Splitter | None = None
+        self._body: list[bytes] = []
+        self._size = 0
+        self._held = b""
+        self._committed = self._ended = False
+
+    def begin(self, exchange: Exchange) -> None:
+        """Give the forward its handle on the upstream, which may have failed already."""
+        self._exchange = exchange
+        if self._ended:
+            exchange.abort()
+
+    # the upstream's side
+
+    def on_head(self, head: Head) -> None:
+        self._head = head
+        if head.status == 200 and self._call.stream and b"event-stream" in (head.get(b"content-type") or b""):
+            self._splitter = Splitter()
+            self._tap = Tap(self._call.endpoint, usage_wanted=self._call.usage_wanted)
+
+    def on_data(self, data: bytes) -> None:
+        tap = self._tap
+        if tap is None:
+            self._collect(data)
+            return
+        assert self._splitter is not None
+        self._last_at = time.monotonic()
+        try:
+            block = tap.feed(self._splitter.feed(data))
+        except EventTooLong as error:
+            self._fail(Failure.PROTOCOL, str(error))
+            return
+        if self._committed:
+            if block and not self._client.write(block) and self._exchange is not None:
+                self._exchange.pause()
+            if tap.error is None:
+                return
+        self._before_commit(tap, block)
+
+    def on_end(self) -> None:
+        if self._head is None:
+            self._fail(Failure.PROTOCOL, "closed without a reply")
+        elif self._tap is not None:
+            self._end_stream(self._tap)
+        elif 200 <= self._head.status < 300:
+            self._reply(self._head)
+        else:
+            self._rejected(self._head)
+
+    def on_failure(self, error: UpstreamError) -> None:
+        self._fail(error.failure, error.detail)
+
+    # the client's side
+
+    def on_client_left(self) -> None:
+        self._fail(Failure.CLIENT_LEFT, "client closed the connection")
+
+    def on_client_ready(self) -> None:
+        if not self._ended and self._exchange is not None:
+            self._last_at = time.monotonic()
+            self._exchange.resume()
+
+    # the sweeper's side
+
+    def check(self, now: float) -> None:
+        """Called a few times a second: enforce deadlines, and comfort a waiting client."""
+        timeouts = self._attempt.target.timeouts
+        if self._committed and now - self._started_at < timeouts.total_s:
+            if now - self._last_at > timeouts.idle_s:
+                self._fail(Failure.IDLE_TIMEOUT, f"no token for {timeouts.idle_s:g} s")
+        elif now > self.deadline:
+            early = self._call.stream and not self._committed
+            failure = Failure.FIRST_TOKEN_TIMEOUT if early else Failure.TOTAL_TIMEOUT
+            self._fail(failure, f"not answered within {now - self._started_at:.1f} s")
+        elif self._call.stream and now > self._keep_alive_at:
+            self._keep_alive_at = now + KEEP_ALIVE_S
+            self._client.keep_alive()
+
+    # steps
+
+    def _collect(self, data: bytes) -> None:
+        self._size += len(data)
+        assert self._head is not None
+        if self._head.status >= 300 and self._size > MAX_ERROR_BYTES:
+            return
+        if self._size > MAX_REPLY_BYTES:
+            self._fail(Failure.PROTOCOL, f"reply of more than {MAX_REPLY_BYTES} bytes")
+            return
+        self._body.append(data)
+
+    def _before_commit(self, tap: Tap, block: bytes) -> None:
+        if tap.error is not None:
+            message = tap.error.get("message")
+            self._fail(Failure.FAULTED, "error in the stream", message if isinstance(message, str) else "")
+            return
+        self._held += block
+        if not tap.content:
+            return
+        self._committed = True
+        self._first_at = self._last_at
+        self.deadline = self._started_at + self._attempt.target.timeouts.total_s
+        if not self._client.started:
+            self._client.start(200, [*_STREAM_HEADERS, *self._headers])
+        self._client.write(self._held)
+        self._held = b""
+
+    def _end_stream(self, tap: Tap) -> None:
+        assert self._splitter is not None
+        rest = tap.feed(self._splitter.finish())
+        if rest:
+            self._before_commit(tap, rest) if not self._committed else self._client.write(rest)
+        if self._ended:
+            return
+        if self._splitter.incomplete or not tap.close() or not self._committed:
+            self._fail(Failure.BROKEN, "the stream ended early")
+            return
+        self._conclude(200, None, "")
+        self._client.end(b"data: [DONE]\n\n" if tap.needs_done else b"")
+
+    def _reply(self, head: Head) -> None:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        usage = read_usage(body)
+        self._first_at = self._last_at = time.monotonic()
+        self._committed = True
+        charge = self._conclude(head.status, None, "", usage=usage)
+        headers = [
+            (b"content-type", head.get(b"content-type") or b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *self._headers,
+        ]
+        if charge.priced:
+            headers.append((b"x-spillway-cost-usd", charge.usd))
+        self._client.start(head.status, headers)
+        self._client.end(body)
+
+    def _rejected(self, head: Head) -> None:
+        body = b"".join(self._body)
+        refusal = refusal_of(self._attempt.target, head.status, body)
+        failure = failure_of(head.status)
+        wait_s = retry_after_s(head, time.time())
+        if wait_s is not None and failure is Failure.FULL:
+            refusal = msgspec.structs.replace(refusal, retry_after_s=wait_s)
+        self._conclude(head.status, failure, f"answered {head.status}", refusal=refusal, retry_after=wait_s)
+
+    def _fail(self, failure: Failure, detail: str, message: str = "") -> None:
+        if self._ended:
+            return
+        if self._exchange is not None:
+            self._exchange.abort()
+        refusal = _refusal(self._attempt, failure, message or detail)
+        self._conclude(self._head.status if self._head else None, failure, detail, refusal=refusal)
+
+    def _conclude(
+        self,
+        status: int | None,
+        failure: Failure | None,
+        detail: str,
+        *,
+        usage: Usage | None = None,
+        refusal: Refusal | None = None,
+        retry_after: float | None = None,
+    ) -> Charge:
+        self._ended = True
+        now = time.monotonic()
+        tap = self._tap
+        outcome = Outcome(
+            attempt=self._attempt,
+            status=status,
+            failure=failure,
+            committed=self._committed,
+            total_s=now - self._started_at,
+            ttft_s=self._first_at - self._started_at if self._first_at and tap is not None else None,
+            itl_s=self._mean_gap_s(),
+            usage=self._usage(usage, failure),
+            retry_after_s=retry_after,
+            detail=detail,
+        )
+        charge = self._settle(outcome)
+        if not self.done.done():
+            self.done.set_result(Ending(outcome, charge, refusal))
+        return charge
+
+    def _mean_gap_s(self) -> float | None:
+        if self._tap is None or self._tap.chunks < 3 or not self._first_at:
+            return None
+        return (self._last_at - self._first_at) / (self._tap.chunks - 1)
+
+    def _usage(self, found: Usage | None, failure: Failure | None) -> Usage:
+        """What was used: as reported, else estimated from what passed; nothing if nothing can have been generated."""
+        tap = self._tap
+        if found is None and tap is not None:
+            found = tap.usage
+        if found is not None and (failure is None or found.output_tokens):
+            return found
+        if not self._committed and failure is not Failure.CLIENT_LEFT:
+            return Usage()
+        seen = tap.chunks if tap is not None else self._size // BYTES_PER_TOKEN
+        return Usage(input_tokens=self._input_tokens, output_tokens=seen, estimated=True)
+
+
+_STREAM_HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+_TIMEOUTS = (Failure.CONNECT_TIMEOUT, Failure.FIRST_TOKEN_TIMEOUT, Failure.IDLE_TIMEOUT, Failure.TOTAL_TIMEOUT)
+
+
+def _refusal(attempt: Attempt, failure: Failure, detail: str) -> Refusal:
+    """What the caller is told of a failure that is nobody's answer."""
+    timed_out = failure in _TIMEOUTS
+    code = "upstream_timeout" if timed_out else "upstream_stream_truncated" if failure is Failure.BROKEN else ""
+    return Refusal(
+        status=504 if timed_out else 502,
+        type="server_error",
+        code=code or f"upstream_{failure.label}",
+        message=f"target `{attempt.target.name}`: {detail}",
+        rule="upstream",
+    )

@@ -1,0 +1,156 @@
+"""Watches a stream go by: first content, usage, errors and the proper end, in each of the four protocols.
+
+Theory of operation
+-------------------
+Until the first *content* event every event is parsed, because nothing has been sent and another target may still be
+tried. After it, blocks are only searched for a few byte patterns, and parsed when one is found. The patterns cannot be
+forged by generated text: inside a JSON string a quote is escaped, so `"usage"` never appears unescaped in content.
+
+A stream is complete when its protocol says so: `data: [DONE]` or a finish reason (chat, completions),
+`response.completed|incomplete|failed` (Responses), `message_stop` (Messages). Anything else is a truncation, which the
+OpenAI SDKs would take for success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from proxy.policy.model import Endpoint
+from proxy.routing.outcome import Usage
+from proxy.upstream.sse import Event, encode, events
+from proxy.upstream.usage import merge, read_usage
+
+Json = dict[str, Any]
+
+
+class Tap:
+    """The state of one stream. Feed it blocks of whole events; it gives back what the client should get."""
+
+    __slots__ = ("_last", "_protocol", "_strip_usage", "chunks", "content", "done", "error", "finished", "usage")
+
+    def __init__(self, endpoint: Endpoint, *, usage_wanted: bool) -> None:
+        self._protocol = _PROTOCOLS[endpoint]
+        self._strip_usage = endpoint in _USAGE_IS_FORCED and not usage_wanted
+        self._last = b""
+        self.content = False
+        self.chunks = 0
+        self.usage: Usage | None = None
+        self.error: Json | None = None
+        self.finished = False
+        self.done = False
+
+    def feed(self, block: bytes) -> bytes:
+        """Look at a block of whole events and return the bytes to pass on."""
+        self.chunks += block.count(b"\n\n")
+        if not self.content or b'error"' in block or (b'"usage"' in block and _has_usage(block)):
+            return self._read(block)
+        if not block.startswith(b":"):
+            self._last = block
+        return block
+
+    def close(self) -> bool:
+        """The upstream has closed: whether the stream ended as its protocol demands."""
+        if not self.finished and self._last:
+            self._read(self._last)
+        return self.finished and self.error is None
+
+    @property
+    def needs_done(self) -> bool:
+        """Whether a finished chat stream lacks its `[DONE]`: some servers forget it, clients wait for it."""
+        return self._protocol is _openai and not self.done
+
+    def _read(self, block: bytes) -> bytes:
+        self._last = b""
+        stripped: list[Event] = []
+        kept: list[Event] = []
+        for event in events(block):
+            (stripped if self._event(event) else kept).append(event)
+        if not stripped and self.error is None:
+            return block
+        return b"".join(encode(event.data.encode(), event.name) for event in kept)
+
+    def _event(self, event: Event) -> bool:
+        """Note what one event says; True when it must not reach the client."""
+        if event.data == "[DONE]":
+            self.done = self.finished = True
+            return False
+        try:
+            body = orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            return False
+        if not isinstance(body, dict):
+            return False
+        error = _error_in(body)
+        if error is not None:
+            self.error = error
+            return True
+        content, finished = self._protocol(body)
+        self.content = self.content or content
+        self.finished = self.finished or finished
+        return self._note_usage(event, body)
+
+    def _note_usage(self, event: Event, body: Json) -> bool:
+        if '"usage"' not in event.data:
+            return False
+        usage = read_usage(event.data)
+        if usage is not None:
+            self.usage = merge(self.usage, usage)
+        return self._strip_usage and body.get("choices") == [] and usage is not None
+
+
+def _has_usage(block: bytes) -> bool:
+    """OpenAI puts `"usage":null` in every chunk but the last once usage is asked for."""
+    return block.count(b'"usage"') != block.count(b'"usage":null')
+
+
+def _error_in(body: Json) -> Json | None:
+    """The error object of an in-stream error: OpenAI's, vLLM's `{"object": "error"}`, Anthropic's, Responses'."""
+    error = body.get("error")
+    if isinstance(error, dict):
+        return error
+    if body.get("object") == "error" or body.get("type") == "error":
+        return {key: body[key] for key in ("message", "type", "code", "param") if key in body}
+    response = body.get("response")
+    if body.get("type") == "response.failed" and isinstance(response, dict):
+        return response.get("error") or {"message": "the response failed"}
+    return None
+
+
+_CHAT_CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
+
+
+def _openai(body: Json) -> tuple[bool, bool]:
+    """Chat and completions chunks: (is content, is finished)."""
+    content = finished = False
+    for choice in body.get("choices") or ():
+        delta = choice.get("delta") or {}
+        content = content or bool(choice.get("text")) or any(delta.get(key) for key in _CHAT_CONTENT)
+        finished = finished or choice.get("finish_reason") is not None
+    return content or finished, finished
+
+
+def _responses(body: Json) -> tuple[bool, bool]:
+    kind = str(body.get("type", ""))
+    finished = kind in {"response.completed", "response.incomplete"}
+    return finished or kind.endswith(".delta"), finished
+
+
+def _messages(body: Json) -> tuple[bool, bool]:
+    kind = body.get("type")
+    finished = kind == "message_stop"
+    return finished or kind in {"content_block_delta", "message_delta"}, finished
+
+
+_PROTOCOLS: dict[Endpoint, Callable[[Json], tuple[bool, bool]]] = {
+    Endpoint.CHAT: _openai,
+    Endpoint.COMPLETIONS: _openai,
+    Endpoint.EMBEDDINGS: _openai,
+    Endpoint.RESPONSES: _responses,
+    Endpoint.MESSAGES: _messages,
+    Endpoint.COUNT_TOKENS: _messages,
+}
+
+_USAGE_IS_FORCED = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
