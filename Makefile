@@ -1,0 +1,54 @@
+# Everything a developer or a CI runs. Each target works as the first command after a clone: `setup` makes what is missing.
+# PYTHON=/path/to/python3 chooses the interpreter; `make -C spillway demo DEMO="--seconds 20"` passes options on.
+
+BIN := .venv/bin
+TESTS ?=
+SLOW := tests/e2e tests/faults tests/engine tests/clients tests/bench
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-e2e test-engine test-clients bench check format lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+setup:  ## make .venv from the lock; does nothing when it is up to date
+	@.ci/setup
+
+demo: setup  ## two simulators, the proxy and a rising load, in this terminal; Ctrl-C ends it
+	@$(BIN)/spillway demo $(DEMO)
+
+test: setup  ## the fast tests, on every core
+	$(BIN)/pytest -n auto $(addprefix --ignore=,$(SLOW)) $(TESTS)
+
+test-e2e: setup  ## whole processes: serving, faults, the README's commands
+	$(BIN)/pytest $(wildcard tests/e2e tests/faults) $(TESTS)
+
+test-engine: setup  ## against a real vLLM on this machine's CPU (installed once, about 3.5 GB)
+	$(BIN)/pytest tests/engine $(TESTS)
+
+test-clients: setup  ## unchanged OpenAI, Anthropic and LangChain clients: the same result through the proxy as without it
+	$(BIN)/pytest tests/clients $(TESTS)
+
+bench: setup  ## speed, interleaved with direct, nginx and LiteLLM's proxy; prints a table
+	$(BIN)/python -m tests.bench $(BENCH)
+
+check: setup  ## lint, formatting, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## what `check` can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# A week's cooldown: poisoned releases have so far been found within hours of their upload, not after a week.
+LOCKED := --universal --python-version 3.11 --generate-hashes --exclude-newer "1 week" --no-annotate \
+	--custom-compile-command "make lock" --quiet
+lock: setup  ## resolve both lock files anew, leaving out what was uploaded within the last week
+	$(BIN)/uv pip compile $(LOCKED) pyproject.toml -o requirements.lock $(LOCK)
+	$(BIN)/uv pip compile $(LOCKED) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock $(LOCK)
+
+clean:  ## remove what can be made again
+	rm -rf .venv .venv-* dist bench-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
