@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 An `Outcome` is the only thing that flows back from an upstream into signals, meters and telemetry. `Failure` fixes two
-facts about every way of failing: whether another target may be tried, and whether it counts against the target's health.
+facts about every way of failing: whether another target may be tried, and whether it counts against this one's health.
 """
 
 from __future__ import annotations

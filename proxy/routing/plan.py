@@ -37,7 +37,10 @@ class Exclusion(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One try: which target and replica, under which upstream model name, and why here."""
+    """One try: which target and replica, under which upstream model name, and why here.
+
+    `ordinal` is the place in the plan, counted from 0.
+    """
 
     target: Target
     replica: int

@@ -26,7 +26,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One replica of one target, `as_of` seconds on the monotonic clock.
 
     `in_flight` counts this process's requests plus what the other workers last reported. `full_until` is the time up to
-    which the engine's own 429/503/529 is believed. Quantiles are over a sliding window and None below a minimum sample.
+    which the engine's own 429/503/529, given at `full_at`, is believed. `open_until` is when an open breaker will let a
+    probe through. Quantiles are over a sliding window and None below a minimum sample.
     """
 
     target: str
@@ -34,7 +35,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     as_of: float
     in_flight: int = 0
     breaker: Breaker = Breaker.CLOSED
+    open_until: float = 0.0
     full_until: float = 0.0
+    full_at: float = 0.0
     ttft_p99_s: float | None = None
     itl_p99_s: float | None = None
     uptime: float | None = None

@@ -1,0 +1,126 @@
+"""Whether a replica can take one more request now, and in which words to say that it cannot.
+
+Theory of operation
+-------------------
+Three things stop a lawful replica: its breaker is open, its engine said a moment ago that it is full, or it has no
+room. The first two are facts; *room* is a judgement, and stands behind the `Room` protocol so that a better one
+(predicted TTFT against the objective) can take its place without any caller noticing. Nothing is formatted while a
+replica is able: this runs for every replica of every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.policy.model import Lane, Target
+from proxy.routing.facts import Facts
+from proxy.routing.plan import Exclusion
+from proxy.routing.readings import Breaker, Reading
+
+DEFAULT_MAX_IN_FLIGHT = 256
+"""Per dedicated replica when the policy sets none: the batch that vLLM's own `--max-num-seqs` has long defaulted to."""
+
+RETRY_AFTER_S = 1.0
+"""What a refused caller is told when nothing says when room will come: a decode of a few hundred tokens ends sooner."""
+
+MIN_RETRY_AFTER_S = 0.25
+MAX_RETRY_AFTER_S = 60.0
+
+
+class Room(Protocol):
+    """Decides whether a replica has room for one more request. Implementations are pure."""
+
+    def has_room(self, target: Target, reading: Reading, facts: Facts) -> bool:
+        """Whether `reading`'s replica of `target` can take the request of `facts`; called for every able replica."""
+        ...
+
+    def shortage(self, target: Target, seen: Sequence[Reading], facts: Facts) -> Exclusion:
+        """Why none of the replicas in `seen` has room; called once per target, and only then."""
+        ...
+
+
+class InFlightThreshold:
+    """A replica is full at `max_in_flight` requests; shared targets without one have no threshold of their own.
+
+    What it does: compares requests in flight, over all workers, with the policy's limit per replica.
+    Reads: `Reading.in_flight`, `Target.max_in_flight`.
+    When unknown: dedicated replicas take `DEFAULT_MAX_IN_FLIGHT`; shared ones are held by their provider's own answers.
+    """
+
+    __slots__ = ()
+
+    def has_room(self, target: Target, reading: Reading, facts: Facts) -> bool:
+        """See `Room`."""
+        limit = target.max_in_flight
+        if limit is None:
+            return target.lane is not Lane.DEDICATED or reading.in_flight < DEFAULT_MAX_IN_FLIGHT
+        return reading.in_flight < limit
+
+    def shortage(self, target: Target, seen: Sequence[Reading], facts: Facts) -> Exclusion:
+        """See `Room`."""
+        per_replica = max_in_flight(target) or 0
+        used, limit = sum(reading.in_flight for reading in seen), per_replica * len(seen)
+        return Exclusion(target.name, "capacity", f"{used} of {limit} in flight", f"{limit} in flight", False)
+
+
+def max_in_flight(target: Target) -> int | None:
+    """The threshold of one replica; None when the target has none."""
+    if target.max_in_flight is None and target.lane is Lane.DEDICATED:
+        return DEFAULT_MAX_IN_FLIGHT
+    return target.max_in_flight
+
+
+def saturation(target: Target, reading: Reading, now: float) -> float | None:
+    """Used over capacity of one replica, 1.0 is full and more is overload; None when it has no known capacity.
+
+    An engine that said it was full counts as full for as long as its word is believed.
+    """
+    limit = max_in_flight(target)
+    used = None if limit is None else reading.in_flight / limit if limit else 1.0
+    if reading.full_until > now:
+        return max(used or 0.0, 1.0)
+    return used
+
+
+def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> list[Reading]:
+    """The replicas that can take the request now.
+
+    A half-open breaker is able: `signals/` shows it half-open only while no probe is on its way, so the request that
+    sees it is the probe.
+    """
+    return [
+        reading
+        for reading in seen
+        if reading.breaker is not Breaker.OPEN and reading.full_until <= now and room.has_room(target, reading, facts)
+    ]
+
+
+def least_loaded(readings: Sequence[Reading], draw: float) -> Reading:
+    """The replica with the fewest requests in flight; `draw` in [0, 1) chooses among equals."""
+    least = min([reading.in_flight for reading in readings])
+    equals = [reading for reading in readings if reading.in_flight == least]
+    return equals[int(draw * len(equals))]
+
+
+def shortage(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> Exclusion:
+    """Why no replica of the target is able: `breaker` only when all are ejected, since fullness passes sooner."""
+    serving = [reading for reading in seen if reading.breaker is not Breaker.OPEN]
+    if not serving:
+        back_s = max(0.0, min(reading.open_until for reading in seen) - now)
+        return Exclusion(target.name, "breaker", f"open, next probe in {back_s:.1f} s", "closed", False)
+    if all(reading.full_until > now for reading in serving):
+        ago_s = now - max(reading.full_at for reading in serving)
+        return Exclusion(target.name, "engine_full", f"said so {ago_s:.1f} s ago", "not full", False)
+    return room.shortage(target, serving, facts)
+
+
+def retry_after_s(seen: Sequence[Reading], now: float) -> float:
+    """When the first of these replicas may be able again: seconds, at least a quarter and at most sixty."""
+    waits = [_wait_s(reading, now) for reading in seen]
+    return min(max(min(waits, default=RETRY_AFTER_S), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
+
+
+def _wait_s(reading: Reading, now: float) -> float:
+    until = max(reading.full_until, reading.open_until if reading.breaker is Breaker.OPEN else 0.0)
+    return until - now if until > now else RETRY_AFTER_S

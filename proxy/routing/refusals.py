@@ -1,0 +1,146 @@
+"""Every refusal that routing can give, in one place, because callers read their words and programs their codes.
+
+    status  code                        rule           when
+    404     model_not_found             model          no such public model, or not for this tenant
+    403     no_route                    match          no route of the policy matches the request
+    404     endpoint_not_supported      endpoint       no target of the model speaks the endpoint
+    403     lane_override_not_allowed   lane_override  the route does not let callers choose a lane
+    403     residency_unsatisfiable     the gate       no target ever satisfies require.region or require.retention
+    403     policy_unsatisfiable        the gate       no target ever satisfies another gate
+    503     no_lawful_target_available  the gate       every lawful target is out of rotation; the gate bars the rest
+    503     no_target_available         breaker        every target is out of rotation
+    429     dedicated_at_capacity       capacity       the caller insisted on dedicated, and it is full
+    503     at_capacity                 capacity       everything lawful is full
+
+The first six will be answered the same for as long as the policy stands, so clients are told not to retry; the others
+carry a `Retry-After`. When every lawful target is ejected the request is refused rather than thrown at the least bad
+one (Envoy's panic threshold): each ejected replica already admits a probe when its time is up, so service resumes with
+the first request after that, and a failing upstream is not stampeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxy.policy.model import Lane, Route
+from proxy.routing import gates
+from proxy.routing.facts import Facts
+from proxy.routing.plan import Exclusion, Refusal
+
+MODEL_NAME_SHOWN = 200
+"""Characters of a caller's model name that are repeated to it, and to the log."""
+
+RESIDENCY = frozenset({"require.region", "require.retention"})
+
+
+def model_not_found(model: str) -> Refusal:
+    """OpenAI's answer; the same whether the model is unknown or not for this tenant, so that names cannot be probed."""
+    return Refusal(
+        status=404,
+        code="model_not_found",
+        message=f"the model `{model[:MODEL_NAME_SHOWN]}` does not exist or you do not have access to it",
+        rule="model",
+        param="model",
+        retryable=False,
+    )
+
+
+def no_route(facts: Facts) -> Refusal:
+    """The policy's routes leave this request out; only a policy without a catch-all route can do that."""
+    return Refusal(
+        status=403,
+        code="no_route",
+        message=f"no route of the policy matches this request for model `{facts.model}`",
+        rule="match",
+        type="permission_error",
+        retryable=False,
+    )
+
+
+def lane_override_not_allowed(route: Route, lane: Lane) -> Refusal:
+    """The caller sent `x-spillway-lane` on a route that keeps the choice to itself."""
+    return Refusal(
+        status=403,
+        code="lane_override_not_allowed",
+        message=f"route `{route.name}` does not let callers choose a lane: drop the header `x-spillway-lane: {lane}`",
+        rule="lane_override",
+        type="permission_error",
+        route=route.name,
+        retryable=False,
+    )
+
+
+def nothing_lawful(route: Route, model: str, barred: tuple[Exclusion, ...]) -> Refusal:
+    """No target of the model ever passes the gates."""
+    rule = gates.furthest(barred)
+    if rule == "endpoint":
+        return _endpoint_not_supported(route, model, barred)
+    return Refusal(
+        status=403,
+        code="residency_unsatisfiable" if rule in RESIDENCY else "policy_unsatisfiable",
+        message=f"{rule} on route `{route.name}` leaves no target for model `{model}`: {_listed(barred)}",
+        rule=rule,
+        type="permission_error",
+        route=route.name,
+        retryable=False,
+        excluded=barred,
+    )
+
+
+def none_able(
+    route: Route, facts: Facts, barred: tuple[Exclusion, ...], left_out: Sequence[Exclusion], retry_after_s: float
+) -> Refusal:
+    """There are lawful targets, and none of them can serve now. `left_out` holds one exclusion for each of them."""
+    full = any(exclusion.rule != "breaker" for exclusion in left_out)
+    status, code, rule = _when_full(facts) if full else _when_ejected(barred)
+    return Refusal(
+        status=status,
+        code=code,
+        message=f"no target that route `{route.name}` allows for model `{facts.model}` can serve now: "
+        f"{_listed(left_out)}{_kept_from(barred)}",
+        rule=rule,
+        type="rate_limit_error" if status == 429 else "server_error",
+        route=route.name,
+        retry_after_s=retry_after_s,
+        retryable=True,
+        excluded=barred + tuple(left_out),
+    )
+
+
+def _when_full(facts: Facts) -> tuple[int, str, str]:
+    if facts.lane_override is Lane.DEDICATED:
+        return 429, "dedicated_at_capacity", "capacity"
+    return 503, "at_capacity", "capacity"
+
+
+def _when_ejected(barred: tuple[Exclusion, ...]) -> tuple[int, str, str]:
+    if barred:
+        return 503, "no_lawful_target_available", gates.furthest(barred)
+    return 503, "no_target_available", "breaker"
+
+
+def _endpoint_not_supported(route: Route, model: str, barred: tuple[Exclusion, ...]) -> Refusal:
+    return Refusal(
+        status=404,
+        code="endpoint_not_supported",
+        message=f"the model `{model}` does not serve the `{barred[0].observed}` endpoint",
+        rule="endpoint",
+        param="model",
+        route=route.name,
+        retryable=False,
+        excluded=barred,
+    )
+
+
+def _kept_from(barred: tuple[Exclusion, ...]) -> str:
+    if not barred:
+        return ""
+    names = ", ".join(f"`{exclusion.target}` ({exclusion.rule})" for exclusion in barred)
+    return f"; the policy keeps it from {names}"
+
+
+def _listed(exclusions: Sequence[Exclusion]) -> str:
+    return ", ".join(
+        f"`{exclusion.target}` {exclusion.rule} {exclusion.observed} (wanted {exclusion.limit})"
+        for exclusion in exclusions
+    )

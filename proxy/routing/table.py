@@ -1,0 +1,167 @@
+"""Everything about choosing that the policy alone settles, worked out once per snapshot.
+
+Theory of operation
+-------------------
+For each public model and each route that can match it, the gates and the static wants give the same answer to every
+request of the same endpoint and caller's lane. `Row.lawful` holds those answers: the lawful targets in the route's
+order of preference, and every other target with the gate that bars it. A request then costs one look-up and a walk over
+its lawful targets. A target that is not in `Lawful.entries` cannot get into a plan: plans have no other source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from proxy.policy.model import Candidate, Endpoint, Lane, Match, Prefer, Route, Snapshot, Target
+from proxy.routing import gates, refusals, wants
+from proxy.routing.facts import Facts
+from proxy.routing.plan import Exclusion, Refusal
+from proxy.routing.readings import Reading
+
+LANES_ASKED: tuple[Lane | None, ...] = (None, Lane.DEDICATED, Lane.SHARED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One lawful target, with what is known about it beforehand.
+
+    `missed` are the wants that it misses whatever its readings. `unseen` stands in for absent readings: a replica
+    nobody has observed is taken to be idle and healthy, or a new target would never get its first request.
+    """
+
+    target: Target
+    model: str
+    dedicated: bool
+    missed: tuple[Exclusion, ...]
+    unseen: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lawful:
+    """The lawful set of one (model, route, endpoint, caller's lane), best first.
+
+    `barred` are the targets that a gate keeps out; `excluded` adds the static wants that lawful targets miss. `refusal`
+    is set when nothing is lawful. `measured` says that the order also depends on readings.
+    """
+
+    route: Route
+    entries: tuple[Entry, ...]
+    barred: tuple[Exclusion, ...]
+    excluded: tuple[Exclusion, ...]
+    refusal: Refusal | None
+    reason: str
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One route as it applies to one public model."""
+
+    match: Match
+    lawful: Mapping[tuple[Endpoint, Lane | None], Lawful]
+
+
+Table = Mapping[str, tuple[Row, ...]]
+"""By public model name, the routes that can match it, in first-match order."""
+
+
+def compile_table(snapshot: Snapshot) -> Table:
+    """Evaluate the static part of every decision that `snapshot` can lead to."""
+    return {
+        model: tuple(_row(model, candidates, route) for route in snapshot.routes if _concerns(route.match, model))
+        for model, candidates in snapshot.models.items()
+    }
+
+
+def applies(match: Match, facts: Facts) -> bool:
+    """Whether a route of the request's model matches the rest of its facts. A tenant's own tags always count."""
+    return (
+        (match.tenants is None or facts.tenant.name in match.tenants)
+        and (match.endpoints is None or facts.endpoint in match.endpoints)
+        and (match.traffic is None or facts.traffic is match.traffic)
+        and (match.stream is None or facts.stream is match.stream)
+        and (not match.tags or match.tags <= facts.tags | facts.tenant.tags)
+    )
+
+
+def _concerns(match: Match, model: str) -> bool:
+    return match.models is None or model in match.models
+
+
+def _row(model: str, candidates: tuple[Candidate, ...], route: Route) -> Row:
+    rank = _RANKS[route.prefer]
+    entries = [_entry(candidate, route) for candidate in candidates]
+    entries.sort(key=lambda entry: (len(entry.missed), rank(entry.target)))
+    return Row(
+        match=route.match,
+        lawful={
+            (endpoint, lane): _lawful(
+                model, route, entries, gates.Asked(require=route.require, endpoint=endpoint, lane_override=lane)
+            )
+            for endpoint in Endpoint
+            for lane in LANES_ASKED
+        },
+    )
+
+
+def _entry(candidate: Candidate, route: Route) -> Entry:
+    target = candidate.target
+    return Entry(
+        target=target,
+        model=candidate.model,
+        dedicated=target.lane is Lane.DEDICATED,
+        missed=wants.missed_by_policy(target, route.want),
+        unseen=tuple(Reading(target=target.name, replica=index, as_of=0.0) for index in range(target.replicas)),
+    )
+
+
+def _lawful(model: str, route: Route, entries: list[Entry], asked: gates.Asked) -> Lawful:
+    barriers = [gates.barrier(entry.target, asked) for entry in entries]
+    passed = tuple(entry for entry, barrier in zip(entries, barriers, strict=True) if barrier is None)
+    barred = tuple(barrier for barrier in barriers if barrier is not None)
+    refusal = None
+    if asked.lane_override is not None and not route.lane_override:
+        refusal = refusals.lane_override_not_allowed(route, asked.lane_override)
+    elif not passed:
+        refusal = refusals.nothing_lawful(route, model, barred) if barred else refusals.model_not_found(model)
+    return Lawful(
+        route=route,
+        entries=passed,
+        barred=barred,
+        excluded=barred + tuple(miss for entry in passed for miss in entry.missed),
+        refusal=refusal,
+        reason=f"preferred: {route.prefer}",
+        measured=wants.needs_readings(route.want) or route.prefer is Prefer.LATENCY,
+    )
+
+
+Rank = tuple[int, int, int]
+
+
+def _by_cost(target: Target) -> Rank:
+    """Dedicated slots are paid for already; then the cheapest blended price; unknown prices last."""
+    if target.lane is Lane.DEDICATED:
+        return (0, 0, 0)
+    return (1, 1, 0) if target.price is None else (1, 0, wants.blended_nano_usd_per_mtok(target.price))
+
+
+def _dedicated_first(target: Target) -> Rank:
+    return (int(target.lane is not Lane.DEDICATED), 0, 0)
+
+
+def _shared_first(target: Target) -> Rank:
+    return (int(target.lane is Lane.DEDICATED), 0, 0)
+
+
+def _as_listed(target: Target) -> Rank:
+    return (0, 0, 0)
+
+
+_RANKS: Mapping[Prefer, Callable[[Target], Rank]] = {
+    Prefer.COST: _by_cost,
+    Prefer.DEDICATED: _dedicated_first,
+    Prefer.SHARED: _shared_first,
+    Prefer.LATENCY: _as_listed,
+}
+"""Sorting is stable, so equals keep the model's own order; latency is ordered from readings, request by request."""
