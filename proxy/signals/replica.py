@@ -1,0 +1,158 @@
+"""What this process knows of one replica, and the reading that it gives out.
+
+Theory of operation
+-------------------
+A `Replica` is fed the beginning and the end of every attempt. Its `Reading` is kept until something changes it or
+`READING_S` has passed, since most requests come between changes. *Full* is not *broken*: an engine or provider that
+answers 429, 503 or 529 is left alone for as long as it asked, and its breaker hears nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxy.policy.model import Lane, Target
+from proxy.routing.outcome import Failure, Outcome
+from proxy.routing.readings import Breaker, Reading
+from proxy.signals.breaker import Event, Moment, State, is_failing, step
+from proxy.signals.inflight import InFlight
+from proxy.signals.windows import Durations, Share
+
+LATENCY_WINDOW_S = 30.0
+"""Short: a target that is put last for missing a want gets no more samples, and has to become unknown again soon."""
+HEALTH_WINDOW_S = 30.0
+UPTIME_WINDOW_S = 300.0
+READING_S = 0.25
+
+MIN_FULL_S = 0.25
+"""How long *full* is believed when no `Retry-After` came with it: a few engine steps, in which a sequence may end."""
+MAX_FULL_S = {Lane.DEDICATED: 5.0, Lane.SHARED: 60.0}
+"""The longest `Retry-After` that is believed: one's own queue drains in seconds, a provider's quota refills by the
+minute; a longer wish costs one bounced request a minute."""
+
+
+class Replica:
+    """One replica's moving state. `index` is its place in the current policy's list of URLs."""
+
+    __slots__ = (
+        "_draw",
+        "_full_at",
+        "_full_until",
+        "_health",
+        "_itl",
+        "_max_full_s",
+        "_reading",
+        "_ttft",
+        "_uptime",
+        "breaker",
+        "fresh_until",
+        "in_flight",
+        "index",
+        "target",
+    )
+
+    def __init__(self, target: Target, index: int, draw: Callable[[], float]) -> None:
+        self.breaker = State()
+        self.in_flight = InFlight()
+        self._draw = draw
+        self._full_at = self._full_until = 0.0
+        self._health = Share(HEALTH_WINDOW_S)
+        self._uptime = Share(UPTIME_WINDOW_S)
+        self._ttft = Durations(LATENCY_WINDOW_S, 0.99)
+        self._itl = Durations(LATENCY_WINDOW_S, 0.99)
+        self.place(target, index)
+
+    def place(self, target: Target, index: int) -> None:
+        """Take a place in a policy, the first or a new one; what was observed stays."""
+        self.target = target.name
+        self.index = index
+        self._max_full_s = MAX_FULL_S[target.lane]
+        self._reading = Reading(target=target.name, replica=index, as_of=0.0)
+        self.fresh_until = 0.0
+
+    def read(self, now: float) -> Reading:
+        """The replica as it stands at `now`, or stood a moment ago if nothing has happened since."""
+        if now >= self.fresh_until:
+            self._reading = self._observe(now)
+        return self._reading
+
+    def admits(self, now: float) -> bool:
+        """Whether the breaker would let a request through now; for an attempt that was planned a while ago."""
+        return self._breaker(now).admits(now)
+
+    def begin(self, now: float) -> int:
+        """A request is on its way. Returns the breaker's generation, which `end` wants back."""
+        self.in_flight.own += 1
+        self.fresh_until = 0.0
+        state = self.breaker
+        if state.phase is not Breaker.CLOSED:
+            state = self.breaker = step(self._breaker(now), Event.PROBE, Moment(now))
+        return state.generation
+
+    def end(self, outcome: Outcome, generation: int, now: float) -> None:
+        """The request has ended, whichever way."""
+        self.in_flight.own -= 1
+        self.fresh_until = 0.0
+        failure = outcome.failure
+        if outcome.ttft_s is not None:
+            self._ttft.add(outcome.ttft_s, now)
+        elif failure is Failure.FIRST_TOKEN_TIMEOUT:
+            self._ttft.add(outcome.total_s, now)
+        if outcome.itl_s is not None:
+            self._itl.add(outcome.itl_s, now)
+        if failure is None:
+            self._judge(Event.SUCCESS, generation, now)
+        elif failure.unhealthy:
+            self._judge(Event.FAILURE, generation, now)
+        else:
+            self._excuse(outcome, generation, now)
+
+    def _judge(self, event: Event, generation: int, now: float) -> None:
+        success = event is Event.SUCCESS
+        self._uptime.add(success, now)
+        state = self.breaker
+        if generation != state.generation:
+            return
+        health = self._health
+        health.add(success, now)
+        if success:
+            self._advance(event, Moment(now))
+        else:
+            self._advance(event, Moment(now, is_failing(health.successes, health.failures), self._draw()))
+
+    def _excuse(self, outcome: Outcome, generation: int, now: float) -> None:
+        if outcome.failure is Failure.FULL:
+            wish_s = outcome.retry_after_s or MIN_FULL_S
+            self._full_at = now
+            self._full_until = now + min(max(wish_s, MIN_FULL_S), self._max_full_s)
+        if generation == self.breaker.generation:
+            self._advance(Event.EXCLUDED, Moment(now))
+
+    def _advance(self, event: Event, moment: Moment) -> None:
+        before = self.breaker
+        self.breaker = step(before, event, moment)
+        if self.breaker.generation != before.generation:
+            self._health.clear()
+
+    def _breaker(self, now: float) -> State:
+        if self.breaker.phase is Breaker.OPEN and now >= self.breaker.until:
+            self._advance(Event.ELAPSED, Moment(now))
+        return self.breaker
+
+    def _observe(self, now: float) -> Reading:
+        state = self._breaker(now)
+        shut = not state.admits(now)
+        self.fresh_until = min(now + READING_S, state.until) if shut else now + READING_S
+        return Reading(
+            target=self.target,
+            replica=self.index,
+            as_of=now,
+            in_flight=self.in_flight.total(now),
+            breaker=Breaker.OPEN if shut else state.phase,
+            open_until=state.until,
+            full_until=self._full_until,
+            full_at=self._full_at,
+            ttft_p99_s=self._ttft.quantile(now),
+            itl_p99_s=self._itl.quantile(now),
+            uptime=self._uptime.value(now),
+        )
