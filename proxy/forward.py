@@ -22,12 +22,12 @@ from typing import Protocol
 
 import msgspec
 
-from proxy.meters.charge import Charge
+from proxy.routing.charge import Charge
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Refusal
 from proxy.upstream.base import Call, Exchange, Head, RawHeaders
 from proxy.upstream.errors import UpstreamError
-from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_of, refusal_of, retry_after_s
+from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, refusal_of, retry_after_s
 from proxy.upstream.sse import EventTooLong, Splitter
 from proxy.upstream.tap import Tap
 from proxy.upstream.usage import read_usage
@@ -89,6 +89,7 @@ class Forward:
         "_input_tokens",
         "_keep_alive_at",
         "_last_at",
+        "_paused",
         "_settle",
         "_size",
         "_splitter",
@@ -128,13 +129,17 @@ class Forward:
         self._body: list[bytes] = []
         self._size = 0
         self._held = b""
-        self._committed = self._ended = False
+        self._committed = self._ended = self._paused = False
 
     def begin(self, exchange: Exchange) -> None:
         """Give the forward its handle on the upstream, which may have failed already."""
         self._exchange = exchange
         if self._ended:
             exchange.abort()
+
+    def abandon(self) -> None:
+        """The relay's coroutine is leaving, cancelled perhaps: settle what is still open. Harmless after the end."""
+        self._fail(Failure.CLIENT_LEFT, "the proxy is shutting down")
 
     # the upstream's side
 
@@ -158,6 +163,7 @@ class Forward:
             return
         if self._committed:
             if block and not self._client.write(block) and self._exchange is not None:
+                self._paused = True
                 self._exchange.pause()
             if tap.error is None:
                 return
@@ -182,7 +188,8 @@ class Forward:
         self._fail(Failure.CLIENT_LEFT, "client closed the connection")
 
     def on_client_ready(self) -> None:
-        if not self._ended and self._exchange is not None:
+        if self._paused and not self._ended and self._exchange is not None:
+            self._paused = False
             self._last_at = time.monotonic()
             self._exchange.resume()
 
@@ -192,7 +199,7 @@ class Forward:
         """Called a few times a second: enforce deadlines, and comfort a waiting client."""
         timeouts = self._attempt.target.timeouts
         if self._committed and now - self._started_at < timeouts.total_s:
-            if now - self._last_at > timeouts.idle_s:
+            if now - self._last_at > timeouts.idle_s and not self._paused:
                 self._fail(Failure.IDLE_TIMEOUT, f"no token for {timeouts.idle_s:g} s")
         elif now > self.deadline:
             early = self._call.stream and not self._committed
@@ -217,7 +224,8 @@ class Forward:
     def _before_commit(self, tap: Tap, block: bytes) -> None:
         if tap.error is not None:
             message = tap.error.get("message")
-            self._fail(Failure.FAULTED, "error in the stream", message if isinstance(message, str) else "")
+            failure = failure_in_stream(tap.error)
+            self._fail(failure, "error in the stream", message if isinstance(message, str) else "")
             return
         self._held += block
         if not tap.content:
@@ -241,7 +249,7 @@ class Forward:
             self._fail(Failure.BROKEN, "the stream ended early")
             return
         self._conclude(200, None, "")
-        self._client.end(b"data: [DONE]\n\n" if tap.needs_done else b"")
+        self._client.end(tap.flush())
 
     def _reply(self, head: Head) -> None:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -255,7 +263,8 @@ class Forward:
             *self._headers,
         ]
         if charge.priced:
-            headers.append((b"x-spillway-cost-usd", charge.usd))
+            headers.append((b"x-spillway-cost-usd", b"%d.%09d" % divmod(charge.nano_usd, 1_000_000_000)))
+            headers.append((b"x-spillway-cost-basis", charge.price_source.encode()))
         self._client.start(head.status, headers)
         self._client.end(body)
 

@@ -112,6 +112,9 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     if options is None or bytes(options) == b"null":
         return _INCLUDE_USAGE
     members = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
+    if bytes(members.get("include_usage", b"")) != b"true":
+        # vLLM ignores this one until usage is included: forcing that must not switch it on.
+        members.pop("continuous_usage_stats", None)
     members["include_usage"] = msgspec.Raw(b"true")
     return msgspec.Raw(_encode(members))
 

@@ -47,6 +47,16 @@ def failure_of(status: int) -> Failure:
     return Failure.FAULTED
 
 
+def failure_in_stream(error: Mapping[str, Any]) -> Failure:
+    """What an error event means. vLLM answers 200 and then says *full* in the first event when a burst of requests has
+    passed its own check together; on `/v1/messages` that sits, quoted, inside a validation error's text.
+    """
+    code, message = error.get("code"), str(error.get("message"))
+    if code in _FULL or "'code': 503" in message or error.get("type") == "overloaded_error":
+        return Failure.FULL
+    return Failure.FAULTED
+
+
 def retry_after_s(head: Head, wall_time: float) -> float | None:
     """The upstream's `retry-after-ms` or `retry-after` (seconds or an HTTP date), in seconds; None if absent or absurd."""
     millis, after = head.get(b"retry-after-ms"), head.get(b"retry-after")

@@ -29,12 +29,24 @@ Json = dict[str, Any]
 class Tap:
     """The state of one stream. Feed it blocks of whole events; it gives back what the client should get."""
 
-    __slots__ = ("_last", "_protocol", "_strip_usage", "chunks", "content", "done", "error", "finished", "usage")
+    __slots__ = (
+        "_last",
+        "_protocol",
+        "_strip_usage",
+        "_waiting",
+        "chunks",
+        "content",
+        "done",
+        "error",
+        "finished",
+        "usage",
+    )
 
     def __init__(self, endpoint: Endpoint, *, usage_wanted: bool) -> None:
         self._protocol = _PROTOCOLS[endpoint]
         self._strip_usage = endpoint in _USAGE_IS_FORCED and not usage_wanted
         self._last = b""
+        self._waiting: Event | None = None
         self.content = False
         self.chunks = 0
         self.usage: Usage | None = None
@@ -45,7 +57,12 @@ class Tap:
     def feed(self, block: bytes) -> bytes:
         """Look at a block of whole events and return the bytes to pass on."""
         self.chunks += block.count(b"\n\n")
-        if not self.content or b'error"' in block or (b'"usage"' in block and _has_usage(block)):
+        if (
+            not self.content
+            or b'error"' in block
+            or (b'"usage"' in block and _has_usage(block))
+            or (self._strip_usage and (self._waiting is not None or b'"finish_reason":"' in block))
+        ):
             return self._read(block)
         if not block.startswith(b":"):
             self._last = block
@@ -57,48 +74,78 @@ class Tap:
             self._read(self._last)
         return self.finished and self.error is None
 
-    @property
-    def needs_done(self) -> bool:
-        """Whether a finished chat stream lacks its `[DONE]`: some servers forget it, clients wait for it."""
-        return self._protocol is _openai and not self.done
+    def flush(self) -> bytes:
+        """What was still held back, for the end of a complete stream."""
+        event, self._waiting = self._waiting, None
+        tail = b"" if event is None else encode(event.data.encode(), event.name)
+        if self._protocol is _openai and not self.done:
+            # Some servers forget it; clients wait for it.
+            tail += encode(b"[DONE]")
+        return tail
 
     def _read(self, block: bytes) -> bytes:
         self._last = b""
-        stripped: list[Event] = []
-        kept: list[Event] = []
+        changed = self._waiting is not None
+        passed: list[Event] = []
         for event in events(block):
-            (stripped if self._event(event) else kept).append(event)
-        if not stripped and self.error is None:
+            changed = self._event(event, passed) or changed
+        if not changed and self._waiting is None and self.error is None:
             return block
-        return b"".join(encode(event.data.encode(), event.name) for event in kept)
+        return b"".join([encode(event.data.encode(), event.name) for event in passed])
 
-    def _event(self, event: Event) -> bool:
-        """Note what one event says; True when it must not reach the client."""
+    def _event(self, event: Event, passed: list[Event]) -> bool:
+        """Note what one event says and pass it on; True when it is not passed on as it came."""
+        body = _json_object(event.data)
         if event.data == "[DONE]":
             self.done = self.finished = True
-            return False
-        try:
-            body = orjson.loads(event.data)
-        except orjson.JSONDecodeError:
-            return False
-        if not isinstance(body, dict):
-            return False
-        error = _error_in(body)
-        if error is not None:
-            self.error = error
-            return True
-        content, finished = self._protocol(body)
-        self.content = self.content or content
-        self.finished = self.finished or finished
-        return self._note_usage(event, body)
+        elif body is not None:
+            self.error = self.error or _error_in(body)
+            if self.error is not None:
+                return True
+            content, finished = self._protocol(body)
+            self.content = self.content or content
+            self.finished = self.finished or finished
+            if self._strips(event, body):
+                return True
+            if finished and self._strip_usage:
+                self._release(passed)
+                self._waiting = event
+                return False
+        self._release(passed)
+        passed.append(event)
+        return False
 
-    def _note_usage(self, event: Event, body: Json) -> bool:
-        if '"usage"' not in event.data:
+    def _release(self, passed: list[Event]) -> None:
+        if self._waiting is not None:
+            passed.append(self._waiting)
+            self._waiting = None
+
+    def _strips(self, event: Event, body: Json) -> bool:
+        """Read an event's usage; True for the chunk that is there only because we asked for it.
+
+        vLLM moves `system_fingerprint` from the last choice to this chunk, so that it is put back where the client
+        would have found it.
+        """
+        usage = read_usage(event.data) if '"usage"' in event.data else None
+        if usage is None:
             return False
-        usage = read_usage(event.data)
-        if usage is not None:
-            self.usage = merge(self.usage, usage)
-        return self._strip_usage and body.get("choices") == [] and usage is not None
+        self.usage = merge(self.usage, usage)
+        if not self._strip_usage or body.get("choices") != []:
+            return False
+        mark = body.get("system_fingerprint")
+        waiting = self._waiting
+        if mark is not None and waiting is not None and '"system_fingerprint"' not in waiting.data:
+            spliced = f'{waiting.data[:-1]},"system_fingerprint":{orjson.dumps(mark).decode()}}}'
+            self._waiting = Event(waiting.name, spliced)
+        return True
+
+
+def _json_object(data: str) -> Json | None:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _has_usage(block: bytes) -> bool:

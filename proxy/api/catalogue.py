@@ -1,0 +1,111 @@
+"""Everything on the data port that is not routed: the model list, health, and 404 or 405 for the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from proxy.api.auth import authenticate
+from proxy.api.errors import OPENAI
+from proxy.api.health import Health
+from proxy.api.openai import ROUTED
+from proxy.api.request import request_id
+from proxy.policy.model import Snapshot, Tenant
+from proxy.routing.plan import Refusal
+
+_CREATED = 1_700_000_000
+"""OpenAI's clients want a creation time for every model; a policy has none to give, so it is the same for all."""
+
+
+class Catalogue:
+    """The Starlette application behind the data port."""
+
+    def __init__(self, current: Callable[[], Snapshot], health: Health) -> None:
+        self._current = current
+        routes = [
+            Route("/v1/models", self._models, methods=["GET"]),
+            Route("/v1/models/{model:path}", self._model, methods=["GET"]),
+            *health.routes(),
+            *[Route(path.decode(), _post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in ROUTED],
+        ]
+        handlers = {404: _not_found, 405: _not_allowed}
+        self.app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+
+    async def _models(self, request: Request) -> Response:
+        snapshot = self._current()
+        tenant = authenticate(snapshot, dict(request.scope["headers"]))
+        if isinstance(tenant, Refusal):
+            return refusal_response(request, tenant)
+        data = [_entry(snapshot, name) for name in snapshot.models if _allowed(tenant, name)]
+        return _json(request, {"object": "list", "data": data})
+
+    async def _model(self, request: Request) -> Response:
+        snapshot = self._current()
+        tenant = authenticate(snapshot, dict(request.scope["headers"]))
+        if isinstance(tenant, Refusal):
+            return refusal_response(request, tenant)
+        name = request.path_params["model"]
+        if name not in snapshot.models or not _allowed(tenant, name):
+            return refusal_response(request, _no_model(name))
+        return _json(request, _entry(snapshot, name))
+
+
+def refusal_response(request: Request, refusal: Refusal) -> Response:
+    """A refusal as a Starlette response, in OpenAI's shape."""
+    response = Response(OPENAI.body(refusal, ""), refusal.status)
+    response.raw_headers.extend(OPENAI.headers(refusal))
+    response.headers["x-request-id"] = _request_id(request)
+    return response
+
+
+def _json(request: Request, content: object) -> Response:
+    return JSONResponse(content, headers={"x-request-id": _request_id(request)})
+
+
+def _request_id(request: Request) -> str:
+    return request_id(dict(request.scope["headers"])) or f"req_{os.urandom(12).hex()}"
+
+
+def _allowed(tenant: Tenant, model: str) -> bool:
+    return tenant.models is None or model in tenant.models
+
+
+def _entry(snapshot: Snapshot, name: str) -> dict[str, object]:
+    lanes = sorted({candidate.target.lane.value for candidate in snapshot.models[name]})
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "spillway", "lanes": lanes}
+
+
+def _no_model(name: str) -> Refusal:
+    return Refusal(
+        status=404,
+        code="model_not_found",
+        message=f"The model `{name}` does not exist or you do not have access to it",
+        rule="model",
+        param="model",
+        retryable=False,
+    )
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    message = f"unknown request URL: {request.method} {request.scope['path']}"
+    return refusal_response(request, Refusal(status=404, code="unknown_url", message=message, rule="path"))
+
+
+async def _not_allowed(request: Request, _: Exception) -> Response:
+    return refusal_response(request, _wrong_method(request))
+
+
+async def _post_only(request: Request) -> Response:
+    response = refusal_response(request, _wrong_method(request))
+    response.headers["allow"] = "POST"
+    return response
+
+
+def _wrong_method(request: Request) -> Refusal:
+    message = f"`{request.method}` is not allowed on {request.scope['path']}"
+    return Refusal(status=405, code="method_not_allowed", message=message, rule="method")

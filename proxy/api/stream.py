@@ -1,0 +1,186 @@
+"""The ASGI side of one reply: bytes go out without a task switch, and a leaving client is noticed.
+
+Theory of operation
+-------------------
+`send()` of a server with room in its buffer finishes without waiting, so it is stepped by hand from inside the
+upstream's read callback: no task is woken per token. When it does wait (the client is slow) a task finishes it, later
+messages queue behind it, and the caller is told to pause the upstream.
+
+uvicorn says nothing when a client leaves: `send()` silently does nothing. The only word is `http.disconnect` from
+`receive()`, which is therefore watched from before the first attempt, stepped by hand as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from typing import Any
+
+from proxy.api.errors import Dialect
+from proxy.forward import Forward
+from proxy.routing.plan import Refusal
+from proxy.upstream.base import RawHeaders
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class AsgiClient:
+    """The relay's `Client` over one ASGI request."""
+
+    __slots__ = (
+        "_catching_up",
+        "_dialect",
+        "_queue",
+        "_receive",
+        "_request_id",
+        "_send",
+        "_watch",
+        "left",
+        "listener",
+        "started",
+    )
+
+    def __init__(self, receive: Receive, send: Send, dialect: Dialect, request_id: str) -> None:
+        self._receive = receive
+        self._send = send
+        self._dialect = dialect
+        self._request_id = request_id.encode("latin-1")
+        self._queue: deque[Message] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self._watch: _Stepped | None = None
+        self.listener: Forward | None = None
+        self.started = False
+        self.left = False
+
+    # the relay's side
+
+    def start(self, status: int, headers: RawHeaders) -> None:
+        self.started = True
+        headers.append((b"x-request-id", self._request_id))
+        self._step({"type": "http.response.start", "status": status, "headers": headers})
+
+    def write(self, data: bytes) -> bool:
+        return self._step({"type": "http.response.body", "body": data, "more_body": True})
+
+    def end(self, data: bytes = b"") -> None:
+        self.unwatch()
+        self._step({"type": "http.response.body", "body": data, "more_body": False})
+
+    def keep_alive(self) -> None:
+        if not self.started:
+            self.start(200, list(self._dialect.stream_headers))
+        self.write(self._dialect.keep_alive)
+
+    def refuse(self, refusal: Refusal) -> None:
+        if self.started:
+            self.end(self._dialect.event(refusal))
+            return
+        body = self._dialect.body(refusal, self._request_id.decode("latin-1"))
+        self.start(refusal.status, [*self._dialect.headers(refusal), (b"content-length", b"%d" % len(body))])
+        self.end(body)
+
+    # the server's side
+
+    def watch(self) -> None:
+        """Begin to listen for the client's leaving; the request's body must have been read."""
+        self._watch = _Stepped(self._receive(), self._received)
+
+    def unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    async def drained(self) -> None:
+        """Wait until queued messages are sent: the server wants its `send()`s done before the application returns."""
+        if self._catching_up is not None:
+            await self._catching_up
+
+    def _received(self, message: Message) -> None:
+        if message["type"] != "http.disconnect":
+            self.watch()
+            return
+        self._watch = None
+        self.left = True
+        if self.listener is not None:
+            self.listener.on_client_left()
+
+    def _step(self, message: Message) -> bool:
+        if self._queue is not None:
+            self._queue.append(message)
+            return False
+        sending = self._send(message)
+        try:
+            waits_for = sending.send(None)  # type: ignore[attr-defined]
+        except StopIteration:
+            return True
+        self._queue = deque()
+        resumed = _Resumed(sending, waits_for)  # type: ignore[arg-type]
+        self._catching_up = asyncio.get_running_loop().create_task(self._catch_up(resumed))
+        return False
+
+    async def _catch_up(self, sending: _Resumed) -> None:
+        assert self._queue is not None
+        await sending
+        while self._queue:
+            await self._send(self._queue.popleft())
+        self._queue = self._catching_up = None
+        if self.listener is not None:
+            self.listener.on_client_ready()
+
+
+class _Resumed:
+    """Awaits a coroutine that has been stepped once and has yielded `waits_for`."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    yield waits_for
+                except BaseException as error:  # what is thrown into the task belongs to the coroutine
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+
+
+class _Stepped:
+    """Runs a coroutine that waits on asyncio futures without a task, and calls back with its result."""
+
+    __slots__ = ("_callback", "_coroutine")
+
+    def __init__(self, coroutine: Any, callback: Callable[[Message], None]) -> None:
+        self._coroutine: Any = coroutine
+        self._callback = callback
+        self._step()
+
+    def close(self) -> None:
+        coroutine, self._coroutine = self._coroutine, None
+        if coroutine is not None:
+            coroutine.close()
+
+    def _step(self, _: object = None) -> None:
+        if self._coroutine is None:
+            return
+        try:
+            waits_for = self._coroutine.send(None)
+        except StopIteration as stop:
+            self._coroutine = None
+            self._callback(stop.value)
+            return
+        if waits_for is None:
+            asyncio.get_running_loop().call_soon(self._step)
+        else:
+            # A future that was yielded to us, not to a task: PEP 3156's handshake between the two is ours to finish.
+            waits_for._asyncio_future_blocking = False
+            waits_for.add_done_callback(self._step)

@@ -1,0 +1,190 @@
+"""One request from top to bottom: the only module that knows the order of events.
+
+Theory of operation
+-------------------
+Read what is known, decide once, then walk the plan: send, forward, settle, and stop at the first attempt that reached
+the client or that no other target could mend. The plan is the retry policy. An engine that says *full* costs nothing and
+is simply spilled from; a failure is tried elsewhere at most `Plan.max_failovers` times and only while the retry budget
+lasts. Nothing here waits on anything but the upstream: readings, meters and telemetry are memory.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from proxy.deadlines import Deadlines
+from proxy.forward import Client, Ending, Forward
+from proxy.routing.charge import Charge
+from proxy.policy.model import Candidate, Snapshot
+from proxy.routing.decide import decide
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Failure, Outcome
+from proxy.routing.plan import Attempt, Cause, Decision, Plan, Refusal
+from proxy.routing.readings import Readings
+from proxy.telemetry.records import Record
+from proxy.upstream.base import Call, RawHeaders, Upstream
+
+
+class Signals(Protocol):
+    """What this process observes of its targets."""
+
+    def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
+
+    def begin(self, attempt: Attempt, now: float) -> None: ...
+
+    def feed(self, outcome: Outcome, now: float) -> None: ...
+
+
+class RetryBudget(Protocol):
+    """How many failures may be tried elsewhere."""
+
+    def deposit(self, now: float) -> None: ...
+
+    def withdraw(self, now: float) -> bool: ...
+
+
+class Meters(Protocol):
+    """Where money is counted."""
+
+    def settle(self, facts: Facts, outcome: Outcome) -> Charge: ...
+
+
+class Telemetry(Protocol):
+    """Who is told, once per request, whatever became of it."""
+
+    def record(self, record: Record) -> None: ...
+
+
+class Upstreams(Protocol):
+    """Which upstream speaks to a target for an endpoint."""
+
+    def of(self, attempt: Attempt, call: Call) -> Upstream: ...
+
+
+class Relay:
+    """The pipeline, with its edges plugged in."""
+
+    def __init__(
+        self,
+        *,
+        signals: Signals,
+        budget: RetryBudget,
+        meters: Meters,
+        upstreams: Upstreams,
+        telemetry: Telemetry,
+        deadlines: Deadlines,
+    ) -> None:
+        self._signals = signals
+        self._budget = budget
+        self._meters = meters
+        self._upstreams = upstreams
+        self._telemetry = telemetry
+        self._deadlines = deadlines
+
+    async def serve(self, snapshot: Snapshot, facts: Facts, call: Call, client: Client, received_at: float) -> None:
+        """Answer one request; whatever happens, the client is answered once and a record is left."""
+        now = time.monotonic()
+        readings = self._signals.read(snapshot.models.get(facts.model, ()), now)
+        decision = decide(snapshot, facts, readings, now, random.random())  # noqa: S311
+        overhead_s = time.monotonic() - received_at
+        endings: list[Ending] = []
+        refusal = None
+        if isinstance(decision, Plan):
+            self._budget.deposit(now)
+            for attempt in self._walk(decision, endings):
+                endings.append(await self._attempt(snapshot, decision, attempt, facts, call, client))
+            refusal = endings[-1].refusal
+        else:
+            refusal = decision
+        if refusal is not None and not client.left:
+            client.refuse(refusal)
+        duration_s = time.monotonic() - received_at
+        outcomes = tuple([ending.outcome for ending in endings])
+        charges = tuple([ending.charge for ending in endings])
+        self._telemetry.record(
+            Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s)
+        )
+
+    def refuse(self, snapshot: Snapshot, facts: Facts, refusal: Refusal, client: Client, received_at: float) -> None:
+        """Answer a request that never got as far as a decision."""
+        client.refuse(refusal)
+        elapsed_s = time.monotonic() - received_at
+        self._telemetry.record(Record(snapshot, facts, refusal, (), (), refusal, elapsed_s, elapsed_s))
+
+    def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
+        """The plan's attempts, as long as the last ending allows another."""
+        failovers = 0
+        for ordinal, attempt in enumerate(plan.attempts):
+            if not endings:
+                yield attempt
+                continue
+            last = endings[-1].outcome
+            if last.failure is None or last.committed or not last.failure.retryable:
+                return
+            if last.failure is not Failure.FULL:
+                if failovers >= plan.max_failovers or not self._budget.withdraw(time.monotonic()):
+                    return
+                failovers += 1
+            yield _after(last, attempt, ordinal)
+
+    async def _attempt(
+        self, snapshot: Snapshot, plan: Plan, attempt: Attempt, facts: Facts, call: Call, client: Client
+    ) -> Ending:
+        now = time.monotonic()
+        forward = Forward(
+            attempt,
+            call,
+            client,
+            input_tokens=facts.input_tokens,
+            headers=_reply_headers(snapshot, plan, attempt),
+            settle=partial(self._settle, facts),
+            now=now,
+        )
+        client.listener = forward
+        self._signals.begin(attempt, now)
+        self._deadlines.add(forward)
+        try:
+            if client.left:
+                forward.on_client_left()
+            else:
+                forward.begin(self._upstreams.of(attempt, call).open(attempt, call, forward))
+            return await forward.done
+        finally:
+            self._deadlines.discard(forward)
+            client.listener = None
+            forward.abandon()
+
+    def _settle(self, facts: Facts, outcome: Outcome) -> Charge:
+        self._signals.feed(outcome, time.monotonic())
+        return self._meters.settle(facts, outcome)
+
+
+def _after(last: Outcome, attempt: Attempt, ordinal: int) -> Attempt:
+    """The next attempt, saying why the one before it did not do."""
+    name = last.attempt.target.name
+    if last.failure is Failure.FULL:
+        cause, reason = Cause.SPILLOVER, f"engine full: {name} {last.detail}"
+    else:
+        assert last.failure is not None
+        cause, reason = Cause.FALLBACK, f"{last.failure.label}: {name} {last.detail}"
+    return msgspec.structs.replace(attempt, ordinal=ordinal, cause=cause, reason=reason)
+
+
+def _reply_headers(snapshot: Snapshot, plan: Plan, attempt: Attempt) -> RawHeaders:
+    target = attempt.target
+    return [
+        (b"x-spillway-target", target.name.encode()),
+        (b"x-spillway-lane", target.lane.value.encode()),
+        (b"x-spillway-route", plan.route.encode()),
+        (b"x-spillway-reason", attempt.reason.encode()),
+        (b"x-spillway-attempts", b"%d" % (attempt.ordinal + 1)),
+        (b"x-spillway-policy", snapshot.revision.encode()),
+    ]
+
+
