@@ -4,6 +4,7 @@
 BIN := .venv/bin
 TESTS ?=
 SLOW := tests/e2e tests/faults tests/engine tests/clients tests/bench
+export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-e2e test-engine test-clients bench check format lock clean
@@ -43,11 +44,12 @@ format: setup  ## what `check` can mend by itself
 	$(BIN)/ruff format .
 
 # A week's cooldown: poisoned releases have so far been found within hours of their upload, not after a week.
-LOCKED := --universal --python-version 3.11 --generate-hashes --exclude-newer "1 week" --no-annotate \
-	--custom-compile-command "make lock" --quiet
-lock: setup  ## resolve both lock files anew, leaving out what was uploaded within the last week
+LOCKED := --universal --python-version 3.11 --generate-hashes --exclude-newer "1 week" --no-annotate --quiet \
+	--custom-compile-command "make lock"
+lock: setup  ## resolve the lock files, a week behind the index; LOCK=--upgrade moves what is already pinned
 	$(BIN)/uv pip compile $(LOCKED) pyproject.toml -o requirements.lock $(LOCK)
-	$(BIN)/uv pip compile $(LOCKED) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock $(LOCK)
+	$(BIN)/uv pip compile $(LOCKED) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(LOCK)
+	$(BIN)/uv pip compile $(LOCKED) --group build -c requirements-dev.lock -o requirements-build.lock $(LOCK)
 
 clean:  ## remove what can be made again
 	rm -rf .venv .venv-* dist bench-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

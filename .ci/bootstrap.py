@@ -1,7 +1,8 @@
 """Fills .venv with exactly what requirements-dev.lock names, every file checked against its hash.
 
-It runs before anything is installed, so it is standard library only. pip installs uv, and uv the rest: 8 s for what takes
-the pip of Debian 12 44 s. Where uv fails and pip may not (an index that only pip's settings name, say), pip does it all.
+It runs before anything is installed, so it is standard library only. pip installs uv, and uv the rest: 8 s for what
+takes the pip of Debian 12 44 s. Where uv fails and pip may not (an index that only pip's settings name, say), pip does
+it all.
 A Python without `ensurepip` (Debian's, before `apt install python3-venv`) runs pip straight from its wheel.
 """
 
