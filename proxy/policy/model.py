@@ -77,6 +77,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """The credential itself."""
         return self._value
 
     def __repr__(self) -> str:
@@ -113,6 +114,7 @@ class Gpus:
 
     @property
     def replica_nano_usd_per_hour(self) -> int:
+        """What one replica costs in an hour, used or idle."""
         return self.count * self.nano_usd_per_hour
 
 
@@ -138,8 +140,8 @@ class Limits:
 class Target:
     """One routable thing: (model, endpoint, region, lane).
 
-    `urls` are the base URLs of its replicas, each ending in the API root (`.../v1`); shared targets have exactly one, or
-    none when the provider is reached through LiteLLM without a `url`.
+    `urls` are the base URLs of its replicas, each ending in the API root (`.../v1`); shared targets have exactly one,
+    or none when the provider is reached through LiteLLM without a `url`.
     `native` are the endpoints that the upstream speaks itself: those pass through as bytes. An endpoint outside it goes
     through LiteLLM when `provider` names one, and is gated off otherwise.
     `max_in_flight` is per replica.
@@ -165,9 +167,11 @@ class Target:
 
     @property
     def replicas(self) -> int:
+        """How many there are; a target reached without a URL counts as one."""
         return max(1, len(self.urls))
 
     def serves(self, endpoint: Endpoint) -> bool:
+        """Whether the target answers `endpoint`, natively or through LiteLLM."""
         return endpoint in self.native or endpoint in self.translated
 
 
@@ -206,6 +210,7 @@ class Match:
 
     @property
     def catches_all(self) -> bool:
+        """Whether every request matches."""
         return self == Match()
 
 
@@ -264,6 +269,7 @@ class Snapshot:
 
     @property
     def revision(self) -> str:
+        """The short form of the digest, for headers and logs."""
         return self.digest[:12]
 
     def tenant_of(self, key: str | None) -> Tenant | None:

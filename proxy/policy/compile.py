@@ -1,0 +1,141 @@
+"""Compiles a policy: from the YAML on disk to the frozen `Snapshot` that requests are served by.
+
+Theory of operation
+-------------------
+One path, used by serve and by check alike: read the texts (`source`), parse them to values that know their place
+(`document`), check shapes (`schema`), then check that the pieces fit and freeze them (`targets`, `tenants`, `routes`).
+Every stage collects its problems, and what is sound is carried on, so that one run shows all mistakes; only text that
+is not YAML ends the run early. The environment and the price list are arguments: nothing here reads either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from proxy.policy.document import Document, read_document
+from proxy.policy.findings import Findings
+from proxy.policy.model import Candidate, Route, Snapshot, Target, Tenant
+from proxy.policy.problem import PolicyError, Problem
+from proxy.policy.routes import check_lawful, check_names, check_order, check_tags, compile_routes
+from proxy.policy.schema import CandidateSpec
+from proxy.policy.schema_errors import Reading, read_spec
+from proxy.policy.source import read_source
+from proxy.policy.targets import PriceOf, compile_target, priced_for
+from proxy.policy.tenants import compile_tenants
+from proxy.policy.words import did_you_mean
+
+DEFAULT_ROUTE = Route(name="default")
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A policy that may be served, and what its author may not have meant."""
+
+    snapshot: Snapshot
+    warnings: tuple[Problem, ...]
+
+
+def compile_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Snapshot:
+    """The snapshot of the policy at `path`, a file or a folder; raises `PolicyError` with every problem."""
+    return check_policy(path, env=env, price_of=price_of).snapshot
+
+
+def check_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Compiled:
+    """`compile_policy`, with the warnings."""
+    source = read_source(path)
+    document = read_document(source.files, env)
+    findings = Findings(document)
+    if () in document.broken:
+        raise PolicyError(findings.problems)
+    reading = read_spec(document, findings)
+    spec = reading.spec
+    targets = {name: compile_target(name, one, price_of, findings) for name, one in spec.targets.items()}
+    models = _models(document, reading, targets, price_of, findings)
+    tenants, keys = compile_tenants(spec.tenants, _names(document, "models"), findings)
+    routes = _routes(document, reading, models, tenants, findings)
+    _check_sections(document, reading, findings)
+    if findings.problems:
+        raise PolicyError(findings.problems)
+    snapshot = Snapshot(
+        digest=source.digest,
+        source=source.path,
+        targets=MappingProxyType(targets),
+        models=MappingProxyType(models),
+        routes=routes,
+        tenants=MappingProxyType(tenants),
+        keys=MappingProxyType(keys),
+        open_to_all=spec.auth == "none",
+    )
+    return Compiled(snapshot, findings.warnings)
+
+
+def _models(
+    document: Document, reading: Reading, targets: Mapping[str, Target], prices: PriceOf, findings: Findings
+) -> dict[str, tuple[Candidate, ...]]:
+    """Public model name -> candidates. A name that needs a broken target keeps the sound ones."""
+    known = _names(document, "targets")
+    models: dict[str, tuple[Candidate, ...]] = {}
+    for name, specs in reading.spec.models.items():
+        if not specs:
+            hint = "list at least one target, or remove the model"
+            findings.problem(("models", name), f"model `{name}` has no targets", hint, key=True)
+        for index, spec in enumerate(specs):
+            loc = ("models", name, index)
+            if spec.target not in known:
+                hint = did_you_mean(spec.target, known) or "name one of `targets`"
+                findings.problem(loc, f"unknown target `{spec.target}`", hint)
+            if any(spec.target == earlier.target for earlier in specs[:index]):
+                findings.problem(loc, f"target `{spec.target}` twice in one model", "list each target once")
+        models[name] = tuple(_candidate(spec, targets, prices) for spec in specs if spec.target in targets)
+    return models
+
+
+def _candidate(spec: CandidateSpec, targets: Mapping[str, Target], prices: PriceOf) -> Candidate:
+    target = targets[spec.target]
+    if spec.model is None or spec.model == target.model:
+        return Candidate(target=target, model=target.model)
+    return Candidate(target=priced_for(target, spec.model, prices), model=spec.model)
+
+
+def _routes(
+    document: Document,
+    reading: Reading,
+    models: Mapping[str, tuple[Candidate, ...]],
+    tenants: Mapping[str, Tenant],
+    findings: Findings,
+) -> tuple[Route, ...]:
+    written = document.root.get("routes")
+    if written is None:
+        return (DEFAULT_ROUTE,)
+    offered = frozenset(candidate.target.retention for candidates in models.values() for candidate in candidates)
+    routes = compile_routes(reading.routes, offered)
+    check_names(routes, _names(document, "models"), _names(document, "tenants"), findings)
+    check_order(routes, len(written) if isinstance(written, list) else 0, findings)
+    check_tags(routes, tenants, findings)
+    whole = not any(loc[0] in ("targets", "models") for loc in reading.broken)
+    for index, route in routes if whole else ():
+        check_lawful(route, ("routes", index), models, findings)
+    return tuple(route for _, route in routes)
+
+
+def _check_sections(document: Document, reading: Reading, findings: Findings) -> None:
+    for name, hint in (
+        ("targets", "name at least one deployment or provider"),
+        ("models", "name at least one model and its targets"),
+        ("tenants", "list at least one, or remove the section; without tenants the server listens on loopback only"),
+        ("routes", "list at least one, or remove the section; without routes one named `default` takes everything"),
+    ):
+        if name in document.root and not document.root[name]:
+            findings.problem((name,), f"`{name}` is empty", hint, key=True)
+    if reading.spec.auth is not None and "tenants" in document.root:
+        hint = "remove `auth: none` to keep the tenants' keys, or remove `tenants`"
+        findings.problem(("auth",), "`auth: none` and `tenants` contradict each other", hint, key=True)
+
+
+def _names(document: Document, section: str) -> frozenset[str]:
+    """The names in `section` as written, broken items included: nobody is told that those do not exist."""
+    written = document.root.get(section)
+    return frozenset(written) if isinstance(written, dict) else frozenset()

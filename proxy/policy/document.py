@@ -1,0 +1,236 @@
+"""Turns YAML text into plain values that remember where they stand.
+
+Theory of operation
+-------------------
+libyaml's event stream is walked once. Every key and value is noted in `Places` under its *loc*, the path from the root
+(`("targets", "local", "url")`), which is also how pydantic names the place of an error. Several files become one tree:
+sections of named things are united, `routes` are joined in the order of the file names.
+
+Plain scalars follow YAML 1.2's core schema, so `no` and `on` are words and `012` is twelve. Refused, because they make
+one text mean two things: duplicate keys, anchors, aliases, merge keys, tags, several documents, empty values.
+
+A value that holds `${NAME}` becomes an `Interpolated` (`variables.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+from proxy.policy.problem import Problem
+from proxy.policy.source import SourceFile
+from proxy.policy.syntax import explain_syntax
+from proxy.policy.variables import Interpolated, interpolate
+
+Loc = tuple[str | int, ...]
+
+MAX_DEPTH = 12  # a policy is five deep
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,18}\.?[0-9]{0,18}|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,2})?")
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS = {word: word[0] in "tT" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+
+
+class Place(NamedTuple):
+    """Where something stands; `line` and `column` count from 1."""
+
+    path: str
+    line: int
+    column: int
+
+
+@dataclass(slots=True)
+class Document:
+    """The united tree. `broken` are the locs that already have a problem and need no second one."""
+
+    root: dict[str, Any] = field(default_factory=dict)
+    values: dict[Loc, Place] = field(default_factory=dict)
+    keys: dict[Loc, Place] = field(default_factory=dict)
+    broken: set[Loc] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+    def place(self, loc: Loc, *, key: bool = False) -> Place:
+        """The place of the value at `loc`, or of its key, or else of the nearest thing around it that has one."""
+        while loc:
+            first, second = (self.keys, self.values) if key else (self.values, self.keys)
+            found = first.get(loc) or second.get(loc)
+            if found:
+                return found
+            loc, key = loc[:-1], True
+        return self.values[()]
+
+    def is_broken(self, loc: Loc) -> bool:
+        """Whether `loc`, or anything around it, already has its problem."""
+        return any(loc[:end] in self.broken for end in range(len(loc) + 1))
+
+
+def read_document(files: tuple[SourceFile, ...], env: Mapping[str, str]) -> Document:
+    """Parse and unite `files`; mistakes are in `Document.problems`, and `broken` holds `()` if the tree is unusable."""
+    document = Document()
+    document.values[()] = Place(files[0].path, 1, 1)
+    for file in files:
+        _FileReader(file, env, document).read()
+    return document
+
+
+class _FileReader:
+    """Walks the events of one file into the document."""
+
+    def __init__(self, file: SourceFile, env: Mapping[str, str], document: Document) -> None:
+        self._file = file
+        self._env = env
+        self._document = document
+        self._events: Iterator[yaml.Event] = iter(())
+        routes = document.root.get("routes")
+        self._first_route = len(routes) if isinstance(routes, list) else 0
+
+    def read(self) -> None:
+        try:
+            # Loading is safe by construction: only events are read, no object is ever built from a tag.
+            self._events = iter(list(yaml.parse(self._file.text, Loader=yaml.CSafeLoader)))
+        except yaml.YAMLError as error:
+            self._document.problems.append(explain_syntax(self._file, error))
+            self._document.broken.add(())
+            return
+        next(self._events)  # stream start
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            self._problem(None, "file is empty", "begin with `version: 1`")
+            self._document.broken.add(())
+            return
+        first = next(self._events)
+        if isinstance(first, yaml.MappingStartEvent):
+            self._reject_decoration(first)
+            self._unite(self._mapping((), 0))
+        else:
+            self._problem(first, "a policy is a mapping of sections", "begin with `version: 1` and `targets:`")
+            self._document.broken.add(())
+            return
+        next(self._events)  # document end
+        another = next(self._events)
+        if not isinstance(another, yaml.StreamEndEvent):
+            self._problem(another, "a second document begins", "one document per file; remove the `---` line")
+
+    def _unite(self, sections: dict[str, Any]) -> None:
+        root = self._document.root
+        for name, section in sections.items():
+            present = root.get(name)
+            if isinstance(present, dict) and isinstance(section, dict):
+                present.update(section)
+            elif isinstance(present, list) and isinstance(section, list):
+                present.extend(section)
+            else:
+                root[name] = section
+
+    def _value(self, event: yaml.Event, loc: Loc, depth: int) -> Any:
+        self._document.values[loc] = self._place_of(event)
+        self._reject_decoration(event)
+        if isinstance(event, yaml.AliasEvent):
+            self._broken(event, loc, "aliases are not supported", "write the value out")
+            return None
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, loc)
+        if depth >= MAX_DEPTH:
+            self._broken(event, loc, "nested too deeply", "a policy needs five levels at most")
+            self._skip(event)
+            return None
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(loc, depth)
+        return self._sequence(loc, depth)
+
+    def _mapping(self, loc: Loc, depth: int) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                self._broken(event, loc, "a key must be a word", "mind the indentation")
+                self._skip(event)
+                self._skip(next(self._events))
+                continue
+            name = str(event.value)
+            at: Loc = (*loc, name)
+            if self._is_duplicate(event, at):
+                self._skip(next(self._events))
+                continue
+            self._document.keys.setdefault(at, self._place_of(event))
+            value = self._value(next(self._events), at, depth + 1)
+            if value is not None:
+                mapping[name] = value
+        return mapping
+
+    def _is_duplicate(self, event: yaml.ScalarEvent, at: Loc) -> bool:
+        if event.value == "<<":
+            self._broken(event, at, "merge keys are not supported", "write the keys out")
+            return True
+        first = self._document.keys.get(at)
+        if first is None:
+            return False
+        if first.path == self._file.path:
+            self._problem(event, f"`{event.value}` is given twice", f"remove one; the first is on line {first.line}")
+            return True
+        # Every file may have every section; what stands inside a section, and `auth`, belongs to one file.
+        if len(at) == 1 and event.value != "auth":
+            return False
+        hint = f"remove or rename one; the first is at {first.path}:{first.line}"
+        self._problem(event, f"`{event.value}` is defined in two files", hint)
+        return True
+
+    def _sequence(self, loc: Loc, depth: int) -> list[Any]:
+        items: list[Any] = []
+        index = self._first_route if loc == ("routes",) else 0
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            value = self._value(event, (*loc, index), depth + 1)
+            items.append(value)
+            index += 1
+        return items
+
+    def _scalar(self, event: yaml.ScalarEvent, loc: Loc) -> Any:
+        text = event.value
+        if "${" in text:
+            return self._interpolate(event, loc)
+        if event.style:  # quoted or a block: always text
+            return str(text)
+        if text in _NULLS:
+            name = f"`{loc[-1]}`" if isinstance(loc[-1], str) else "this item"
+            self._broken(event, loc, f"{name} has no value", "give it a value, or remove the line")
+            return None
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _DECIMAL.fullmatch(text):
+            return float(text)
+        return _BOOLEANS.get(text, str(text))
+
+    def _interpolate(self, event: yaml.ScalarEvent, loc: Loc) -> Interpolated:
+        value, mistakes = interpolate(str(event.value), self._env)
+        for mistake in mistakes:
+            self._broken(event, loc, mistake.message, mistake.hint)
+        return value
+
+    def _reject_decoration(self, event: yaml.Event) -> None:
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor and not isinstance(event, yaml.AliasEvent):
+            self._problem(event, f"anchors are not supported: `&{anchor}`", "write the value out where it is needed")
+        if tag:
+            self._problem(event, "tags are not supported", "remove the word that begins with `!`")
+
+    def _skip(self, event: yaml.Event) -> None:
+        depth = 0
+        while True:
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth <= 0:
+                return
+            event = next(self._events)
+
+    def _place_of(self, event: yaml.Event | None) -> Place:
+        mark = event.start_mark if event else None
+        return Place(self._file.path, mark.line + 1, mark.column + 1) if mark else Place(self._file.path, 0, 0)
+
+    def _problem(self, event: yaml.Event | None, message: str, hint: str) -> None:
+        self._document.problems.append(Problem(*self._place_of(event), message, hint))
+
+    def _broken(self, event: yaml.Event, loc: Loc, message: str, hint: str) -> None:
+        self._document.broken.add(loc)
+        self._problem(event, message, hint)

@@ -1,0 +1,38 @@
+"""Collects what is wrong with one policy while it is being compiled."""
+
+from __future__ import annotations
+
+from proxy.policy.document import Document, Loc
+from proxy.policy.problem import Mistake, Problem
+
+
+class Findings:
+    """Problems and warnings, placed by loc. A loc that already has a problem gets no second one."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._problems: list[Problem] = list(document.problems)
+        self._warnings: list[Problem] = []
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What must be mended, in the order of the files."""
+        return tuple(sorted(set(self._problems)))
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What may be served, but deserves a look."""
+        return tuple(sorted(set(self._warnings)))
+
+    def problem(self, loc: Loc, message: str, hint: str = "", *, key: bool = False) -> None:
+        """Note a problem with the value at `loc`, or with its key."""
+        if not self._document.is_broken(loc):
+            self._problems.append(Problem(*self._document.place(loc, key=key), message, hint))
+
+    def mistake(self, loc: Loc, mistake: Mistake, *, key: bool = False) -> None:
+        """Note a value at `loc` that could not be read."""
+        self.problem(loc, mistake.message, mistake.hint, key=key)
+
+    def warning(self, loc: Loc, message: str, hint: str = "") -> None:
+        """Note something lawful that the author may not have meant, with the key at `loc`."""
+        self._warnings.append(Problem(*self._document.place(loc, key=True), message, hint))

@@ -1,0 +1,179 @@
+"""Compiles `targets`: checks that a target's keys fit its lane, and resolves what it speaks and what it costs.
+
+Theory of operation
+-------------------
+A target is native for the endpoints that its engine or provider serves itself, and translated for what LiteLLM can make
+of it; `endpoints:` overrides the native set. Nothing is guessed at run time: an endpoint in neither set is gated off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from proxy.policy import providers
+from proxy.policy.document import Loc
+from proxy.policy.findings import Findings
+from proxy.policy.model import Endpoint, Engine, Gpus, Lane, Price, Target, Timeouts
+from proxy.policy.schema import TargetSpec
+from proxy.policy.urls import has_path, is_clear_text_to_public_host
+from proxy.policy.words import did_you_mean
+
+PriceOf = Callable[[str, str], Price | None]
+"""(provider, model) -> the list price, or None when it is not known."""
+
+_MISFITS = {
+    Lane.DEDICATED: {
+        "provider": "dedicated targets name an `engine`; for an api paid by the token write `lane: shared`",
+        "price": "your own GPUs are paid by the hour: `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`",
+    },
+    Lane.SHARED: {
+        "engine": "shared targets name a `provider` or a `url`; for your own GPUs write `lane: dedicated`",
+        "gpus": "shared targets are paid by the token: `price: {input: 0.88, output: 0.88}`",
+        "urls": "a shared target has one `url`; list a second target for a second one",
+    },
+}
+
+
+def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Findings) -> Target:
+    """The target `name`; whatever does not fit goes to `findings`."""
+    loc: Loc = ("targets", name)
+    for key, hint in _MISFITS[spec.lane].items():
+        if getattr(spec, key) is not None:
+            findings.problem((*loc, key), f"`{key}` does not fit a {spec.lane} target", hint, key=True)
+    urls = _urls(loc, spec, findings)
+    native, translated = _endpoints(spec, findings, loc)
+    if spec.lane is Lane.DEDICATED:
+        _check_dedicated(loc, spec, urls, findings)
+    else:
+        urls = _check_shared(loc, spec, urls, findings)
+    return Target(
+        name=name,
+        lane=spec.lane,
+        model=spec.model,
+        region=spec.region,
+        retention=spec.retention,
+        urls=urls,
+        engine=(spec.engine or Engine.OPENAI) if spec.lane is Lane.DEDICATED else None,
+        provider=spec.provider,
+        api_key=spec.api_key,
+        native=native,
+        translated=translated,
+        tags=frozenset(spec.tags),
+        price=_price(loc, spec, price_of, findings) if spec.lane is Lane.SHARED else None,
+        gpus=_gpus(spec),
+        max_in_flight=spec.max_in_flight,
+        timeouts=_timeouts(spec),
+    )
+
+
+def _urls(loc: Loc, spec: TargetSpec, findings: Findings) -> tuple[str, ...]:
+    if spec.url is not None and spec.urls is not None:
+        findings.problem((*loc, "urls"), "both `url` and `urls`", "keep one of them", key=True)
+    urls = tuple(spec.urls or ()) if spec.url is None else (spec.url,)
+    for index, url in enumerate(urls):
+        if url in urls[:index]:
+            findings.problem((*loc, "urls", index), f"the same replica twice: `{url}`", "list each replica once")
+    return urls
+
+
+def _check_dedicated(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: Findings) -> None:
+    if not urls:
+        findings.problem(
+            loc, "a dedicated target needs a `url`", "write `url: http://host:8000/v1`, or `urls:`", key=True
+        )
+    for index, url in enumerate(urls):
+        at: Loc = (*loc, "url") if spec.url is not None else (*loc, "urls", index)
+        if spec.engine not in (None, Engine.OPENAI) and not has_path(url):
+            findings.problem(at, f"`{url}` has no path", f"{spec.engine} serves its api under /v1: `{url}/v1`")
+        if spec.api_key is not None and is_clear_text_to_public_host(url):
+            findings.warning(at, f"the key goes in clear to `{url}`, which may be public", "use https")
+    if spec.gpus is None and spec.lane is Lane.DEDICATED:
+        hint = "add `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`"
+        findings.warning(loc, f"no `gpus` for `{loc[-1]}`: its GPU-hours cannot be metered", hint)
+
+
+def _check_shared(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: Findings) -> tuple[str, ...]:
+    known = providers.NATIVE.get(spec.provider or "")
+    if spec.provider is None and not urls:
+        hint = "write `provider: openai` (or another), or the `url` of an OpenAI-compatible api"
+        findings.problem(loc, "a shared target needs a `provider` or a `url`", hint, key=True)
+    if known is not None and not urls:
+        if known.url is None:
+            hint = "write `url: https://host/v1`"
+            findings.problem((*loc, "provider"), f"provider `{spec.provider}` has no address of its own", hint)
+        elif spec.api_key is None:
+            hint = f"write `api_key: ${{{(spec.provider or '').upper()}_API_KEY}}`"
+            findings.problem(loc, f"provider `{spec.provider}` needs an `api_key`", hint, key=True)
+    for url in urls:
+        if is_clear_text_to_public_host(url):
+            hint = "use https; a name inside the cluster ends in `.svc` or `.svc.cluster.local`"
+            findings.problem((*loc, "url"), f"prompts and key would go in clear to `{url}`", hint)
+    if not urls and known is not None and known.url is not None:
+        return (known.url,)
+    return urls
+
+
+def _endpoints(spec: TargetSpec, findings: Findings, loc: Loc) -> tuple[frozenset[Endpoint], frozenset[Endpoint]]:
+    """(native, translated) for the target."""
+    if spec.lane is Lane.DEDICATED:
+        native = providers.ENGINES[spec.engine or Engine.OPENAI]
+        compatible, translatable = True, frozenset[Endpoint]()
+    elif spec.provider is None:
+        native, compatible, translatable = providers.OPENAI_COMPATIBLE, True, frozenset[Endpoint]()
+    else:
+        provider = providers.NATIVE.get(spec.provider)
+        native = provider.native if provider else frozenset()
+        compatible = provider is not None and provider.speaks_openai
+        translatable = providers.translatable(spec.provider)
+        if provider is None and not translatable:
+            hint = did_you_mean(spec.provider, providers.known_providers())
+            hint = hint or "use LiteLLM's name for it, or give its OpenAI-compatible `url` and no provider"
+            findings.problem((*loc, "provider"), f"unknown provider `{spec.provider}`", hint)
+    if spec.endpoints is not None:
+        native = frozenset(spec.endpoints)
+    if compatible:
+        translatable = providers.FROM_CHAT if Endpoint.CHAT in native else frozenset()
+    return native, translatable - native
+
+
+def priced_for(target: Target, model: str, price_of: PriceOf) -> Target:
+    """`target` at the list price of another of its upstream models, unless the policy itself sets the price."""
+    if target.lane is Lane.DEDICATED or target.provider is None or _is_set_by_policy(target.price):
+        return target
+    return replace(target, price=_list_price(target.provider, model, target.region, price_of))
+
+
+def _price(loc: Loc, spec: TargetSpec, price_of: PriceOf, findings: Findings) -> Price | None:
+    if spec.price is not None:
+        return Price(
+            input_nano_usd_per_mtok=spec.price.input,
+            output_nano_usd_per_mtok=spec.price.output,
+            cached_input_nano_usd_per_mtok=spec.price.cached_input,
+        )
+    price = _list_price(spec.provider, spec.model, spec.region, price_of) if spec.provider else None
+    if price is None:
+        hint = "add `price: {input: 0.88, output: 0.88}`, in $ per million tokens"
+        findings.warning(loc, f"no price is known for `{loc[-1]}`: its charges will be marked unknown", hint)
+    return price
+
+
+def _list_price(provider: str, model: str, region: str, price_of: PriceOf) -> Price | None:
+    """The list has some prices for one region only, under `region/model`."""
+    local = price_of(provider, f"{region}/{model}") if region != "unknown" else None
+    return local or price_of(provider, model)
+
+
+def _is_set_by_policy(price: Price | None) -> bool:
+    return price is not None and price.source == "policy"
+
+
+def _gpus(spec: TargetSpec) -> Gpus | None:
+    if spec.gpus is None:
+        return None
+    return Gpus(type=spec.gpus.type, count=spec.gpus.count, nano_usd_per_hour=spec.gpus.usd_per_hour)
+
+
+def _timeouts(spec: TargetSpec) -> Timeouts:
+    given = spec.timeouts.model_dump(exclude_none=True)
+    return Timeouts(**{f"{key}_s": seconds for key, seconds in given.items()})

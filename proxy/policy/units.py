@@ -1,0 +1,97 @@
+"""Numbers as a policy writes them: `800ms`, `30d`, `99.9%`, `2k`, `$1.50`.
+
+Theory of operation
+-------------------
+Each function takes a YAML value (text, int, float, or something else entirely) and returns the canonical number, or
+raises `Mistake` with what to write instead. A number that could mean two things is refused: a duration or a share needs
+its unit. Money goes through `Decimal` to integer nano-USD, so that what the file says is what is charged.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from proxy.policy.problem import Mistake
+from proxy.policy.variables import revealed, shown
+
+NANO = 10**9
+MIN_DURATION_S = 0.001
+MAX_DURATION_S = 366 * 86400.0
+MAX_USD = 10**6
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
+_NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s?([A-Za-z%]*)")
+
+
+def duration_s(value: object) -> float:
+    """`800ms`, `2s`, `5m`, `6h`, `30d` -> seconds, from 1 ms to 366 days."""
+    number, unit = _number_and_unit(value)
+    if number is None:
+        raise Mistake(f"expected a duration, got {shown(value)}", "write `800ms`, `2s`, `5m`, `6h` or `30d`")
+    if unit not in _SECONDS:
+        if unit:
+            raise Mistake(f"not a unit of time: {shown(value)}", "use ms, s, m, h or d")
+        raise Mistake(f"duration without a unit: {shown(value)}", f"write `{value}ms` or `{value}s`")
+    seconds = float(number) * _SECONDS[unit]
+    if not MIN_DURATION_S <= seconds <= MAX_DURATION_S:
+        raise Mistake(f"duration out of range: {shown(value)}", "from 1ms to 366d")
+    return seconds
+
+
+def share(value: object) -> float:
+    """`99.9%` -> 0.999; above 0 and at most 100 %."""
+    number, unit = _number_and_unit(value)
+    if number is None or unit != "%":
+        raise Mistake(f"expected a percentage, got {shown(value)}", "write `99.9%`")
+    if not 0 < number <= 100:
+        raise Mistake(f"percentage out of range: {shown(value)}", "above 0% and at most 100%")
+    return float(number) / 100
+
+
+def count(value: object) -> int:
+    """`64`, `2k`, `2M` -> a whole number of at least 1."""
+    number, unit = _number_and_unit(value)
+    if number is None or unit not in _MULTIPLES:
+        raise Mistake(f"expected a whole number, got {shown(value)}", "write `64`, `2k` or `2M`")
+    whole = number * _MULTIPLES[unit]
+    if whole != int(whole) or whole < 1:
+        raise Mistake(f"expected a whole number of at least 1, got {shown(value)}", "write `64`, `2k` or `2M`")
+    return int(whole)
+
+
+def nano_usd(value: object) -> int:
+    """`1.50` or `$1.50` -> nano-USD, exact; at least 0 and at most a million dollars."""
+    text = revealed(value)
+    text = text[1:] if isinstance(text, str) and text.startswith("$") else text
+    if isinstance(text, bool) or not isinstance(text, int | float | str):
+        raise Mistake(f"expected dollars, got {shown(value)}", "write `1.50`")
+    try:
+        dollars = Decimal(str(text))
+    except InvalidOperation:
+        raise Mistake(f"expected dollars, got {shown(value)}", "write `1.50`") from None
+    if not dollars.is_finite() or not 0 <= dollars <= MAX_USD:
+        raise Mistake(f"dollars out of range: {shown(value)}", "at least 0 and at most 1000000")
+    nano = dollars * NANO
+    if nano != int(nano):
+        raise Mistake(f"finer than a billionth of a dollar: {shown(value)}", "nine decimals at most")
+    return int(nano)
+
+
+def spell_duration(seconds: float) -> str:
+    """The canonical spelling, in the largest unit that makes a whole number (`2592000.0` -> `30d`)."""
+    exact = Decimal(repr(seconds))
+    for unit in ("d", "h", "m", "s"):
+        number = exact / int(_SECONDS[unit])
+        if number == int(number):
+            return f"{int(number)}{unit}"
+    return f"{(exact * 1000).normalize():f}ms"
+
+
+def _number_and_unit(value: object) -> tuple[Decimal | None, str]:
+    """The number and the unit of `value`; None where there is no such thing."""
+    value = revealed(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None, ""
+    match = _NUMBER_AND_UNIT.fullmatch(str(value).strip())
+    return (Decimal(match[1]), match[2]) if match else (None, "")

@@ -1,0 +1,69 @@
+"""`${NAME}` in a policy: values that come from the environment, and must not leave it again.
+
+Theory of operation
+-------------------
+A value that held a variable becomes an `Interpolated`, which is deliberately not a `str`: printed in any way it shows
+the text of the file (`${OPENAI_API_KEY}`), and only a reader that means to use the value takes `.value`. Replacement
+happens after YAML is parsed, so a variable cannot inject structure; a replaced value is not scanned again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from proxy.policy.problem import Mistake
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_ANYTHING = re.compile(r"\$\{[^}]*\}?")
+
+
+class Interpolated:
+    """A value out of the environment (`value`) and the text that stands for it everywhere else (`shown`)."""
+
+    __slots__ = ("shown", "value")
+
+    def __init__(self, value: str, shown: str) -> None:
+        self.value = value
+        self.shown = shown
+
+    def __repr__(self) -> str:
+        return self.shown
+
+
+def interpolate(text: str, env: Mapping[str, str]) -> tuple[Interpolated, list[Mistake]]:
+    """Replace each `${NAME}` in `text`; a name that is malformed, unset or empty is a mistake and becomes nothing."""
+    mistakes: list[Mistake] = []
+
+    def replace(found: re.Match[str]) -> str:
+        match = VARIABLE.fullmatch(found[0])
+        if match is None:
+            hint = "write `${NAME}`: letters, digits and `_`, nothing else"
+            mistakes.append(Mistake(f"`{found[0]}` does not name an environment variable", hint))
+            return ""
+        value = env.get(match[1])
+        if not value:
+            state = "not set" if value is None else "empty"
+            mistakes.append(Mistake(f"environment variable `{match[1]}` is {state}", f"export {match[1]}=..."))
+        return value or ""
+
+    return Interpolated(_ANYTHING.sub(replace, text), text), mistakes
+
+
+def revealed(value: object) -> object:
+    """`value` as a reader needs it: what the environment held, or the value itself."""
+    return value.value if isinstance(value, Interpolated) else value
+
+
+def shown(value: object) -> str:
+    """`value` for a message: short, in backticks when it is text, and never what the environment held."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    spelled = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(value))
+    return f"`{spelled[:57]}...`" if len(spelled) > 60 else f"`{spelled}`"
