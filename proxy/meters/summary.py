@@ -1,0 +1,78 @@
+"""Totals, brought down to what a report needs: counters per model and target, whoever the tenant was.
+
+Theory of operation
+-------------------
+A summary is small (models times targets) where totals are not (tenants, too, and every process's slot), so a window can
+keep a row of them. Two summaries subtract; the difference is a summary of the time between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from proxy.meters.fields import COUNTERS, parse_field
+from proxy.meters.gpu_hours import GpuTotals
+from proxy.meters.store import Totals
+
+Tally = Mapping[str, int]
+"""Counts by counter name (`fields.COUNTERS`); a name that is missing is zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Tallies by (model, target), and GPU time by target, `as_of_s` seconds of Unix time."""
+
+    as_of_s: float
+    tallies: Mapping[tuple[str, str], Tally]
+    gpus: Mapping[str, GpuTotals]
+
+    def of_target(self, target: str) -> Tally:
+        """One target's counts over all models."""
+        return add_tallies(tally for (_, name), tally in self.tallies.items() if name == target)
+
+    def all(self) -> Tally:
+        """All counts of everything."""
+        return add_tallies(self.tallies.values())
+
+    def continues(self, earlier: Summary) -> bool:
+        """Whether nothing in it is less than in `earlier`: both are readings of the same store."""
+        return self.as_of_s >= earlier.as_of_s and all(
+            self.tallies.get(key, {}).get(counter, 0) >= count
+            for key, tally in earlier.tallies.items()
+            for counter, count in tally.items()
+        )
+
+    def minus(self, earlier: Summary) -> Summary:
+        """What came after `earlier`. Its time stays its own."""
+        nothing: Tally = {}
+        return Summary(
+            as_of_s=self.as_of_s,
+            tallies={key: _less(tally, earlier.tallies.get(key, nothing)) for key, tally in self.tallies.items()},
+            gpus={target: gpu - earlier.gpus.get(target, GpuTotals()) for target, gpu in self.gpus.items()},
+        )
+
+
+def summarise(totals: Totals) -> Summary:
+    """The summary of `totals`. Fields of a shape or a counter that this release does not know are left out."""
+    tallies: dict[tuple[str, str], dict[str, int]] = {}
+    for name, value in totals.counters.items():
+        parsed = parse_field(name)
+        if parsed is not None and parsed[0] in COUNTERS:
+            counter, series = parsed
+            tally = tallies.setdefault((series.model, series.target), {})
+            tally[counter] = tally.get(counter, 0) + value
+    return Summary(as_of_s=totals.as_of_s, tallies=tallies, gpus=totals.gpus)
+
+
+def add_tallies(tallies: Iterable[Tally]) -> Tally:
+    """The sum, counter by counter."""
+    total: dict[str, int] = {}
+    for tally in tallies:
+        for counter, count in tally.items():
+            total[counter] = total.get(counter, 0) + count
+    return total
+
+
+def _less(tally: Tally, earlier: Tally) -> Tally:
+    return {counter: count - earlier.get(counter, 0) for counter, count in tally.items()}
