@@ -1,0 +1,143 @@
+"""Upstreams that do not speak the caller's protocol, reached through LiteLLM.
+
+Theory of operation
+-------------------
+Every translated request is one chat request in the middle: a Messages, Responses or completions body is turned into
+chat parameters, LiteLLM turns those into the provider's protocol and the provider's answer into chat chunks, and those
+are written out in the caller's protocol. Each exchange is one task.
+
+LiteLLM is not imported with this module but at first use, in a thread, while other requests go on. From here inwards:
+`translated_exchange` runs one exchange, `translated_library` holds LiteLLM, `translated_wire` holds its network;
+`translated_request`, `_chat`, `_messages`, `_responses` and `_errors` are pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.routing.plan import Attempt
+from proxy.upstream.base import Call, Exchange, Head, Sink
+from proxy.upstream.errors import ProtocolViolated, UpstreamError
+
+if TYPE_CHECKING:
+    from proxy.upstream.translated_exchange import Engine
+
+
+class Translated:
+    """The `Upstream` for every endpoint that a target does not speak itself."""
+
+    def __init__(self) -> None:
+        self._engine: asyncio.Task[Engine] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    def open(self, attempt: Attempt, call: Call, sink: Sink) -> Exchange:
+        """Start the exchange; LiteLLM is loaded if this is the first one."""
+        outlet = Outlet(sink)
+        task = asyncio.get_running_loop().create_task(self._run(attempt, call, outlet))
+        outlet.task = task
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return outlet
+
+    async def warm(self) -> None:
+        """Load LiteLLM ahead of the first request: seconds of one core, in a thread. Raises ImportError without it."""
+        await self._loaded()
+
+    async def aclose(self) -> None:
+        """End every exchange and close every connection."""
+        tasks = [*self._running, *([self._engine] if self._engine is not None else [])]
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._engine is not None and self._engine.exception() is None:
+            await self._engine.result().aclose()
+
+    async def _run(self, attempt: Attempt, call: Call, outlet: Outlet) -> None:
+        try:
+            engine = await self._loaded()
+        except ImportError as error:
+            outlet.fail(ProtocolViolated(f"litellm cannot be imported: {error.name or 'unknown'} is missing"))
+            return
+        await engine.serve(attempt, call, outlet)
+
+    async def _loaded(self) -> Engine:
+        if self._engine is None:
+            self._engine = asyncio.get_running_loop().create_task(_load())
+        return await asyncio.shield(self._engine)
+
+
+class Outlet:
+    """Between one running exchange and its sink: the `Exchange` that the relay holds.
+
+    Nothing reaches the sink after the end or after `abort()`. `on_abort` is what else an abort must close.
+    """
+
+    __slots__ = ("_flowing", "_sink", "on_abort", "task")
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink: Sink | None = sink
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.on_abort: Callable[[], None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    # the relay's side
+
+    def pause(self) -> None:
+        """Stop pulling chunks after the current one."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Pull again."""
+        self._flowing.set()
+
+    def abort(self) -> None:
+        """Forget the sink, close the connection, cancel the task. Idempotent."""
+        self._sink = None
+        if self.on_abort is not None:
+            self.on_abort()
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+
+    # the exchange's side
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody listens."""
+        return self._sink is not None
+
+    async def flow(self) -> bool:
+        """Wait while paused; False when nobody listens any more."""
+        await self._flowing.wait()
+        return self.open
+
+    def head(self, head: Head) -> None:
+        """Announce the answer."""
+        if self._sink is not None:
+            self._sink.on_head(head)
+
+    def data(self, data: bytes) -> None:
+        """Pass on a piece of the answer."""
+        if self._sink is not None and data:
+            self._sink.on_data(data)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_end()
+
+    def fail(self, error: UpstreamError) -> None:
+        """There is no answer, or no more of it."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.on_failure(error)
+
+
+async def _load() -> Engine:
+    module = await asyncio.to_thread(importlib.import_module, "proxy.upstream.translated_exchange")
+    engine: Engine = await asyncio.to_thread(module.Engine.load)
+    return engine
