@@ -27,6 +27,9 @@ class Deadlines:
     def __init__(self) -> None:
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
+        self.lag_s = 0.0
+        """How late the last sweep came: the event loop's own delay."""
 
     def add(self, watched: Watched) -> None:
         self._watched.add(watched)
@@ -35,6 +38,7 @@ class Deadlines:
         self._watched.discard(watched)
 
     def start(self) -> None:
+        self._due_at = time.monotonic() + PERIOD_S
         self._timer = asyncio.get_running_loop().call_later(PERIOD_S, self._sweep)
 
     def stop(self) -> None:
@@ -42,7 +46,8 @@ class Deadlines:
             self._timer.cancel()
 
     def _sweep(self) -> None:
-        self.start()
         now = time.monotonic()
+        self.lag_s = max(0.0, now - self._due_at)
+        self.start()
         for watched in tuple(self._watched):
             watched.check(now)

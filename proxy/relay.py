@@ -22,7 +22,7 @@ from proxy.deadlines import Deadlines
 from proxy.forward import Client, Ending, Forward
 from proxy.routing.charge import Charge
 from proxy.policy.model import Candidate, Snapshot
-from proxy.routing.decide import decide
+from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Attempt, Cause, Decision, Plan, Refusal
@@ -39,6 +39,8 @@ class Signals(Protocol):
     def begin(self, attempt: Attempt, now: float) -> None: ...
 
     def feed(self, outcome: Outcome, now: float) -> None: ...
+
+    def admits(self, attempt: Attempt, now: float) -> bool: ...
 
 
 class RetryBudget(Protocol):
@@ -87,11 +89,12 @@ class Relay:
         self._telemetry = telemetry
         self._deadlines = deadlines
 
-    async def serve(self, snapshot: Snapshot, facts: Facts, call: Call, client: Client, received_at: float) -> None:
+    async def serve(self, router: Router, facts: Facts, call: Call, client: Client, received_at: float) -> None:
         """Answer one request; whatever happens, the client is answered once and a record is left."""
         now = time.monotonic()
+        snapshot = router.snapshot
         readings = self._signals.read(snapshot.models.get(facts.model, ()), now)
-        decision = decide(snapshot, facts, readings, now, random.random())  # noqa: S311
+        decision = router.decide(facts, readings, now, random.random())  # noqa: S311
         overhead_s = time.monotonic() - received_at
         endings: list[Ending] = []
         refusal = None
@@ -120,7 +123,7 @@ class Relay:
     def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
         """The plan's attempts, as long as the last ending allows another."""
         failovers = 0
-        for ordinal, attempt in enumerate(plan.attempts):
+        for attempt in plan.attempts:
             if not endings:
                 yield attempt
                 continue
@@ -128,10 +131,15 @@ class Relay:
             if last.failure is None or last.committed or not last.failure.retryable:
                 return
             if last.failure is not Failure.FULL:
-                if failovers >= plan.max_failovers or not self._budget.withdraw(time.monotonic()):
+                if failovers >= plan.max_failovers:
+                    return
+                now = time.monotonic()
+                if not self._signals.admits(attempt, now):
+                    continue
+                if not self._budget.withdraw(now):
                     return
                 failovers += 1
-            yield _after(last, attempt, ordinal)
+            yield _after(last, attempt, len(endings))
 
     async def _attempt(
         self, snapshot: Snapshot, plan: Plan, attempt: Attempt, facts: Facts, call: Call, client: Client

@@ -34,7 +34,7 @@ class Catalogue:
             *[Route(path.decode(), _post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in ROUTED],
         ]
         handlers = {404: _not_found, 405: _not_allowed}
-        self.app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+        self.app = Starlette(routes=routes, exception_handlers=handlers)
 
     async def _models(self, request: Request) -> Response:
         snapshot = self._current()

@@ -9,6 +9,7 @@ Each refusal is an answer in the caller's protocol and leaves a record, like any
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, MutableMapping
@@ -23,6 +24,7 @@ from proxy.api.request import read_call, read_facts, request_id
 from proxy.api.stream import AsgiClient, Receive, Send
 from proxy.policy.model import ANONYMOUS, Endpoint, Snapshot
 from proxy.relay import Relay
+from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import Call
@@ -43,7 +45,7 @@ class DataPort:
     """The ASGI application of the data port. `current` gives the policy that a new request captures."""
 
     def __init__(
-        self, relay: Relay, current: Callable[[], Snapshot], rest: ASGIApp, *, max_body_bytes: int, max_in_flight: int
+        self, relay: Relay, current: Callable[[], Router], rest: ASGIApp, *, max_body_bytes: int, max_in_flight: int
     ) -> None:
         self._relay = relay
         self._current = current
@@ -55,7 +57,7 @@ class DataPort:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = ROUTED.get(scope["raw_path"]) if scope["type"] == "http" else None
         if endpoint is None or scope["method"] != "POST":
-            await self._rest(scope, receive, send)  # type: ignore[arg-type]
+            await self._rest(scope, receive, send)
             return
         self.in_flight += 1
         try:
@@ -65,7 +67,8 @@ class DataPort:
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         received_at = time.monotonic()
-        snapshot = self._current()
+        router = self._current()
+        snapshot = router.snapshot
         fields: dict[bytes, bytes] = dict(scope["headers"])
         name = request_id(fields) or f"req_{os.urandom(12).hex()}"
         client = AsgiClient(receive, send, DIALECTS[endpoint], name)
@@ -76,7 +79,11 @@ class DataPort:
         elif admitted is not None:
             client.watch()
             try:
-                await self._relay.serve(snapshot, *admitted, client, received_at)
+                await self._relay.serve(router, *admitted, client, received_at)
+            except asyncio.CancelledError:
+                if not client.left:
+                    client.refuse(_SHUTTING_DOWN)
+                raise
             finally:
                 client.unwatch()
         await client.drained()
@@ -137,6 +144,16 @@ _OVERLOADED = Refusal(
     code="overloaded",
     message="the proxy has as many requests in flight as it may have",
     rule="overload",
+    retry_after_s=1.0,
+    retryable=True,
+)
+
+_SHUTTING_DOWN = Refusal(
+    status=503,
+    type="server_error",
+    code="shutting_down",
+    message="the proxy is shutting down",
+    rule="shutdown",
     retry_after_s=1.0,
     retryable=True,
 )

@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
 
 from proxy import __version__
-from proxy.policy.model import Snapshot
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Cause, Refusal
 from proxy.telemetry.records import Record
@@ -168,15 +167,6 @@ def count(name: str, help: str, *samples: tuple[dict[str, str], float]) -> Metri
     for labels, value in samples:
         metric.add_sample(f"spillway_{name}_total", labels, value)
     return metric
-
-
-def policy_gauges(current: Callable[[], Snapshot]) -> Gauges:
-    """Which policy is being served."""
-
-    def read() -> Iterator[Metric]:
-        yield gauge("policy_info", "The policy being served", ({"revision": current().revision}, 1.0))
-
-    return read
 
 
 def _build_info() -> Iterator[Metric]:

@@ -1,0 +1,151 @@
+"""The composition root: a policy and settings in, two ASGI applications out. It owns every task and client.
+
+Theory of operation
+-------------------
+The four edges (upstreams, signals, meters, telemetry) do not know of one another; what they exchange is wired here, with
+plain functions. Nothing global: two `Spillway`s can live in one process, as the tests do.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from prometheus_client.core import Metric
+
+from proxy.api.admin import admin_app
+from proxy.api.catalogue import Catalogue
+from proxy.api.health import Health
+from proxy.api.openai import DataPort
+from proxy.deadlines import Deadlines
+from proxy.meters.ledger import Ledger
+from proxy.meters.store import Store, StoreError
+from proxy.meters.sync import Sync
+from proxy.policy.model import Snapshot
+from proxy.relay import Relay
+from proxy.routing.decide import Router
+from proxy.routing.plan import Attempt
+from proxy.routing.readings import Breaker
+from proxy.settings import Settings
+from proxy.signals.retry_budget import RetryBudget
+from proxy.signals.tracker import Tracker
+from proxy.telemetry.log import RequestLog
+from proxy.telemetry.metrics import Metrics, count, gauge
+from proxy.telemetry.records import Record
+from proxy.upstream.base import Call, Upstream
+from proxy.upstream.passthrough import Passthrough
+from proxy.upstream.translated import Translated
+
+
+class Spillway:
+    """One proxy process. Enter it on a running loop; `data` and `admin` are its two ports."""
+
+    def __init__(self, snapshot: Snapshot, settings: Settings, store_url: str) -> None:
+        self._router = Router(snapshot)
+        self.deadlines = Deadlines()
+        self.health = Health(self._degraded)
+        self._tracker = Tracker(snapshot.targets.values(), random.random)
+        self._ledger = Ledger()
+        self._sync = Sync(
+            Store(store_url),
+            self._ledger,
+            fleet=lambda: self._router.snapshot.targets.values(),
+            gauges=self._tracker.gauges,
+            absorb=lambda others: self._tracker.absorb(others, time.monotonic()),
+        )
+        self._upstreams = _Upstreams()
+        self._telemetry = _Telemetry(self._gauges)
+        self._relay = Relay(
+            signals=self._tracker,
+            budget=RetryBudget(time.monotonic()),
+            meters=self._ledger,
+            upstreams=self._upstreams,
+            telemetry=self._telemetry,
+            deadlines=self.deadlines,
+        )
+        catalogue = Catalogue(lambda: self._router.snapshot, self.health)
+        self.data = DataPort(
+            self._relay,
+            lambda: self._router,
+            catalogue.app,
+            max_body_bytes=settings.max_body_bytes,
+            max_in_flight=settings.max_in_flight,
+        )
+        self.admin = admin_app(self._telemetry.metrics.registry, self.health, self._report)
+
+    async def __aenter__(self) -> Self:
+        self.deadlines.start()
+        self._sync.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.deadlines.stop()
+        await self._upstreams.aclose()
+        await self._sync.aclose()
+        self._telemetry.close()
+
+    def _degraded(self) -> Mapping[str, str]:
+        if self._sync.connected:
+            return {}
+        return {"meters": f"the store is out of reach; counting in memory for {self._sync.lag_s:.0f} s"}
+
+    async def _report(self) -> str | None:
+        try:
+            return (await self._sync.report(self._router.snapshot)).to_json()
+        except StoreError:
+            return None
+
+    def _gauges(self) -> Iterator[Metric]:
+        snapshot = self._router.snapshot
+        readings = [one for pool in self._tracker.survey(time.monotonic()).values() for one in pool]
+
+        def per_replica(name: str, help: str, read: Any) -> Metric:  # noqa: A002
+            labelled = [({"target": one.target, "replica": str(one.replica)}, float(read(one))) for one in readings]
+            return gauge(name, help, *labelled)
+
+        yield per_replica("inflight_requests", "In flight, all workers as last heard", lambda one: one.in_flight)
+        yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
+        yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
+        yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
+        yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
+        yield gauge("policy_info", "The policy being served", ({"revision": snapshot.revision}, 1.0))
+        yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
+
+
+class _Upstreams:
+    """Bytes where the target speaks the caller's protocol, LiteLLM where it does not."""
+
+    def __init__(self) -> None:
+        self._passthrough = Passthrough()
+        self._translated = Translated()
+
+    def of(self, attempt: Attempt, call: Call) -> Upstream:
+        return self._passthrough if call.endpoint in attempt.target.native else self._translated
+
+    async def aclose(self) -> None:
+        await self._passthrough.aclose()
+        await self._translated.aclose()
+
+
+class _Telemetry:
+    """Metrics and the request log, fed together."""
+
+    def __init__(self, gauges: Any) -> None:
+        self.metrics = Metrics(gauges)
+        self.log = RequestLog(sys.stdout.buffer)
+
+    def record(self, record: Record) -> None:
+        self.metrics.record(record)
+        self.log.record(record)
+
+    def close(self) -> None:
+        self.log.close()
+
+
+_STATES = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}

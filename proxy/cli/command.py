@@ -1,0 +1,26 @@
+"""The verbs of `spillway`, put together. Each imports what it needs when it runs: `serve` has to be up within a second."""
+
+from __future__ import annotations
+
+import typer
+
+from proxy import __version__
+from proxy.cli.policy import app as policy
+from proxy.cli.serve import serve
+from proxy.cli.status import status
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="An OpenAI-compatible proxy that fills your own GPUs first and spills to shared APIs by policy.",
+)
+app.command()(serve)
+app.command()(status)
+app.add_typer(policy, name="policy")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
