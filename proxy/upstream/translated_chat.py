@@ -190,8 +190,9 @@ def _tool_call(call: Json) -> Json:
 def _chunk_choice(choice: Json) -> Json | None:
     given = choice.get("delta") or {}
     delta: Json = {key: given[key] for key in ("role", *_MESSAGE) if given.get(key) is not None}
-    if delta.get("content") == "" and "role" not in delta:
-        del delta["content"]
+    for name in ("content", "reasoning_content"):
+        if delta.get(name) == "" and (name != "content" or "role" not in delta):
+            del delta[name]
     if given.get("tool_calls"):
         delta["tool_calls"] = [_tool_call_delta(call) for call in given["tool_calls"]]
     finish_reason = choice.get("finish_reason")

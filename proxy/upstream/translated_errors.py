@@ -35,6 +35,17 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+_STATUSES: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""Anthropic's, from platform.claude.com/docs/en/api/errors."""
 _KEY_LIKE = re.compile(
     r"(?i)\b(?:sk|pk|rk|xai|gsk|hf|AIza|AKIA|ASIA|ya29)[-_.]?[A-Za-z0-9_\-]{12,}"
     r"|(?<=bearer )[^\s\"',;]+"
@@ -67,6 +78,20 @@ def message_in(body: bytes) -> str:
     return _first_text(document)
 
 
+def error_in_stream(piece: bytes) -> tuple[int, str] | None:
+    """The status and the message of the error event in a piece of a stream, None when there is none."""
+    for line in reversed(piece.splitlines()):
+        if line.startswith(b"data:") and b'"error"' in line:
+            try:
+                event = orjson.loads(line[5:])
+            except orjson.JSONDecodeError:
+                continue
+            error = event.get("error") if isinstance(event, dict) else None
+            if error:
+                return _status_in(error), message_in(line[5:])
+    return None
+
+
 def error_object(endpoint: Endpoint, status: int, message: str, param: str | None = None) -> Json:
     """The error body that the SDKs of this endpoint expect."""
     if endpoint in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS):
@@ -85,6 +110,16 @@ def error_event(endpoint: Endpoint, status: int, message: str) -> bytes:
         body = {"type": "error", "code": inner["code"] or inner["type"], "message": message, "param": None}
     data = b"data: " + orjson.dumps(body) + b"\n\n"
     return data if endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS) else b"event: error\n" + data
+
+
+def _status_in(error: object) -> int:
+    """OpenAI-compatible servers give a numeric `code`, Anthropic a `type` that stands for a status."""
+    if not isinstance(error, dict):
+        return 500
+    code = str(error.get("code"))
+    if code.isdigit() and 400 <= int(code) < 600:
+        return int(code)
+    return _STATUSES.get(str(error.get("type")), 500)
 
 
 def _is_too_long(message: str) -> bool:

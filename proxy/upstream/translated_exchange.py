@@ -28,7 +28,7 @@ from proxy.upstream import translated_request as request
 from proxy.upstream.base import Call, Head, RawHeaders
 from proxy.upstream.errors import ConnectionBroken, ProtocolViolated, UpstreamError
 from proxy.upstream.translated import Outlet
-from proxy.upstream.translated_errors import Scrubber, error_event, error_object, message_in
+from proxy.upstream.translated_errors import Scrubber, error_event, error_in_stream, error_object, message_in
 from proxy.upstream.translated_library import Library, load
 from proxy.upstream.translated_messages import MessagesStream, message
 from proxy.upstream.translated_request import Json
@@ -36,6 +36,7 @@ from proxy.upstream.translated_responses import ResponsesStream, response
 from proxy.upstream.translated_wire import CURRENT, Wire, origin_of
 
 _PASSED_ON = ("retry-after", "retry-after-ms", "x-ratelimit-", "anthropic-ratelimit-")
+_WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception)(?:: | - ))+")
 _UNSUPPORTED = re.compile(r"does not support parameters: \[(.*?)\]")
 _KEEPALIVE_S = 30.0
 
@@ -134,11 +135,13 @@ class _Translation:
             self._outlet.fail(ProtocolViolated(f"answered {wire.status}: redirects are not followed"))
         elif wire.status is not None and wire.status >= 400:
             self._refuse(wire.status, message_in(wire.error_body))
-        elif wire.refused:
-            self._refuse(400, "a target does not fetch content by URL; send it in the request")
+        elif wire.refused or type(error).__name__ == "ImageFetchError":
+            self._refuse(400, "content is not fetched by URL for this target; send it inline, as a data URL")
         elif wire.status is None:
             self._refuse(_local_status(error), _local_message(error), getattr(error, "param", None))
-        elif (status := _status(error)) is not None:
+        elif self._call.stream and (found := error_in_stream(wire.error_body)) is not None:
+            self._refuse(*found)
+        elif self._call.stream and (status := _status(error)) is not None:
             self._refuse(status, _local_message(error))
         else:
             self._outlet.fail(ProtocolViolated(f"unreadable reply: {type(error).__name__}"))
@@ -259,5 +262,4 @@ def _local_message(error: Exception) -> str:
     unsupported = _UNSUPPORTED.search(text)
     if unsupported:
         return f"the target's provider does not support {unsupported.group(1)}"
-    text = re.sub(r"^(?:litellm\.)?(?:\w+(?:Error|Exception): )+", "", text)
-    return text.partition("\n")[0]
+    return _WRAPPING.sub("", text).partition("\n")[0].partition(" Original exception: ")[0]

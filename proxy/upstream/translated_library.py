@@ -18,7 +18,7 @@ import importlib
 import logging
 import os
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -112,6 +112,7 @@ class Library:
         return frozenset(known or ()) | {"user"}
 
 
+@cache
 def load() -> Library:
     """Import and tame LiteLLM. Takes seconds; call it in a thread. Raises ImportError when it is not installed."""
     os.environ.update(_ENVIRONMENT)

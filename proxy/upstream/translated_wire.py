@@ -46,7 +46,8 @@ class Wire:
     """One exchange's network: what it may reach, what came of it, and how to end it.
 
     `origin` None means that the policy names no URL, so the provider's own is LiteLLM's to know. `sent` counts requests
-    that went out; `failure` is the first way in which the network failed.
+    that went out; `failure` is the first way in which the network failed; `error_body` is the body of a bad answer, or
+    the piece of a stream that reports an error.
     """
 
     __slots__ = (
@@ -89,6 +90,16 @@ class Wire:
             if task is not None:
                 self._tasks.discard(task)
         return self._receive(response)
+
+    def note(self, data: bytes) -> None:
+        """Keep what says why: the body of a bad answer, the piece of a good one that reports an error.
+
+        Generated text cannot look like the latter: inside a JSON string the quotes are escaped.
+        """
+        if self.status is not None and self.status >= 300:
+            self.error_body = (self.error_body + data)[:MAX_ERROR_BODY_BYTES]
+        elif b'"error"' in data:
+            self.error_body = data[-MAX_ERROR_BODY_BYTES:]
 
     def close(self) -> None:
         """End every request and read in progress; nothing is sent or read afterwards. Idempotent."""
@@ -150,8 +161,7 @@ class _Reply(httpx.AsyncByteStream):
                 size += len(data)
                 if size > MAX_REPLY_BYTES:
                     raise wire._fail(ProtocolViolated(f"reply of more than {MAX_REPLY_BYTES} bytes"))
-                if wire.status is not None and wire.status >= 300 and len(wire.error_body) < MAX_ERROR_BODY_BYTES:
-                    wire.error_body += data
+                wire.note(data)
                 yield data
         except httpx.HTTPError as error:
             if not wire.closed:
