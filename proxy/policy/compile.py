@@ -21,7 +21,7 @@ from proxy.policy.model import Candidate, Route, Snapshot, Target, Tenant
 from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.routes import check_lawful, check_names, check_order, check_tags, compile_routes
 from proxy.policy.schema import CandidateSpec
-from proxy.policy.schema_errors import Reading, read_spec
+from proxy.policy.sections import PolicySpec, read_sections
 from proxy.policy.source import read_source
 from proxy.policy.targets import PriceOf, compile_target, priced_for
 from proxy.policy.tenants import compile_tenants
@@ -50,13 +50,11 @@ def check_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Co
     findings = Findings(document)
     if () in document.broken:
         raise PolicyError(findings.problems)
-    reading = read_spec(document, findings)
-    spec = reading.spec
+    spec = read_sections(document, findings)
     targets = {name: compile_target(name, one, price_of, findings) for name, one in spec.targets.items()}
-    models = _models(document, reading, targets, price_of, findings)
+    models = _models(document, spec, targets, price_of, findings)
     tenants, keys = compile_tenants(spec.tenants, _names(document, "models"), findings)
-    routes = _routes(document, reading, models, tenants, findings)
-    _check_sections(document, reading, findings)
+    routes = _routes(document, spec, models, tenants, findings)
     if findings.problems:
         raise PolicyError(findings.problems)
     snapshot = Snapshot(
@@ -67,29 +65,26 @@ def check_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Co
         routes=routes,
         tenants=MappingProxyType(tenants),
         keys=MappingProxyType(keys),
-        open_to_all=spec.auth == "none",
+        open_to_all=spec.open_to_all,
     )
     return Compiled(snapshot, findings.warnings)
 
 
 def _models(
-    document: Document, reading: Reading, targets: Mapping[str, Target], prices: PriceOf, findings: Findings
+    document: Document, spec: PolicySpec, targets: Mapping[str, Target], prices: PriceOf, findings: Findings
 ) -> dict[str, tuple[Candidate, ...]]:
     """Public model name -> candidates. A name that needs a broken target keeps the sound ones."""
     known = _names(document, "targets")
     models: dict[str, tuple[Candidate, ...]] = {}
-    for name, specs in reading.spec.models.items():
-        if not specs:
-            hint = "list at least one target, or remove the model"
-            findings.problem(("models", name), f"model `{name}` has no targets", hint, key=True)
-        for index, spec in enumerate(specs):
+    for name, candidates in spec.models.items():
+        for index, one in enumerate(candidates):
             loc = ("models", name, index)
-            if spec.target not in known:
-                hint = did_you_mean(spec.target, known) or "name one of `targets`"
-                findings.problem(loc, f"unknown target `{spec.target}`", hint)
-            if any(spec.target == earlier.target for earlier in specs[:index]):
-                findings.problem(loc, f"target `{spec.target}` twice in one model", "list each target once")
-        models[name] = tuple(_candidate(spec, targets, prices) for spec in specs if spec.target in targets)
+            if one.target not in known:
+                hint = did_you_mean(one.target, known) or "name one of `targets`"
+                findings.problem(loc, f"unknown target `{one.target}`", hint)
+            if any(one.target == earlier.target for earlier in candidates[:index]):
+                findings.problem(loc, f"target `{one.target}` twice in one model", "list each target once")
+        models[name] = tuple(_candidate(one, targets, prices) for one in candidates if one.target in targets)
     return models
 
 
@@ -102,37 +97,21 @@ def _candidate(spec: CandidateSpec, targets: Mapping[str, Target], prices: Price
 
 def _routes(
     document: Document,
-    reading: Reading,
+    spec: PolicySpec,
     models: Mapping[str, tuple[Candidate, ...]],
     tenants: Mapping[str, Tenant],
     findings: Findings,
 ) -> tuple[Route, ...]:
-    written = document.root.get("routes")
-    if written is None:
+    if spec.routes is None:
         return (DEFAULT_ROUTE,)
     offered = frozenset(candidate.target.retention for candidates in models.values() for candidate in candidates)
-    routes = compile_routes(reading.routes, offered)
+    routes = compile_routes(spec.routes, offered)
     check_names(routes, _names(document, "models"), _names(document, "tenants"), findings)
-    check_order(routes, len(written) if isinstance(written, list) else 0, findings)
+    check_order(routes, len(document.root["routes"]), findings)
     check_tags(routes, tenants, findings)
-    whole = not any(loc[0] in ("targets", "models") for loc in reading.broken)
-    for index, route in routes if whole else ():
+    for index, route in () if findings.has_dropped("targets", "models") else routes:
         check_lawful(route, ("routes", index), models, findings)
     return tuple(route for _, route in routes)
-
-
-def _check_sections(document: Document, reading: Reading, findings: Findings) -> None:
-    for name, hint in (
-        ("targets", "name at least one deployment or provider"),
-        ("models", "name at least one model and its targets"),
-        ("tenants", "list at least one, or remove the section; without tenants the server listens on loopback only"),
-        ("routes", "list at least one, or remove the section; without routes one named `default` takes everything"),
-    ):
-        if name in document.root and not document.root[name]:
-            findings.problem((name,), f"`{name}` is empty", hint, key=True)
-    if reading.spec.auth is not None and "tenants" in document.root:
-        hint = "remove `auth: none` to keep the tenants' keys, or remove `tenants`"
-        findings.problem(("auth",), "`auth: none` and `tenants` contradict each other", hint, key=True)
 
 
 def _names(document: Document, section: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ class Findings:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._broken = set(document.broken)
         self._problems: list[Problem] = list(document.problems)
         self._warnings: list[Problem] = []
 
@@ -26,13 +27,25 @@ class Findings:
 
     def problem(self, loc: Loc, message: str, hint: str = "", *, key: bool = False) -> None:
         """Note a problem with the value at `loc`, or with its key."""
-        if not self._document.is_broken(loc):
+        if not self.has_one_at(loc):
             self._problems.append(Problem(*self._document.place(loc, key=key), message, hint))
 
     def mistake(self, loc: Loc, mistake: Mistake, *, key: bool = False) -> None:
-        """Note a value at `loc` that could not be read."""
+        """Note a value (or key) at `loc` that could not be read."""
         self.problem(loc, mistake.message, mistake.hint, key=key)
 
     def warning(self, loc: Loc, message: str, hint: str = "") -> None:
         """Note something lawful that the author may not have meant, with the key at `loc`."""
         self._warnings.append(Problem(*self._document.place(loc, key=True), message, hint))
+
+    def drop(self, loc: Loc) -> None:
+        """Take what stands at `loc` out of the game: it is broken, and nothing more is to be said about it."""
+        self._broken.add(loc)
+
+    def has_one_at(self, loc: Loc) -> bool:
+        """Whether something was said already about `loc`, or about anything around it."""
+        return any(loc[:end] in self._broken for end in range(len(loc) + 1))
+
+    def has_dropped(self, *sections: str) -> bool:
+        """Whether any item of these sections is broken."""
+        return any(loc and loc[0] in sections for loc in self._broken)

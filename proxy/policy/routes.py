@@ -139,7 +139,7 @@ def _want(spec: WantSpec, offered: frozenset[str]) -> Want:
     )
 
 
-def _at_most(wanted: list[str], offered: frozenset[str]) -> tuple[str, ...]:
+def _at_most(wanted: tuple[str, ...], offered: frozenset[str]) -> tuple[str, ...]:
     """The wanted retentions, and every offered one that is shorter than one of them."""
     limits = [seconds for seconds in map(_retention_s, wanted) if seconds is not None]
     shorter = {one for one in offered for s in [_retention_s(one)] if s is not None and limits and s <= max(limits)}

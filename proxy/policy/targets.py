@@ -9,7 +9,7 @@ of it; `endpoints:` overrides the native set. Nothing is guessed at run time: an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from proxy.policy import providers
 from proxy.policy.document import Loc
@@ -175,5 +175,5 @@ def _gpus(spec: TargetSpec) -> Gpus | None:
 
 
 def _timeouts(spec: TargetSpec) -> Timeouts:
-    given = spec.timeouts.model_dump(exclude_none=True)
-    return Timeouts(**{f"{key}_s": seconds for key, seconds in given.items()})
+    given = {f"{key}_s": seconds for key, seconds in asdict(spec.timeouts).items() if seconds is not None}
+    return Timeouts(**given)

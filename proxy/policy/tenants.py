@@ -23,8 +23,6 @@ def compile_tenants(
             models=None if spec.models is None else frozenset(spec.models),
         )
         tenants[name] = tenant
-        if not spec.keys:
-            findings.problem((*loc, "keys"), f"tenant `{name}` has no keys", "list at least one `sha256:...`")
         for index, model in enumerate(spec.models or ()):
             if model not in models:
                 findings.problem((*loc, "models", index), f"unknown model `{model}`", did_you_mean(model, models))

@@ -1,0 +1,141 @@
+"""The sections of a policy: reads each item of each section, and keeps those that are sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.policy import words
+from proxy.policy.document import Document
+from proxy.policy.findings import Findings
+from proxy.policy.problem import Mistake
+from proxy.policy.schema import (
+    ROUTE_LATER,
+    TARGET_LATER,
+    TENANT_LATER,
+    CandidateSpec,
+    RouteSpec,
+    TargetSpec,
+    TenantSpec,
+)
+from proxy.policy.shape import BROKEN, Reader, listed, shaped, unknown_key
+from proxy.policy.variables import shown
+
+VERSION = 1
+SECTIONS = ("version", "targets", "models", "tenants", "auth", "routes")
+LATER = {"budgets": "remove it; nothing would stop the spending yet"}
+_REQUIRED = {
+    "version": "write `version: 1` as the first line",
+    "targets": "name at least one deployment or provider under `targets:`",
+    "models": "write, for each name that apps ask for, its targets: `models: {name: [target]}`",
+}
+_EMPTY = {
+    "targets": "name at least one deployment or provider",
+    "models": "name at least one model and its targets",
+    "tenants": "list at least one, or remove the section; without tenants the server listens on loopback only",
+    "routes": "list at least one, or remove the section; without routes one named `default` takes everything",
+}
+
+_TARGET = shaped(TargetSpec, later=TARGET_LATER)
+_CANDIDATES = listed(shaped(CandidateSpec, shorthand="target"))
+_TENANT = shaped(TenantSpec, later=TENANT_LATER)
+_ROUTE = shaped(RouteSpec, later=ROUTE_LATER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySpec:
+    """The sound part of a policy. Routes keep their index in the file; None is no `routes` section at all."""
+
+    targets: dict[str, TargetSpec]
+    models: dict[str, tuple[CandidateSpec, ...]]
+    tenants: dict[str, TenantSpec]
+    routes: tuple[tuple[int, RouteSpec], ...] | None
+    open_to_all: bool
+
+
+def read_sections(document: Document, findings: Findings) -> PolicySpec:
+    """Read every section; an item that is not sound is noted, dropped, and left out."""
+    root = document.root
+    for name in root.keys() - set(SECTIONS):
+        findings.mistake((name,), unknown_key(name, (), dict.fromkeys(SECTIONS), LATER), key=True)
+    for name, hint in _REQUIRED.items():
+        if name not in root:
+            findings.problem((name,), f"`{name}` is missing", hint)
+            findings.drop((name,))
+    for name, hint in _EMPTY.items():
+        if name in root and root[name] in ({}, []):
+            findings.problem((name,), f"`{name}` is empty", hint, key=True)
+            findings.drop((name,))
+    _check_version(root, findings)
+    return PolicySpec(
+        targets=_named("targets", _TARGET, root, findings),
+        models=_named("models", _CANDIDATES, root, findings),
+        tenants=_named("tenants", _TENANT, root, findings),
+        routes=_routes(root, findings) if "routes" in root else None,
+        open_to_all=_auth(root, findings),
+    )
+
+
+def _check_version(root: dict[str, Any], findings: Findings) -> None:
+    version = root.get("version", VERSION)
+    if version != VERSION or isinstance(version, bool):
+        message = f"policy version {shown(version)} is not supported"
+        findings.problem(("version",), message, f"write `version: {VERSION}`")
+
+
+def _auth(root: dict[str, Any], findings: Findings) -> bool:
+    if "auth" not in root:
+        return False
+    if root["auth"] != "none":
+        hint = "write `auth: none` to let everybody in, or remove it and list `tenants`"
+        findings.problem(("auth",), f"expected `none`, got {shown(root['auth'])}", hint)
+    if "tenants" in root:
+        hint = "remove `auth: none` to keep the tenants' keys, or remove `tenants`"
+        findings.problem(("auth",), "`auth: none` and `tenants` contradict each other", hint, key=True)
+    return True
+
+
+def _named(section: str, member: Reader, root: dict[str, Any], findings: Findings) -> dict[str, Any]:
+    written = root.get(section, {})
+    if not isinstance(written, dict):
+        if written:
+            message = f"`{section}` is a mapping, not {shown(written)}"
+            findings.problem((section,), message, "write `name: ...`, one to a line")
+        findings.drop((section,))
+        return {}
+    sound: dict[str, Any] = {}
+    for name, item in written.items():
+        loc = (section, name)
+        read = member(item, loc, findings)
+        if _is_name(name, section, findings) and read is not BROKEN:
+            sound[name] = read
+        else:
+            findings.drop(loc)
+    return sound
+
+
+def _is_name(name: str, section: str, findings: Findings) -> bool:
+    try:
+        words.name(name)
+    except Mistake as mistake:
+        findings.mistake((section, name), mistake, key=True)
+        return False
+    return True
+
+
+def _routes(root: dict[str, Any], findings: Findings) -> tuple[tuple[int, RouteSpec], ...]:
+    written = root["routes"]
+    if not isinstance(written, list):
+        if written:
+            message = f"`routes` is a list, not {shown(written)}"
+            findings.problem(("routes",), message, "write `- name: default`, one route an item")
+        findings.drop(("routes",))
+        return ()
+    sound: list[tuple[int, RouteSpec]] = []
+    for index, item in enumerate(written):
+        route = _ROUTE(item, ("routes", index), findings)
+        if route is BROKEN:
+            findings.drop(("routes", index))
+        else:
+            sound.append((index, route))
+    return tuple(sound)
