@@ -30,6 +30,9 @@ FALLBACK_REASON = "fallback: next lawful target"
 Option = tuple[Entry, Reading]
 """A lawful target and the replica of it that would be tried."""
 
+Misses = tuple[Exclusion, ...]
+"""The wants that an option is measured to miss."""
+
 
 class Router:
     """A snapshot made ready to decide. Build it once per snapshot: it does the policy's share of the work."""
@@ -84,9 +87,11 @@ class Router:
             return refusals.none_able(route, facts, lawful.barred, left_out, _soonest_s(lawful, readings, now))
         relaxed = bool(firsts[0][0].missed)
         if lawful.measured:
-            misses, demoted, relaxed = _reorder(route, firsts)
-            left_out += misses
-            spilled = spilled or demoted
+            misses = [wants.missed_by_reading(entry.target, route.want, reading) for entry, reading in firsts]
+            if any(misses) or route.prefer is Prefer.LATENCY:
+                firsts, demoted, relaxed = _reordered(route, firsts, misses)
+                left_out += [miss for missed in misses for miss in missed]
+                spilled = spilled or demoted
         return Plan(
             route=route.name,
             attempts=_attempts(lawful, firsts + spares, spilled),
@@ -101,32 +106,25 @@ def decide(snapshot: Snapshot, facts: Facts, readings: Readings, now: float, dra
     return Router(snapshot).decide(facts, readings, now, draw)
 
 
-def _reorder(route: Route, options: list[Option]) -> tuple[list[Exclusion], Exclusion | None, bool]:
-    """Sort the options, in place, by what was measured of them.
+def _reordered(
+    route: Route, options: list[Option], misses: list[Misses]
+) -> tuple[list[Option], Exclusion | None, bool]:
+    """The options by what was measured of them; `misses` are theirs, one tuple each.
 
-    Returns every measured miss; the one that put a dedicated target behind a shared one, if any did; and whether the
-    option that is now first misses a want.
+    Also returned: the miss that put a dedicated target behind a shared one, if one did, and whether the option that is
+    now first misses a want.
     """
-    misses = {id(entry): wants.missed_by_reading(entry.target, route.want, reading) for entry, reading in options}
     by_latency = route.prefer is Prefer.LATENCY
-    expected = options[0][0]
 
-    def rank(option: Option) -> tuple[int, bool, float]:
-        entry, reading = option
-        missed = len(entry.missed) + len(misses[id(entry)])
-        if not by_latency:
-            return missed, False, 0.0
-        return missed, reading.ttft_p99_s is None, reading.ttft_p99_s or 0.0
+    def rank(ranked: tuple[Option, Misses]) -> tuple[int, bool, float]:
+        (entry, reading), missed = ranked
+        ttft_s = reading.ttft_p99_s if by_latency else 0.0
+        return len(entry.missed) + len(missed), ttft_s is None, ttft_s or 0.0
 
-    if by_latency or any(misses.values()):
-        options.sort(key=rank)
-    first = options[0][0]
-    demoting = misses[id(expected)] if expected.dedicated and not first.dedicated else ()
-    return (
-        [miss for found in misses.values() for miss in found],
-        demoting[0] if demoting else None,
-        bool(first.missed or misses[id(first)]),
-    )
+    ranked = sorted(zip(options, misses, strict=True), key=rank)
+    (first, _), missed_first = ranked[0]
+    demoted = options[0][0].dedicated and not first.dedicated and misses[0]
+    return [option for option, _ in ranked], demoted[0] if demoted else None, bool(first.missed or missed_first)
 
 
 def _attempts(lawful: Lawful, options: list[Option], spilled: Exclusion | None) -> tuple[Attempt, ...]:

@@ -1,4 +1,4 @@
-"""Everything about choosing that the policy alone settles, worked out once per snapshot.
+"""Everything about choosing that the policy alone settles, worked out at most once per snapshot.
 
 Theory of operation
 -------------------
@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.policy.model import Candidate, Endpoint, Lane, Match, Prefer, Route, Snapshot, Target
 from proxy.routing import gates, refusals, wants
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion, Refusal
 from proxy.routing.readings import Reading
-
-LANES_ASKED: tuple[Lane | None, ...] = (None, Lane.DEDICATED, Lane.SHARED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +53,30 @@ class Lawful:
     measured: bool
 
 
+class LawfulSets(dict[tuple[Endpoint, Lane | None], Lawful]):
+    """By endpoint and caller's lane. Each set is worked out when it is first asked for, and never changes.
+
+    Most routes see one or two of the eighteen pairs; computing them all would make a reload of a large policy stall the
+    event loop. What is kept depends on the snapshot alone, so no request can tell whether it came first.
+    """
+
+    __slots__ = ("_evaluate",)
+
+    def __init__(self, evaluate: Callable[[Endpoint, Lane | None], Lawful]) -> None:
+        super().__init__()
+        self._evaluate = evaluate
+
+    def __missing__(self, asked: tuple[Endpoint, Lane | None]) -> Lawful:
+        lawful = self[asked] = self._evaluate(*asked)
+        return lawful
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One route as it applies to one public model."""
 
     match: Match
-    lawful: Mapping[tuple[Endpoint, Lane | None], Lawful]
+    lawful: LawfulSets
 
 
 Table = Mapping[str, tuple[Row, ...]]
@@ -95,13 +112,7 @@ def _row(model: str, candidates: tuple[Candidate, ...], route: Route) -> Row:
     entries.sort(key=lambda entry: (len(entry.missed), rank(entry.target)))
     return Row(
         match=route.match,
-        lawful={
-            (endpoint, lane): _lawful(
-                model, route, entries, gates.Asked(require=route.require, endpoint=endpoint, lane_override=lane)
-            )
-            for endpoint in Endpoint
-            for lane in LANES_ASKED
-        },
+        lawful=LawfulSets(partial(_lawful, model, route, entries)),
     )
 
 
@@ -116,13 +127,14 @@ def _entry(candidate: Candidate, route: Route) -> Entry:
     )
 
 
-def _lawful(model: str, route: Route, entries: list[Entry], asked: gates.Asked) -> Lawful:
+def _lawful(model: str, route: Route, entries: list[Entry], endpoint: Endpoint, lane: Lane | None) -> Lawful:
+    asked = gates.Asked(require=route.require, endpoint=endpoint, lane_override=lane)
     barriers = [gates.barrier(entry.target, asked) for entry in entries]
     passed = tuple(entry for entry, barrier in zip(entries, barriers, strict=True) if barrier is None)
     barred = tuple(barrier for barrier in barriers if barrier is not None)
     refusal = None
-    if asked.lane_override is not None and not route.lane_override:
-        refusal = refusals.lane_override_not_allowed(route, asked.lane_override)
+    if lane is not None and not route.lane_override:
+        refusal = refusals.lane_override_not_allowed(route, lane)
     elif not passed:
         refusal = refusals.nothing_lawful(route, model, barred) if barred else refusals.model_not_found(model)
     return Lawful(
