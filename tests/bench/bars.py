@@ -41,7 +41,7 @@ class Bar:
         observed = self.read(results)
         if observed is None:
             gap = next((need for need in self.needs if results.value(*need) is None), self.needs[0])
-            return Verdict(self.name, limit, None, False, f"{gap[0]}: {results.why_missing(*gap)}")
+            return Verdict(self.name, limit, None, False, results.why_missing(*gap))
         passed = observed >= self.limit if self.at_least else observed <= self.limit
         if SUBJECT in results.errors:
             return Verdict(self.name, limit, observed, False, f"wrong answers: {results.errors[SUBJECT][0]}")

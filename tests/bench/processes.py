@@ -104,9 +104,10 @@ class Tree:
         self._root.wait()
 
     def last_words(self) -> str:
-        """The last line of its output that says anything, for an error message."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n") if self.log.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        """The last lines of its output that say anything, for an error message."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        return " / ".join(lines[-3:]) or "no output"
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.pids():

@@ -31,7 +31,9 @@ class Results:
 
     def why_missing(self, system: str, measure: str) -> str:
         reasons = self.missing.get(system, {})
-        return reasons.get(measure) or reasons.get("*") or "not measured in this run"
+        if "*" in reasons:
+            return f"there is no {system} here"
+        return f"{system}: {reasons.get(measure, 'not part of this run')}"
 
     def added(self, system: str, measure: str, *, over: str | None = None) -> float | None:
         """The median over the repetitions of what `measure` has more than the direct path had.

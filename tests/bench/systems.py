@@ -236,7 +236,7 @@ targets:
     provider: openai
     url: http://127.0.0.1:{upstream_port}/v1
     model: {model}
-    api_key: sk-upstream
+    api_key: ${{BENCH_UPSTREAM_KEY}}
     region: us
     retention: 30d
     price: {{input: 0.88, output: 0.88}}
@@ -279,7 +279,7 @@ def spillway(surroundings: Surroundings) -> System:
         version=_said_by(python, "-c", "import proxy; print(proxy.__version__)"),
         port=port,
         command=tuple(command),
-        env={"SPILLWAY_DATA_DIR": str(data)},
+        env={"SPILLWAY_DATA_DIR": str(data), "BENCH_UPSTREAM_KEY": "sk-upstream"},
         headers=(f"Authorization: Bearer {SPILLWAY_KEY}",),
     )
 

@@ -55,13 +55,20 @@ def test_a_figure_just_beyond_its_bar_fails_that_bar_only(bar: str, system: str,
     assert bar in failed[0].bar
 
 
-def test_a_missing_peer_leaves_its_bar_unmeasured_with_the_reason() -> None:
+def test_a_missing_peer_leaves_its_bar_unmeasured() -> None:
     results = good_run()
     del results.samples["litellm"]
     results.leave_out("litellm", "*", "could not make litellm[proxy]: no index")
     verdict = verdict_on(results, "against litellm")
     assert (verdict.word, verdict.passed) == ("not measured", False)
-    assert verdict.reason == "litellm: could not make litellm[proxy]: no index"
+    assert verdict.reason == "there is no litellm here"
+
+
+def test_a_measure_that_was_left_out_says_why() -> None:
+    results = good_run()
+    del results.samples[SUBJECT]["streams_pss_mb"]
+    results.leave_out(SUBJECT, "streams_pss_mb", "only 19 events/s flowed")
+    assert verdict_on(results, "1,000 open streams").reason == "spillway: only 19 events/s flowed"
 
 
 def test_wrong_answers_fail_every_measured_bar() -> None:
