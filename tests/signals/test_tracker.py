@@ -1,0 +1,185 @@
+"""From attempts and outcomes to readings, across workers and policy reloads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from proxy.policy.model import Candidate, Target
+from proxy.routing.outcome import Failure
+from proxy.routing.plan import Attempt
+from proxy.routing.readings import Breaker
+from proxy.signals.tracker import Tracker
+from tests.routing.policies import dedicated, shared
+from tests.signals.attempts import attempt, outcome
+
+T0 = 1000.0
+EU = dedicated(replicas=2)
+US = shared()
+REVERSED = replace(EU, urls=EU.urls[::-1])
+
+
+def tracker(*targets: Target) -> Tracker:
+    return Tracker(targets or (EU, US), lambda: 0.0)
+
+
+def candidates(*targets: Target) -> tuple[Candidate, ...]:
+    return tuple(Candidate(target=target, model=target.model) for target in targets)
+
+
+def loads(signals: Tracker, *targets: Target, at: float = T0) -> dict[str, list[int]]:
+    return {name: [one.in_flight for one in seen] for name, seen in signals.read(candidates(*targets), at).items()}
+
+
+def eject(signals: Tracker, target: Target, at: float = T0) -> None:
+    for _ in range(5):
+        one = attempt(target)
+        signals.begin(one, at)
+        signals.feed(outcome(one, Failure.CONNECT), at)
+
+
+def test_there_is_a_reading_for_each_replica_of_the_candidates_asked_for() -> None:
+    seen = tracker().read(candidates(EU), T0)
+    assert {name: [one.replica for one in ones] for name, ones in seen.items()} == {"llama-eu": [0, 1]}
+
+
+def test_a_target_without_a_url_has_one_replica() -> None:
+    bare = Target(name="claude", lane=US.lane, model="claude", region="us", provider="anthropic")
+    signals = tracker(bare)
+    one = attempt(bare)
+    signals.begin(one, T0)
+    assert loads(signals, bare) == {"claude": [1]}
+
+
+def test_an_attempt_is_in_flight_on_its_replica_until_its_outcome() -> None:
+    signals = tracker()
+    one = attempt(EU, replica=1)
+    signals.begin(one, T0)
+    assert loads(signals, EU, US) == {"llama-eu": [0, 1], "together": [0]}
+    signals.feed(outcome(one), T0 + 1)
+    assert loads(signals, EU, US) == {"llama-eu": [0, 0], "together": [0]}
+
+
+def test_feeding_an_attempt_twice_or_never_begun_is_a_broken_promise() -> None:
+    signals = tracker()
+    one = attempt(EU)
+    with pytest.raises(LookupError, match="without having begun"):
+        signals.feed(outcome(one), T0)
+    signals.begin(one, T0)
+    signals.feed(outcome(one), T0)
+    with pytest.raises(LookupError):
+        signals.feed(outcome(one), T0)
+    assert loads(signals, EU) == {"llama-eu": [0, 0]}
+
+
+def test_workers_learn_of_each_others_requests() -> None:
+    signals = tracker()
+    signals.begin(attempt(EU, replica=1), T0)
+    assert signals.gauges() == {"llama-eu/0": 0, "llama-eu/1": 1, "together/0": 0}
+    signals.read(candidates(EU), T0)
+    signals.absorb({"llama-eu/0": 7, "llama-eu/1": 2, "gone/0": 9}, T0)
+    assert loads(signals, EU, US) == {"llama-eu": [7, 3], "together": [0]}
+    signals.absorb({"llama-eu/1": 1}, T0)
+    assert loads(signals, EU) == {"llama-eu": [0, 2]}
+    assert loads(signals, EU, at=T0 + 60) == {"llama-eu": [0, 1]}
+
+
+def test_a_probe_already_on_its_way_stops_a_later_attempt_from_following() -> None:
+    signals = tracker()
+    eject(signals, US)
+    planned = attempt(US)
+    assert not signals.admits(planned, T0 + 29)
+    assert signals.admits(planned, T0 + 30)
+    signals.begin(attempt(US), T0 + 30)
+    assert not signals.admits(planned, T0 + 30)
+
+
+def test_a_survey_covers_the_whole_policy() -> None:
+    assert {name: len(seen) for name, seen in tracker().survey(T0).items()} == {"llama-eu": 2, "together": 1}
+
+
+class TestReload:
+    def test_replicas_keep_their_state_and_take_their_new_places(self) -> None:
+        signals = tracker()
+        eject(signals, EU)
+        signals.adopt([REVERSED])
+        seen = signals.read(candidates(REVERSED), T0)["llama-eu"]
+        assert [(one.replica, one.breaker) for one in seen] == [(0, Breaker.CLOSED), (1, Breaker.OPEN)]
+
+    def test_requests_of_the_old_policy_still_read_and_report_by_its_places(self) -> None:
+        signals = tracker()
+        running = attempt(EU, replica=0)
+        signals.begin(running, T0)
+        signals.adopt([REVERSED])
+        assert loads(signals, EU) == {"llama-eu": [1, 0]}
+        assert loads(signals, REVERSED) == {"llama-eu": [0, 1]}
+        assert [one.replica for one in signals.read(candidates(EU), T0)["llama-eu"]] == [0, 1]
+        late = attempt(EU, replica=1)
+        signals.begin(late, T0)
+        assert loads(signals, REVERSED) == {"llama-eu": [1, 1]}
+        signals.feed(outcome(running), T0)
+        signals.feed(outcome(late), T0)
+        assert loads(signals, REVERSED) == {"llama-eu": [0, 0]}
+
+    def test_a_target_that_left_and_came_back_idle_starts_blank(self) -> None:
+        signals = tracker()
+        eject(signals, US)
+        signals.adopt([EU])
+        signals.adopt([EU, US])
+        assert signals.read(candidates(US), T0)["together"][0].breaker is Breaker.CLOSED
+
+    def test_a_target_that_left_while_busy_is_remembered(self) -> None:
+        signals = tracker()
+        running = attempt(US)
+        signals.begin(running, T0)
+        signals.adopt([EU])
+        signals.adopt([EU, US])
+        assert loads(signals, US) == {"together": [1]}
+        signals.feed(outcome(running), T0)
+        assert loads(signals, US) == {"together": [0]}
+
+
+class Traffic(RuleBasedStateMachine):
+    """Whatever begins, ends and reloads, the counts are those of the attempts that are running."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = T0
+        self.signals = tracker()
+        self.running: list[Attempt] = []
+
+    @rule(place=st.sampled_from(((EU, 0), (EU, 1), (US, 0))))
+    def begin(self, place: tuple[Target, int]) -> None:
+        one = attempt(*place)
+        self.signals.begin(one, self.now)
+        self.running.append(one)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), failure=st.none() | st.sampled_from(Failure))
+    def end(self, data: st.DataObject, failure: Failure | None) -> None:
+        one = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        self.signals.feed(outcome(one, failure, ttft_s=0.3), self.now)
+
+    @rule(later_s=st.floats(0, 100))
+    def wait(self, later_s: float) -> None:
+        self.now += later_s
+
+    @rule(listed=st.sampled_from([(EU, US), (US, EU), (EU,), (US,), ()]))
+    def reload(self, listed: tuple[Target, ...]) -> None:
+        self.signals.adopt(listed)
+
+    @invariant()
+    def counts_are_exact(self) -> None:
+        counted = loads(self.signals, EU, US, at=self.now)
+        for target in (EU, US):
+            for index in range(target.replicas):
+                mine = [one for one in self.running if one.target is target and one.replica == index]
+                assert counted[target.name][index] == len(mine)
+
+
+TestTraffic = Traffic.TestCase
+TestTraffic.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

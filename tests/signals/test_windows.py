@@ -1,0 +1,116 @@
+"""Windows forget what is old, and their quantiles are as close to the true ones as they promise."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.signals.windows import LONGEST_S, MIN_SAMPLES, RECOMPUTE_S, RELATIVE_ERROR, SHORTEST_S, Durations, Share
+
+T0 = 5000.0
+
+
+def filled(*durations_s: float, quantile: float = 0.99, at: float = T0) -> Durations:
+    window = Durations(60.0, quantile)
+    for duration_s in durations_s:
+        window.add(duration_s, at)
+    return window
+
+
+@given(
+    st.lists(st.floats(SHORTEST_S, LONGEST_S), min_size=MIN_SAMPLES, max_size=200),
+    st.sampled_from((0.5, 0.9, 0.99)),
+)
+def test_a_quantile_is_within_the_promised_error(durations_s: list[float], quantile: float) -> None:
+    found = filled(*durations_s, quantile=quantile).quantile(T0)
+    true = sorted(durations_s)[math.floor(quantile * (len(durations_s) - 1))]
+    assert found == pytest.approx(true, rel=RELATIVE_ERROR + 1e-9)
+
+
+@pytest.mark.parametrize(("duration_s", "seen_s"), [(0.0, SHORTEST_S), (1e-9, SHORTEST_S), (1e6, LONGEST_S)])
+def test_durations_off_the_scale_count_as_its_ends(duration_s: float, seen_s: float) -> None:
+    assert filled(*[duration_s] * MIN_SAMPLES).quantile(T0) == pytest.approx(seen_s, rel=2 * RELATIVE_ERROR)
+
+
+def test_too_few_samples_are_unknown() -> None:
+    assert filled(*[1.0] * (MIN_SAMPLES - 1)).quantile(T0) is None
+    assert filled(*[1.0] * MIN_SAMPLES).quantile(T0) is not None
+
+
+def test_one_straggler_does_not_make_a_p99() -> None:
+    found = filled(*[0.1] * 50, 30.0).quantile(T0)
+    assert found == pytest.approx(0.1, rel=RELATIVE_ERROR)
+
+
+def test_a_quantile_is_recomputed_only_every_so_often() -> None:
+    window = filled(*[0.1] * 50)
+    before = window.quantile(T0)
+    for _ in range(500):
+        window.add(5.0, T0)
+    assert window.quantile(T0 + RECOMPUTE_S * 0.9) == before
+    assert window.quantile(T0 + RECOMPUTE_S) == pytest.approx(5.0, rel=RELATIVE_ERROR)
+
+
+def test_samples_older_than_the_window_are_forgotten_and_newer_ones_kept() -> None:
+    window = filled(*[0.1] * 50)
+    for _ in range(30):
+        window.add(2.0, T0 + 45)
+    assert window.quantile(T0 + 49) == pytest.approx(2.0, rel=RELATIVE_ERROR)
+    assert window.count == 80
+    assert window.quantile(T0 + 61) == pytest.approx(2.0, rel=RELATIVE_ERROR)
+    assert window.count == 30
+    assert window.quantile(T0 + 10_000) is None
+    assert window.count == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 40), st.floats(0.001, 10)), min_size=1, max_size=100))
+def test_the_count_is_what_fell_into_the_last_slices(steps: list[tuple[float, float]]) -> None:
+    window, now, added = Durations(60.0, 0.5), T0, []
+    for later_s, duration_s in steps:
+        now += later_s
+        window.add(duration_s, now)
+        added.append(now)
+        current = int(now / 10.0)
+        assert window.count == sum(1 for at in added if int(at / 10.0) > current - 6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 40), st.booleans()), min_size=1, max_size=100))
+def test_a_share_counts_what_fell_into_the_last_slices(steps: list[tuple[float, bool]]) -> None:
+    share, now, added = Share(60.0), T0, []
+    for later_s, success in steps:
+        now += later_s
+        share.add(success, now)
+        added.append((now, success))
+        current = int(now / 10.0)
+        recent = [good for at, good in added if int(at / 10.0) > current - 6]
+        assert (share.successes, share.failures) == (recent.count(True), recent.count(False))
+        expected = None if len(recent) < MIN_SAMPLES else recent.count(True) / len(recent)
+        assert share.value(now) == expected
+
+
+def test_a_share_ages_while_nothing_happens() -> None:
+    share = Share(60.0)
+    for _ in range(MIN_SAMPLES):
+        share.add(False, T0)
+    assert share.value(T0) == 0.0
+    assert share.value(T0 + 61) is None
+
+
+def test_a_cleared_share_knows_nothing() -> None:
+    share = Share(60.0)
+    for _ in range(MIN_SAMPLES):
+        share.add(True, T0)
+    share.clear()
+    assert share.value(T0) is None
+    assert (share.successes, share.failures) == (0, 0)
+
+
+def test_a_sample_that_arrives_a_little_late_is_counted() -> None:
+    share, window = Share(60.0), filled(1.0, at=T0)
+    share.add(True, T0)
+    share.add(True, T0 - 11)
+    window.add(1.0, T0 - 11)
+    assert share.successes == window.count == 2
