@@ -25,7 +25,6 @@ from proxy.policy.sections import PolicySpec, read_sections
 from proxy.policy.source import read_source
 from proxy.policy.targets import PriceOf, compile_target, priced_for
 from proxy.policy.tenants import compile_tenants
-from proxy.policy.words import did_you_mean
 
 DEFAULT_ROUTE = Route(name="default")
 
@@ -80,8 +79,7 @@ def _models(
         for index, one in enumerate(candidates):
             loc = ("models", name, index)
             if one.target not in known:
-                hint = did_you_mean(one.target, known) or "name one of `targets`"
-                findings.problem(loc, f"unknown target `{one.target}`", hint)
+                findings.unknown(loc, "target", one.target, known)
             if any(one.target == earlier.target for earlier in candidates[:index]):
                 findings.problem(loc, f"target `{one.target}` twice in one model", "list each target once")
         models[name] = tuple(_candidate(one, targets, prices) for one in candidates if one.target in targets)

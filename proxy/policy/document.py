@@ -103,6 +103,8 @@ class _FileReader:
             return
         first = next(self._events)
         if isinstance(first, yaml.MappingStartEvent):
+            if not self._document.keys:
+                self._document.values[()] = self._place_of(first)
             self._reject_decoration(first)
             self._unite(self._mapping((), 0))
         else:
@@ -112,7 +114,7 @@ class _FileReader:
         next(self._events)  # document end
         another = next(self._events)
         if not isinstance(another, yaml.StreamEndEvent):
-            self._problem(another, "a second document begins", "one document per file; remove the `---` line")
+            self._broken(another, (), "a second document begins", "one document per file; remove the `---` line")
 
     def _unite(self, sections: dict[str, Any]) -> None:
         root = self._document.root

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from proxy.policy.document import Document, Loc
 from proxy.policy.problem import Mistake, Problem
+from proxy.policy.words import did_you_mean
 
 
 class Findings:
@@ -33,6 +36,12 @@ class Findings:
     def mistake(self, loc: Loc, mistake: Mistake, *, key: bool = False) -> None:
         """Note a value (or key) at `loc` that could not be read."""
         self.problem(loc, mistake.message, mistake.hint, key=key)
+
+    def unknown(self, loc: Loc, kind: str, name: str, known: Iterable[str]) -> None:
+        """Note that no `kind` (target, model, tenant) is called `name`, unless their section could not be read."""
+        section = f"{kind}s"
+        if not self.has_one_at((section,)):
+            self.problem(loc, f"unknown {kind} `{name}`", did_you_mean(name, known) or f"name one under `{section}`")
 
     def warning(self, loc: Loc, message: str, hint: str = "") -> None:
         """Note something lawful that the author may not have meant, with the key at `loc`."""

@@ -40,10 +40,9 @@ def check_names(
             findings.problem((*loc, "name"), f"a second route named `{route.name}`", "rename one")
         seen.setdefault(route.name, index)
         for model in sorted((route.match.models or frozenset()) - models):
-            findings.problem((*loc, "match", "model"), f"unknown model `{model}`", did_you_mean(model, models))
+            findings.unknown((*loc, "match", "model"), "model", model, models)
         for tenant in sorted((route.match.tenants or frozenset()) - tenants):
-            hint = did_you_mean(tenant, tenants) or "list it under `tenants`"
-            findings.problem((*loc, "match", "tenant"), f"unknown tenant `{tenant}`", hint)
+            findings.unknown((*loc, "match", "tenant"), "tenant", tenant, tenants)
 
 
 def check_order(routes: list[tuple[int, Route]], count: int, findings: Findings) -> None:

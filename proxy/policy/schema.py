@@ -47,6 +47,7 @@ _TAGS = listed(one(words.name), or_one=True, may_be_empty=True)
 _REGION_GLOBS = listed(one(words.region_glob), or_one=True)
 _RETENTION_LIMITS = listed(one(words.retention_limit), or_one=True)
 _ENDPOINTS = listed(one(words.one_of(Endpoint)), or_one=True)
+_OTHER_ENGINE = "`openai` stands for any other OpenAI-compatible server"
 _LANE = one(words.one_of(Lane))
 _SECONDS = one(units.duration_s)
 
@@ -87,7 +88,7 @@ class TargetSpec:
         _LANE, hint="write `lane: dedicated` for your own GPUs, `lane: shared` for an api paid by the token"
     )
     model: str = key(one(words.text), hint="write `model:` and the name that the upstream knows it by")
-    engine: Engine | None = key(one(words.one_of(Engine)), default=None)
+    engine: Engine | None = key(one(words.one_of(Engine, _OTHER_ENGINE)), default=None)
     provider: str | None = key(one(words.text), default=None)
     url: str | None = key(one(base_url), default=None)
     urls: tuple[str, ...] | None = key(listed(one(base_url)), default=None)

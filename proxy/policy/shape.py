@@ -7,8 +7,8 @@ three kinds: `one` wraps a function that returns the value or raises `Mistake`; 
 of a list and of a mapping. A reader notes mistakes in the findings and answers `BROKEN`, and whatever holds a broken
 part is broken too, up to the item (a target, a route) that `Findings.drop` then takes out of the game.
 
-Why not pydantic: importing it took longer than all the rest of a start (0.4 s against 0.1 s, and as much again for the
-first models), and the messages, places and remedies would have to be written here anyway.
+Why not pydantic: importing it took longer than all the rest of a start (0.4 s against 0.1 s), and the
+messages, places and remedies would have to be written here anyway.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from proxy.policy.source import SourceFile
 
 # libyaml's words -> ours, and the remedy. Looked up by what the message contains; the order matters.
 _MEANINGS = (
+    ("found a tab character", "a tab in the indent", "indent with spaces"),
     ("mapping values are not allowed", "a second `:` on one line, or a wrong indent", "quote text that holds `: `"),
     ("did not find expected ',' or '}'", "`{` is not closed, or a `,` is missing", "close it with `}`"),
     ("did not find expected ',' or ']'", "`[` is not closed, or a `,` is missing", "close it with `]`"),
@@ -32,13 +33,14 @@ def explain_syntax(file: SourceFile, error: yaml.YAMLError) -> Problem:
     """The problem behind libyaml's `error`, placed where the author has to look."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return _control_character(file, error)
-    words = error.problem or ""
-    mark = error.problem_mark
+    words, mark = error.problem or "", error.problem_mark
     if error.context_mark is not None and (error.context or "").startswith(_OPENED_BEFORE):
         mark = error.context_mark
     line, column = mark.line + 1, mark.column + 1
-    text = _line(file.text, mark.line)
-    message, hint = _meaning(words, text, column)
+    runaway = _runaway_quote(file.text)
+    if runaway is not None:
+        words, (line, column) = "unexpected end of stream", runaway
+    message, hint = _meaning(words, _line(file.text, line - 1), column)
     return Problem(file.path, line, column, message, hint)
 
 
@@ -54,6 +56,19 @@ def _meaning(words: str, text: str, column: int) -> tuple[str, str]:
         if part in words:
             return message, hint
     return f"not valid yaml: {words.lower()}", "check the line above too"
+
+
+def _runaway_quote(text: str) -> tuple[int, int] | None:
+    """Line and column of a quoted text that ran over its line just before the error: its quote was forgotten."""
+    found = None
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            start, end = event.start_mark, event.end_mark
+            if isinstance(event, yaml.ScalarEvent) and event.style in ("'", '"') and start and end:
+                found = (start.line + 1, start.column + 1) if start.line != end.line else None
+    except yaml.YAMLError:
+        return found
+    return None
 
 
 def _line(text: str, index: int) -> str:

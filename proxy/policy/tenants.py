@@ -5,7 +5,6 @@ from __future__ import annotations
 from proxy.policy.findings import Findings
 from proxy.policy.model import Tenant
 from proxy.policy.schema import TenantSpec
-from proxy.policy.words import did_you_mean
 
 
 def compile_tenants(
@@ -25,7 +24,7 @@ def compile_tenants(
         tenants[name] = tenant
         for index, model in enumerate(spec.models or ()):
             if model not in models:
-                findings.problem((*loc, "models", index), f"unknown model `{model}`", did_you_mean(model, models))
+                findings.unknown((*loc, "models", index), "model", model, models)
         for index, digest in enumerate(spec.keys):
             owner = keys.setdefault(bytes.fromhex(digest), tenant)
             if owner is not tenant:

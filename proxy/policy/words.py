@@ -27,12 +27,18 @@ RESERVED = frozenset({"anonymous", "none", "other", "unknown"})
 _E = TypeVar("_E", bound=StrEnum)
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The word of `known` that `word` may be a slip of."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)
+    return close[0] if close else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean ...?` with the nearest of `known`, or the choice when it is short, or nothing."""
     choices = sorted(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    close = nearest(word, choices)
     if close:
-        return f"did you mean `{close[0]}`?"
+        return f"did you mean `{close}`?"
     return f"known: {', '.join(f'`{choice}`' for choice in choices)}" if 0 < len(choices) <= 16 else ""
 
 
@@ -106,8 +112,8 @@ def flag(value: object) -> bool:
     return value
 
 
-def one_of(choices: type[_E]) -> Callable[[object], _E]:
-    """A reader for the words of the enumeration `choices`."""
+def one_of(choices: type[_E], otherwise: str = "") -> Callable[[object], _E]:
+    """A reader for the words of the enumeration `choices`; `otherwise` is the hint when none is near."""
     known = [choice.value for choice in choices]
     listing = ", ".join(f"`{word}`" for word in known)
 
@@ -115,7 +121,8 @@ def one_of(choices: type[_E]) -> Callable[[object], _E]:
         word = revealed(value)
         if isinstance(word, str) and word in known:
             return choices(word)
-        close = did_you_mean(value, known) if isinstance(value, str) else ""
-        raise Mistake(f"expected one of {listing}, got {shown(value)}", close or f"write one of {listing}")
+        close = nearest(value, known) if isinstance(value, str) else None
+        hint = f"did you mean `{close}`?" if close else otherwise or f"write one of {listing}"
+        raise Mistake(f"expected one of {listing}, got {shown(value)}", hint)
 
     return read
