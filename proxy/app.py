@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-The four edges (upstreams, signals, meters, telemetry) do not know of one another; what they exchange is wired here, with
-plain functions. Nothing global: two `Spillway`s can live in one process, as the tests do.
+The four edges (upstreams, signals, meters, telemetry) do not know of one another; what they exchange is wired here,
+with plain functions. Nothing global: two `Spillway`s can live in one process, as the tests do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from proxy.deadlines import Deadlines
 from proxy.meters.ledger import Ledger
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
-from proxy.policy.model import Snapshot
+from proxy.policy.model import Snapshot, Target
 from proxy.relay import Relay
 from proxy.routing.decide import Router
 from proxy.routing.plan import Attempt
@@ -49,20 +49,20 @@ class Spillway:
         self.deadlines = Deadlines()
         self.health = Health(self._degraded)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._sync = Sync(
             Store(store_url),
-            self._ledger,
-            fleet=lambda: self._router.snapshot.targets.values(),
+            self.ledger,
+            fleet=self._fleet,
             gauges=self._tracker.gauges,
-            absorb=lambda others: self._tracker.absorb(others, time.monotonic()),
+            absorb=self._absorb,
         )
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges)
         self._relay = Relay(
             signals=self._tracker,
             budget=RetryBudget(time.monotonic()),
-            meters=self._ledger,
+            meters=self.ledger,
             upstreams=self._upstreams,
             telemetry=self._telemetry,
             deadlines=self.deadlines,
@@ -90,12 +90,18 @@ class Spillway:
         await self._sync.aclose()
         self._telemetry.close()
 
+    def _fleet(self) -> Iterable[Target]:
+        return self._router.snapshot.targets.values()
+
+    def _absorb(self, others: Mapping[str, int]) -> None:
+        self._tracker.absorb(others, time.monotonic())
+
     def _degraded(self) -> Mapping[str, str]:
         if self._sync.connected:
             return {}
         return {"meters": f"the store is out of reach; counting in memory for {self._sync.lag_s:.0f} s"}
 
-    async def _report(self) -> str | None:
+    async def _report(self) -> bytes | None:
         try:
             return (await self._sync.report(self._router.snapshot)).to_json()
         except StoreError:

@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-A timer per token would cost more than the token. Every exchange has deadlines measured in seconds, so one sweep of all of
-them each `PERIOD_S` is exact enough and costs microseconds per hundred streams.
+A timer per token would cost more than the token. Every exchange has deadlines measured in seconds, so one sweep of all
+of them each `PERIOD_S` is exact enough and costs microseconds per hundred streams.
 """
 
 from __future__ import annotations

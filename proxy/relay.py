@@ -3,9 +3,9 @@
 Theory of operation
 -------------------
 Read what is known, decide once, then walk the plan: send, forward, settle, and stop at the first attempt that reached
-the client or that no other target could mend. The plan is the retry policy. An engine that says *full* costs nothing and
-is simply spilled from; a failure is tried elsewhere at most `Plan.max_failovers` times and only while the retry budget
-lasts. Nothing here waits on anything but the upstream: readings, meters and telemetry are memory.
+the client or that no other target could mend. The plan is the retry policy. An engine that says *full* costs nothing
+and is simply spilled from; a failure is tried elsewhere at most `Plan.max_failovers` times and only while the retry
+budget lasts. Nothing here waits on anything but the upstream: readings, meters and telemetry are memory.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import msgspec
 
 from proxy.deadlines import Deadlines
 from proxy.forward import Client, Ending, Forward
-from proxy.routing.charge import Charge
 from proxy.policy.model import Candidate, Snapshot
+from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.plan import Attempt, Cause, Decision, Plan, Refusal
+from proxy.routing.plan import Attempt, Cause, Plan, Refusal
 from proxy.routing.readings import Readings
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, RawHeaders, Upstream
@@ -110,9 +110,7 @@ class Relay:
         duration_s = time.monotonic() - received_at
         outcomes = tuple([ending.outcome for ending in endings])
         charges = tuple([ending.charge for ending in endings])
-        self._telemetry.record(
-            Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s)
-        )
+        self._telemetry.record(Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s))
 
     def refuse(self, snapshot: Snapshot, facts: Facts, refusal: Refusal, client: Client, received_at: float) -> None:
         """Answer a request that never got as far as a decision."""
@@ -194,5 +192,3 @@ def _reply_headers(snapshot: Snapshot, plan: Plan, attempt: Attempt) -> RawHeade
         (b"x-spillway-attempts", b"%d" % (attempt.ordinal + 1)),
         (b"x-spillway-policy", snapshot.revision.encode()),
     ]
-
-

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
+import uvloop
 
 from proxy.api.server import ReceivingLimits, guarded_protocol
 from proxy.app import Spillway
@@ -44,12 +45,14 @@ def run(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     snapshot = load(settings)
     host = _host(settings, snapshot)
-    with bound(host, settings.port) as data, bound(settings.admin_host or host, settings.admin_port) as admin:
-        with store(settings) as store_url:
-            print(_greeting(snapshot, data, admin), file=sys.stderr, flush=True)
-            config = uvicorn.Config("", loop="uvloop")
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(serve(snapshot, settings, store_url, data, admin))
+    with (
+        bound(host, settings.port) as data,
+        bound(settings.admin_host or host, settings.admin_port) as admin,
+        store(settings) as store_url,
+    ):
+        sys.stderr.write(_greeting(snapshot, data, admin) + "\n")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(snapshot, settings, store_url, data, admin))
 
 
 def load(settings: Settings) -> Snapshot:
@@ -104,7 +107,7 @@ async def serve(
     common = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "http": protocol}
     front = _Server(
         uvicorn.Config(
-            spillway.data,  # type: ignore[arg-type]
+            spillway.data,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_s),
             proxy_headers=False,

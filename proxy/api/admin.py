@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from proxy.api.health import Health
 
-Report = Callable[[], Awaitable[str | bytes | None]]
+Report = Callable[[], Awaitable[bytes | None]]
 
 
 def admin_app(registry: CollectorRegistry, health: Health, report: Report) -> Starlette:

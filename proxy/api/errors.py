@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 OpenAI: `{"error": {message, type, param, code}}`, and the same object in a `data:` event, which makes its SDKs raise.
-Responses name the event `error`; the SDK raises only when there is also an `error` member, so both are there. Anthropic:
-`{"type": "error", "error": {type, message}}`, always with an event name, since its SDK drops events without one.
+Responses name the event `error`; the SDK raises only when there is also an `error` member, so both are there.
+Anthropic: `{"type": "error", "error": {type, message}}`, always with an event name, since its SDK drops events without
+one.
 
 `x-should-retry` is obeyed by both vendors' SDKs, and `retry-after-ms` before `retry-after`.
 """

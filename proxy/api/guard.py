@@ -2,8 +2,9 @@
 
 Theory of operation
 -------------------
-Pure functions from bytes to a value or a `Refusal`. Measured on uvicorn 0.54 with httptools (reliability report, A1): no
-Host or two Hosts, `Transfer-Encoding` on HTTP/1.0, compressed bodies and any number of headers reach the application.
+Pure functions from bytes to a value or a `Refusal`. Measured on uvicorn 0.54 with httptools (reliability report, A1):
+no Host or two Hosts, `Transfer-Encoding` on HTTP/1.0, compressed bodies and any number of headers reach the
+application.
 
 A body is decoded one level deep: its members stay bytes. Both the proxy and the upstream must read the same request, so
 two members of one name are refused. Two cheap proofs cover nearly every body: the members, written compactly, account

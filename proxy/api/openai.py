@@ -98,7 +98,9 @@ class DataPort:
         receive: Receive,
     ) -> tuple[Facts, Call] | Refusal | None:
         """What the router needs, or why not; None when the client left before its request was whole."""
-        refusal = guard.check_headers(scope["headers"], fields, scope["http_version"]) or guard.check_content_type(fields)
+        refusal = guard.check_headers(scope["headers"], fields, scope["http_version"]) or guard.check_content_type(
+            fields
+        )
         if refusal is not None or self.in_flight > self._max_in_flight:
             return refusal or _OVERLOADED
         tenant = authenticate(snapshot, fields)

@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-Measured on uvicorn 0.54 (reliability report, A1): a connection that sends nothing, or two bytes a second, stays open for
-ever; a 4 MB header is accepted; a client that stops reading blocks `send()` for ever; and a malformed request gets plain
-text. This subclass of `HttpToolsProtocol` adds the limits, kept by the one sweep of `deadlines.py`, and answers in JSON.
-It leans on the names of uvicorn's methods, which is why uvicorn's minor version is pinned.
+Measured on uvicorn 0.54 (reliability report, A1): a connection that sends nothing, or two bytes a second, stays open
+for ever; a 4 MB header is accepted; a client that stops reading blocks `send()` for ever; and a malformed request gets
+plain text. This subclass of `HttpToolsProtocol` adds the limits, kept by the one sweep of `deadlines.py`, and answers
+in JSON. It leans on the names of uvicorn's methods, which is why uvicorn's minor version is pinned.
 """
 
 from __future__ import annotations

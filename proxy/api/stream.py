@@ -146,7 +146,7 @@ class _Resumed:
             while True:
                 try:
                     yield waits_for
-                except BaseException as error:  # what is thrown into the task belongs to the coroutine
+                except BaseException as error:  # noqa: BLE001  what is thrown into the task belongs to the coroutine
                     waits_for = self._coroutine.throw(error)
                 else:
                     waits_for = self._coroutine.send(None)

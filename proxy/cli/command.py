@@ -1,12 +1,14 @@
-"""The verbs of `spillway`, put together. Each imports what it needs when it runs: `serve` has to be up within a second."""
+"""The verbs of `spillway`, put together. Each imports what it needs when it runs: `serve` is up within a second."""
 
 from __future__ import annotations
 
 import typer
 
 from proxy import __version__
+from proxy.cli.demo import demo
 from proxy.cli.policy import app as policy
 from proxy.cli.serve import serve
+from proxy.cli.simulate import app as simulate
 from proxy.cli.status import status
 
 app = typer.Typer(
@@ -17,7 +19,9 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(status)
+app.command()(demo)
 app.add_typer(policy, name="policy")
+app.add_typer(simulate, name="simulate")
 
 
 @app.command()

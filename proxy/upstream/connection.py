@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._answered = False
         self._until_close = False
         self._complete = False
+        self._keep_alive = False
         self.reused = False
         self.idle_since = 0.0
 
@@ -148,6 +149,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:
             self._complete = True
+            # The parser forgets with the end of its callback.
+            self._keep_alive = self._parser.should_keep_alive() and not self._until_close
 
     def _deliver(self) -> None:
         """Hand over what one read brought. The sink may abort us from inside any call."""
@@ -162,7 +165,7 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         sink = self._sink
         self._sink = self._on_stale = None
-        if self._parser.should_keep_alive() and not self._until_close:
+        if self._keep_alive:
             self.reused = True
             self._owner.on_idle(self)
         else:

@@ -28,16 +28,24 @@ class UpstreamError(Exception):
 
 
 class ConnectFailed(UpstreamError):
+    """No connection could be made."""
+
     failure = Failure.CONNECT
 
 
 class ConnectTimedOut(UpstreamError):
+    """No connection was made in time."""
+
     failure = Failure.CONNECT_TIMEOUT
 
 
 class ConnectionBroken(UpstreamError):
+    """The connection ended before the reply did."""
+
     failure = Failure.BROKEN
 
 
 class ProtocolViolated(UpstreamError):
+    """The reply cannot be read."""
+
     failure = Failure.PROTOCOL

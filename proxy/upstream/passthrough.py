@@ -3,9 +3,9 @@
 Theory of operation
 -------------------
 What the client sent goes on as it came, except the model name, and `stream_options` so that usage is always reported.
-The top level of the body is written anew from its undecoded members: two `model` keys can therefore never mean one thing
-here and another there, while every unknown field survives to the byte. Redirects are answers like any other and are not
-followed; the address comes from the policy alone; replies are asked for without compression.
+The top level of the body is written anew from its undecoded members: two `model` keys can therefore never mean one
+thing here and another there, while every unknown field survives to the byte. Redirects are answers like any other and
+are not followed; the address comes from the policy alone; replies are asked for without compression.
 """
 
 from __future__ import annotations

@@ -48,8 +48,10 @@ def failure_of(status: int) -> Failure:
 
 
 def failure_in_stream(error: Mapping[str, Any]) -> Failure:
-    """What an error event means. vLLM answers 200 and then says *full* in the first event when a burst of requests has
-    passed its own check together; on `/v1/messages` that sits, quoted, inside a validation error's text.
+    """What an error event means.
+
+    vLLM answers 200 and then says *full* in the first event when a burst of requests has passed its own check together;
+    on `/v1/messages` that sits, quoted, inside a validation error's text.
     """
     code, message = error.get("code"), str(error.get("message"))
     if code in _FULL or "'code': 503" in message or error.get("type") == "overloaded_error":
@@ -58,7 +60,10 @@ def failure_in_stream(error: Mapping[str, Any]) -> Failure:
 
 
 def retry_after_s(head: Head, wall_time: float) -> float | None:
-    """The upstream's `retry-after-ms` or `retry-after` (seconds or an HTTP date), in seconds; None if absent or absurd."""
+    """The upstream's `retry-after-ms` or `retry-after` (seconds or an HTTP date), in seconds.
+
+    None if absent or absurd.
+    """
     millis, after = head.get(b"retry-after-ms"), head.get(b"retry-after")
     try:
         if millis is not None:

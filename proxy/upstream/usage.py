@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 Chat and completions say `prompt_tokens`/`completion_tokens`, Responses and Messages `input_tokens`/`output_tokens`.
-Anthropic's `input_tokens` leaves cached tokens out; ours, like OpenAI's, include them. One struct has every name, so one
-decode reads any of them; unknown members are skipped by the decoder without being built.
+Anthropic's `input_tokens` leaves cached tokens out; ours, like OpenAI's, include them. One struct has every name, so
+one decode reads any of them; unknown members are skipped by the decoder without being built.
 """
 
 from __future__ import annotations

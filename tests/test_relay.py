@@ -1,0 +1,287 @@
+"""The relay as a transcript: what a scripted upstream does, and what the client gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from proxy.policy.model import Match, Prefer, Require, Route, Tenant, Timeouts
+
+from tests.harness import dedicated, proxy, read_reply, request_bytes, shared, snapshot_of
+from tests.scripted import (
+    CHAT_REPLY,
+    CLOSE,
+    HOLD,
+    RESET,
+    STREAM_HEAD,
+    chat_events,
+    chat_stream,
+    chunked,
+    reply,
+    scripted,
+)
+
+CHAT = "/v1/chat/completions"
+ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+STREAM = {**ASK, "stream": True}
+FULL = reply({"error": {"message": "busy", "type": "Service Unavailable", "code": 503}}, "503 Service Unavailable")
+DEAD = "http://127.0.0.1:1/v1"
+
+
+async def test_a_reply_passes_with_its_bytes_and_says_where_it_came_from() -> None:
+    async with scripted([reply(CHAT_REPLY)]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        got = await spillway.post(CHAT, ASK)
+    assert got.status == 200
+    assert got.json == CHAT_REPLY
+    assert got.headers["x-spillway-target"] == "gpu"
+    assert got.headers["x-spillway-lane"] == "dedicated"
+    assert got.headers["x-spillway-reason"] == "preferred: cost"
+    assert got.headers["x-spillway-attempts"] == "1"
+
+
+async def test_only_the_model_name_and_stream_options_change_on_the_way_up() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"\\u00e9 \xc3\xa9"}],"unknown":{"a":1.50},"stream":true}'
+    async with scripted([chat_stream("a")]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        await spillway.post(CHAT, body)
+    sent = up.requests[0]
+    assert sent.body == (
+        b'{"model":"up","messages":[{"role":"user","content":"\\u00e9 \xc3\xa9"}],"unknown":{"a":1.50},"stream":true,'
+        b'"stream_options":{"include_usage":true}}'
+    )
+
+
+async def test_only_allowed_request_headers_reach_an_upstream() -> None:
+    extra = {
+        "cookie": "a=b",
+        "authorization": "Bearer sk-t",
+        "x-forwarded-for": "1.2.3.4",
+        "openai-beta": "x",
+        "x-a": "b",
+    }
+    policy = snapshot_of
+    async with scripted([reply(CHAT_REPLY)]) as up:
+        async with proxy(policy(dedicated("gpu", up.url), t=Tenant(name="t"))) as spillway:
+            got = await spillway.post(CHAT, ASK, {**extra, "x-request-id": "mine-1"})
+    assert set(up.requests[0].headers) == {
+        "host",
+        "content-type",
+        "accept-encoding",
+        "openai-beta",
+        "x-request-id",
+        "content-length",
+    }
+    assert up.requests[0].headers["accept-encoding"] == "identity"
+    assert got.headers["x-request-id"] == up.requests[0].headers["x-request-id"] == "mine-1"
+
+
+async def test_a_stream_passes_event_by_event_without_the_usage_that_was_not_asked_for() -> None:
+    async with scripted([chat_stream("a", "b")]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        got = await spillway.post(CHAT, STREAM)
+    expected = [event.decode()[6:].strip() for event in chat_events("a", "b", usage=False)]
+    finish = json.loads(expected[-2])
+    finish["system_fingerprint"] = "fp-1"
+    assert got.events[:-2] == expected[:-2]
+    assert json.loads(got.events[-2]) == finish
+    assert got.events[-1] == "[DONE]"
+
+
+async def test_a_stream_passes_to_the_byte_when_usage_was_asked_for() -> None:
+    ask = {**STREAM, "stream_options": {"include_usage": True}}
+    async with scripted([chat_stream("a", "b")]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        got = await spillway.post(CHAT, ask)
+    assert got.body == b"".join(chat_events("a", "b"))
+
+
+@pytest.mark.parametrize("ask", [ASK, STREAM], ids=["whole", "stream"])
+async def test_a_full_engine_is_spilled_from_at_once(ask: dict[str, object]) -> None:
+    answer = chat_stream("a") if "stream" in ask else reply(CHAT_REPLY)
+    async with scripted([FULL]) as gpu, scripted([answer]) as api:
+        async with proxy(snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url))) as spillway:
+            got = await spillway.post(CHAT, ask)
+            metrics = (await spillway.get("/metrics", admin=True)).body.decode()
+    assert got.status == 200
+    assert got.headers["x-spillway-target"] == "api"
+    assert got.headers["x-spillway-reason"] == "engine full: gpu answered 503"
+    assert got.headers["x-spillway-attempts"] == "2"
+    assert 'spillway_spill_total{from="gpu",reason="full",to="api"} 1.0' in metrics
+
+
+async def test_an_engine_that_says_full_in_its_first_event_is_spilled_from() -> None:
+    """vLLM does so when a burst of streams has passed its own check together."""
+    error = b'data: {"error": {"message": "busy", "type": "Service Unavailable", "param": null, "code": 503}}\n\n'
+    burst = STREAM_HEAD + chunked(error) + chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    async with scripted([burst]) as gpu, scripted([chat_stream("a")]) as api:
+        async with proxy(snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url))) as spillway:
+            got = await spillway.post(CHAT, STREAM)
+    assert got.headers["x-spillway-target"] == "api"
+    assert got.headers["x-spillway-reason"].startswith("engine full: gpu")
+    assert got.events[-1] == "[DONE]"
+
+
+FAILURES = {
+    "refused": None,
+    "reset": [RESET],
+    "closed": [CLOSE],
+    "error": [reply({"error": "x"}, "500 Internal Server Error")],
+    "redirect": [reply({}, "307 Temporary Redirect", "location: http://127.0.0.1:1/v1/chat/completions")],
+    "credentials": [reply({"error": {"message": "bad key sk-secret"}}, "401 Unauthorized")],
+    "half": [reply(CHAT_REPLY)[:-20], RESET],
+    "garbage": [b"SSH-2.0-OpenSSH\r\n\r\n"],
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_a_failure_before_content_is_tried_once_elsewhere(name: str) -> None:
+    script = FAILURES[name]
+    async with scripted(script or [CLOSE]) as gpu, scripted([reply(CHAT_REPLY)]) as api:
+        url = DEAD if script is None else gpu.url
+        async with proxy(snapshot_of(dedicated("gpu", url), shared("api", api.url))) as spillway:
+            got = await spillway.post(CHAT, ASK)
+    assert got.status == 200
+    assert got.headers["x-spillway-target"] == "api"
+    assert "sk-secret" not in str(got.headers)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_the_last_failure_is_told_in_the_callers_protocol(name: str) -> None:
+    script = FAILURES[name]
+    async with scripted(script or [CLOSE]) as gpu:
+        url = DEAD if script is None else gpu.url
+        async with proxy(snapshot_of(dedicated("gpu", url))) as spillway:
+            got = await spillway.post(CHAT, ASK)
+            anthropic = await spillway.post("/v1/messages", ASK)
+    assert got.status == 502
+    assert set(got.json["error"]) == {"message", "type", "param", "code"}
+    assert anthropic.json["type"] == "error"
+    assert "sk-secret" not in got.body.decode()
+    assert got.headers["x-request-id"]
+
+
+async def test_the_callers_own_mistake_is_passed_on_and_tried_nowhere_else() -> None:
+    mistake = {"error": {"message": "bad temperature", "type": "BadRequestError", "param": "temperature", "code": 400}}
+    async with scripted([reply(mistake, "400 Bad Request")]) as gpu, scripted([reply(CHAT_REPLY)]) as api:
+        async with proxy(snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url))) as spillway:
+            got = await spillway.post(CHAT, ASK)
+    assert got.status == 400
+    assert got.json["error"] == {
+        "message": "bad temperature",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": "invalid_request",
+    }
+    assert api.requests == []
+
+
+async def test_an_idle_connection_that_the_upstream_has_closed_is_replaced_unseen() -> None:
+    async with scripted([reply(CHAT_REPLY), CLOSE], [reply(CHAT_REPLY)]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+            first = await spillway.post(CHAT, ASK)
+            second = await spillway.post(CHAT, ASK)
+    assert (first.status, second.status) == (200, 200)
+    assert second.headers["x-spillway-attempts"] == "1"
+
+
+async def test_connections_are_kept_alive() -> None:
+    async with scripted([reply(CHAT_REPLY)]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        for _ in range(5):
+            await spillway.post(CHAT, ASK)
+    assert len(up.requests) == 5
+    assert up.connections == 1
+
+
+async def test_a_first_token_that_does_not_come_is_tried_elsewhere() -> None:
+    slow = dedicated("gpu", "x", timeouts=Timeouts(first_token_s=0.1))
+    async with scripted([STREAM_HEAD + chunked(chat_events()[0]), HOLD]) as gpu, scripted([chat_stream("a")]) as api:
+        slow = dedicated("gpu", gpu.url, timeouts=Timeouts(first_token_s=0.1))
+        async with proxy(snapshot_of(slow, shared("api", api.url))) as spillway:
+            got = await spillway.post(CHAT, STREAM)
+            await asyncio.wait_for(gpu.closed_at.get(), 1)
+    assert got.headers["x-spillway-target"] == "api"
+    assert got.headers["x-spillway-reason"].startswith("first_token_timeout: gpu")
+    assert got.events[-1] == "[DONE]"
+
+
+async def test_a_stream_that_stalls_after_content_ends_in_an_error_event() -> None:
+    head = b"".join(chunked(event) for event in chat_events("a")[:2])
+    async with scripted([STREAM_HEAD + head, HOLD]) as gpu:
+        target = dedicated("gpu", gpu.url, timeouts=Timeouts(idle_s=0.1))
+        async with proxy(snapshot_of(target)) as spillway:
+            got = await spillway.post(CHAT, STREAM)
+            await asyncio.wait_for(gpu.closed_at.get(), 1)
+    assert got.complete
+    assert json.loads(got.events[-1])["error"]["code"] == "upstream_timeout"
+
+
+async def test_a_gate_binds_every_path() -> None:
+    """An `eu-*` tenant never reaches a `us` target: not first, not as fallback, not when everything lawful is down."""
+    routes = (
+        Route(name="gdpr", match=Match(tags=frozenset({"gdpr"})), require=Require(regions=("eu-*",))),
+        Route(name="default", prefer=Prefer.SHARED),
+    )
+    bank = Tenant(name="bank", tags=frozenset({"gdpr"}))
+    async with scripted([RESET]) as gpu, scripted([reply(CHAT_REPLY)]) as api:
+        policy = snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url), routes=routes, bank=bank)
+        async with proxy(policy) as spillway:
+            answers = [await spillway.post(CHAT, ASK, {"authorization": "Bearer sk-bank"}) for _ in range(12)]
+    assert api.requests == []
+    assert {answer.status for answer in answers[:5]} == {502}
+    down = answers[-1]
+    assert down.status == 503
+    assert "region" in down.json["error"]["message"]
+    assert "retry-after" in down.headers
+
+
+LEAVING = {
+    "before the first token": (STREAM, [STREAM_HEAD + chunked(chat_events()[0]), HOLD], b""),
+    "before the reply": (STREAM, [HOLD], b""),
+    "mid-stream": (STREAM, [STREAM_HEAD + b"".join(chunked(e) for e in chat_events("a")[:2]), HOLD], b"data: "),
+    "not streaming": (ASK, [HOLD], b""),
+}
+
+
+@pytest.mark.parametrize("phase", LEAVING)
+async def test_the_upstream_is_closed_within_250_ms_when_the_client_leaves(phase: str) -> None:
+    """A hundred tries of each, and every one is metered."""
+    ask, script, seen = LEAVING[phase]
+    late = []
+    async with scripted(script) as up, proxy(snapshot_of(shared("api", up.url))) as spillway:
+        for _ in range(100):
+            reader, writer = await spillway.connect()
+            writer.write(request_bytes("POST", CHAT, json.dumps(ask).encode()))
+            await asyncio.wait_for(up.arrived.get(), 5)
+            if seen:
+                await reader.readuntil(seen)
+            left_at = time.monotonic()
+            writer.close()
+            closed_at = await asyncio.wait_for(up.closed_at.get(), 5)
+            late.append(closed_at - left_at)
+        totals = spillway.spillway.ledger.totals()
+    assert max(late) <= 0.25, sorted(late)[-5:]
+    counted = {name.split("|")[0] if "|" in name else name: value for name, value in totals.items()}
+    assert any("abandoned" in name and value == 100 for name, value in counted.items()), counted
+
+
+async def test_a_request_that_no_upstream_confirmed_is_estimated_not_zero() -> None:
+    ask, script, seen = LEAVING["mid-stream"]
+    async with scripted(script) as up, proxy(snapshot_of(shared("api", up.url))) as spillway:
+        reader, writer = await spillway.connect()
+        writer.write(request_bytes("POST", CHAT, json.dumps(ask).encode()))
+        await reader.readuntil(seen)
+        writer.close()
+        await asyncio.wait_for(up.closed_at.get(), 5)
+        totals = spillway.spillway.ledger.totals()
+    assert any("estimated_tokens" in name and value > 0 for name, value in totals.items()), totals
+
+
+async def test_replies_on_one_client_connection_do_not_mix() -> None:
+    async with scripted([reply(CHAT_REPLY)], [chat_stream("a")], [FULL]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+            reader, writer = await spillway.connect()
+            statuses = []
+            for ask in (ASK, STREAM, ASK):
+                writer.write(request_bytes("POST", CHAT, json.dumps(ask).encode()))
+                statuses.append((await read_reply(reader)).status)
+            writer.close()
+    assert statuses == [200, 200, 503]
