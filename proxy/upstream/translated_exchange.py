@@ -81,6 +81,7 @@ class Engine:
         translation = _Translation(self._library, wire, attempt, call, outlet)
         try:
             await translation.run()
+            await wire.finish()
         except UpstreamError as error:
             outlet.fail(error)
         except Exception as error:  # noqa: BLE001  # LiteLLM raises anything: this is where it is mapped, once

@@ -58,14 +58,20 @@ RESPONSES = frozenset({
 
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 _EMBEDDINGS = frozenset({"input", "dimensions", "user"})
-_PROMPT_ONLY = ("best_of", "echo", "logprobs", "suffix")
+_PROMPT_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "best_of": (None, 1),
+    "echo": (None, False),
+    "logprobs": (None,),
+    "suffix": (None, ""),
+}
+"""Members of a legacy completion that a chat model cannot honour, with the values that ask for nothing."""
 _AWS_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _GCP_REGION = re.compile(r"global|eu|us|[a-z]+-[a-z]+\d+")
 _ROOTED = frozenset({"anthropic", "azure", "ollama", "ollama_chat"})
 """Providers for which LiteLLM adds the version (`/v1/messages` ...) to `api_base` itself."""
 
 
-class Untranslatable(Exception):  # noqa: N818  # it is a refusal, not a fault
+class Untranslatable(Exception):  # it is a refusal, not a fault
     """The request means something that the target's provider cannot do; `param` is the member at fault.
 
     The message is for the caller: lower case, no full stop.
@@ -106,8 +112,8 @@ def prompt_as_chat(body: Json) -> Json:
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise Untranslatable("a translated target takes one `prompt`, as text", "prompt")
-    for name in _PROMPT_ONLY:
-        if body.pop(name, None) not in (None, False, 0, 1, ""):
+    for name, idle in _PROMPT_ONLY.items():
+        if body.pop(name, None) not in idle:
             raise Untranslatable(f"`{name}` cannot be translated for a chat model", name)
     return {"max_tokens": 16, **body, "messages": [{"role": "user", "content": prompt}]}
 

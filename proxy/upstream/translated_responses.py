@@ -45,7 +45,10 @@ def usage(found: Json | None) -> Json | None:
     into, out = found.get("prompt_tokens_details") or {}, found.get("completion_tokens_details") or {}
     return {
         "input_tokens": found["prompt_tokens"],
-        "input_tokens_details": {"cached_tokens": into.get("cached_tokens") or 0},
+        "input_tokens_details": {
+            "cached_tokens": into.get("cached_tokens") or 0,
+            "cache_write_tokens": into.get("cache_write_tokens") or 0,
+        },
         "output_tokens": found["completion_tokens"],
         "output_tokens_details": {"reasoning_tokens": out.get("reasoning_tokens") or 0},
         "total_tokens": found["total_tokens"],

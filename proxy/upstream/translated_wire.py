@@ -32,6 +32,8 @@ from proxy.upstream.errors import ConnectFailed, ConnectionBroken, ConnectTimedO
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
 
+_END_OF_BODY_S = 0.05
+
 Origin = tuple[str, str, int]
 """Scheme, host and port."""
 
@@ -101,6 +103,11 @@ class Wire:
         elif b'"error"' in data:
             self.error_body = data[-MAX_ERROR_BODY_BYTES:]
 
+    async def finish(self) -> None:
+        """Close what LiteLLM has left open after a good end."""
+        for stream in tuple(self._streams):
+            await stream.aclose()
+
     def close(self) -> None:
         """End every request and read in progress; nothing is sent or read afterwards. Idempotent."""
         self.closed = True
@@ -143,19 +150,24 @@ class Wire:
 
 
 class _Reply(httpx.AsyncByteStream):
-    """A reply's body on its way to LiteLLM: counted, noted when it breaks, ended when the exchange is."""
+    """A reply's body on its way to LiteLLM: counted, noted when it breaks, ended when the exchange is.
 
-    __slots__ = ("_closing", "_inner", "_wire")
+    Readers of events stop at the last event and leave the end of the body unread, which would cost the connection: what
+    is left is read, for a moment, before a body is closed.
+    """
+
+    __slots__ = ("_closing", "_inner", "_reading", "_wire")
 
     def __init__(self, inner: httpx.AsyncByteStream, wire: Wire) -> None:
         self._inner = inner
+        self._reading = aiter(inner)
         self._wire = wire
         self._closing: asyncio.Task[None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         wire, size = self._wire, 0
         try:
-            async for data in self._inner:
+            async for data in self._reading:
                 if wire.closed:
                     raise httpx.ReadError("the exchange is over")
                 size += len(data)
@@ -170,6 +182,10 @@ class _Reply(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._wire._streams.discard(self)
+        if not self._wire.closed:
+            with contextlib.suppress(TimeoutError, httpx.HTTPError, StopAsyncIteration):
+                async with asyncio.timeout(_END_OF_BODY_S):
+                    await anext(self._reading)
         await self._inner.aclose()
 
     def kill(self) -> None:
