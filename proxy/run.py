@@ -30,6 +30,7 @@ from proxy.policy.compile import compile_policy
 from proxy.policy.model import Price, Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.settings import Settings
+from proxy.workers import supervise
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KEEP_ALIVE_S = 75
@@ -42,17 +43,27 @@ class StartError(Exception):
 
 def run(settings: Settings) -> None:
     """Serve until a signal. Raises `StartError` before anything is served."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     snapshot = load(settings)
     host = _host(settings, snapshot)
+    many = settings.workers > 1
     with (
-        bound(host, settings.port) as data,
+        bound(host, settings.port, shared=many) as data,
         bound(settings.admin_host or host, settings.admin_port) as admin,
         store(settings) as store_url,
     ):
         sys.stderr.write(_greeting(snapshot, data, admin) + "\n")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(snapshot, settings, store_url, data, admin))
+            if many:
+                runner.run(supervise(settings, store_url, data, admin))
+            else:
+                runner.run(serve(snapshot, settings, store_url, data, admin))
+
+
+def log_to_stderr() -> None:
+    """The process's own log; requests have theirs, on standard output."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def load(settings: Settings) -> Snapshot:
@@ -83,11 +94,13 @@ def store(settings: Settings) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening address, taken before anything else is started."""
+def bound(host: str, port: int, *, shared: bool = False) -> Iterator[socket.socket]:
+    """An address to listen on, taken before anything else is started; `shared` with other processes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind((host, port))
         except OSError as error:
@@ -117,7 +130,6 @@ async def serve(
         spillway,
     )
     back = _Admin(uvicorn.Config(spillway.admin, **common))  # type: ignore[arg-type]
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     async with spillway:
         admin_task = asyncio.create_task(back.serve(sockets=[admin]))
         await front.serve(sockets=[data])

@@ -1,0 +1,183 @@
+"""Several worker processes behind one pair of ports, for machines where one core is not enough.
+
+Theory of operation
+-------------------
+Every worker is a whole proxy with a data socket of its own on the shared port (`SO_REUSEPORT`: the kernel spreads new
+connections) and its admin application on a Unix socket. They share budgets, counts and in-flight numbers through the
+store, exactly as proxies on different machines do. The parent serves the admin port: it asks every worker and puts a
+`worker` label on what each says. A worker that dies is started again; workers end when their parent does, however that
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from proxy.settings import Settings
+
+_log = logging.getLogger(__name__)
+RESTART_PAUSE_S = 1.0
+ASK_TIMEOUT_S = 2.0
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+async def supervise(settings: Settings, store_url: str, data: socket.socket, admin: socket.socket) -> None:
+    """Run the workers and the admin port until a signal comes."""
+    with tempfile.TemporaryDirectory(prefix="spillway-") as folder:
+        workers = [Worker(settings, store_url, data, Path(folder) / f"{n}.sock") for n in range(settings.workers)]
+        server = uvicorn.Server(
+            uvicorn.Config(_admin(workers), lifespan="off", log_config=None, access_log=False, server_header=False)
+        )
+        async with _kept(workers, settings.drain_s):
+            with contextlib.suppress(KeyboardInterrupt):
+                await server.serve(sockets=[admin])
+
+
+class Worker:
+    """One worker process and where its admin application listens."""
+
+    def __init__(self, settings: Settings, store_url: str, data: socket.socket, admin: Path) -> None:
+        self._arguments = (settings, store_url, data.getsockname()[:2], str(admin))
+        self.admin = admin
+        self.process: SpawnProcess | None = None
+
+    def start(self) -> None:
+        self.process = _SPAWN.Process(target=_work, args=self._arguments, daemon=False)
+        self.process.start()
+
+    async def keep(self) -> None:
+        """Start the process, and start it again whenever it ends by itself."""
+        while True:
+            self.start()
+            assert self.process is not None
+            await _readable(self.process.sentinel)
+            _log.warning("a worker ended by itself (%s); starting another", self.process.exitcode)
+            await asyncio.sleep(RESTART_PAUSE_S)
+
+    async def ask(self, path: str) -> tuple[int, bytes]:
+        """GET from the worker's admin application: status and body. Raises OSError, TimeoutError."""
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(str(self.admin))
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n".encode())
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            finally:
+                writer.close()
+        return int(head.split(b" ", 2)[1]), body
+
+
+@contextlib.asynccontextmanager
+async def _kept(workers: list[Worker], drain_s: float) -> AsyncIterator[None]:
+    keepers = [asyncio.create_task(worker.keep()) for worker in workers]
+    try:
+        yield
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        processes = [worker.process for worker in workers if worker.process is not None]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            await asyncio.to_thread(process.join, drain_s + 5.0)
+            process.kill()
+
+
+def _work(settings: Settings, store_url: str, address: tuple[str, int], admin: str) -> None:
+    """The whole life of a worker process."""
+    from proxy import run  # noqa: PLC0415  (the worker's own import; the parent's module imports us)
+
+    run.log_to_stderr()
+    snapshot = run.load(settings)
+    with run.bound(*address, shared=True) as data, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        Path(admin).unlink(missing_ok=True)
+        listener.bind(admin)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_orphaned(run.serve(snapshot, settings, store_url, data, listener)))
+
+
+async def _until_orphaned(serving: object) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A parent that is killed cannot say so; its end is seen here, and handled like a polite signal.
+        asyncio.get_running_loop().add_reader(parent.sentinel, signal.raise_signal, signal.SIGTERM)
+    await serving  # type: ignore[misc]
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _admin(workers: list[Worker]) -> Starlette:
+    async def metrics(request: Request) -> Response:
+        answers = await _ask_all(workers, "/metrics")
+        registry = CollectorRegistry()
+        registry.register(_Merged([body.decode() if status == 200 else "" for status, body in answers]))
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def first(request: Request) -> Response:
+        answers = await _ask_all(workers, request.url.path)
+        status, body = min(answers, key=lambda answer: answer[0])
+        return Response(body, status, media_type="application/json")
+
+    async def ready(request: Request) -> Response:
+        answers = await _ask_all(workers, "/readyz")
+        status, body = max(answers, key=lambda answer: answer[0])
+        return Response(body, status, media_type="application/json")
+
+    async def alive(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    routes = [("/metrics", metrics), ("/admin/meters", first), ("/readyz", ready), ("/healthz", alive)]
+    return Starlette(routes=[Route(path, handler) for path, handler in routes])
+
+
+async def _ask_all(workers: Iterable[Worker], path: str) -> list[tuple[int, bytes]]:
+    async def ask(worker: Worker) -> tuple[int, bytes]:
+        try:
+            return await worker.ask(path)
+        except (OSError, TimeoutError, IndexError, ValueError):
+            return 503, b'{"status": "a worker does not answer"}'
+
+    return await asyncio.gather(*[ask(worker) for worker in workers])
+
+
+class _Merged:
+    """The workers' expositions as one, every sample labelled with its worker."""
+
+    def __init__(self, expositions: list[str]) -> None:
+        self._expositions = expositions
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for number, exposition in enumerate(self._expositions):
+            for family in text_string_to_metric_families(exposition):
+                merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                merged.samples += [
+                    sample._replace(labels={**sample.labels, "worker": str(number)}) for sample in family.samples
+                ]
+        yield from families.values()
