@@ -14,13 +14,14 @@ from collections.abc import Callable
 from proxy.policy.model import Lane, Target
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.readings import Breaker, Reading
-from proxy.signals.breaker import Event, Moment, State, is_failing, step
+from proxy.signals.breaker import BASE_EJECTION_S, Event, Moment, State, is_failing, step
 from proxy.signals.inflight import InFlight
 from proxy.signals.windows import Durations, Share
 
 LATENCY_WINDOW_S = 30.0
 """Short: a target that is put last for missing a want gets no more samples, and has to become unknown again soon."""
-HEALTH_WINDOW_S = 30.0
+HEALTH_WINDOW_S = BASE_EJECTION_S
+"""No longer than the shortest ejection, so that the failures which led to one are never counted again after it."""
 UPTIME_WINDOW_S = 300.0
 READING_S = 0.25
 
@@ -129,10 +130,7 @@ class Replica:
             self._advance(Event.EXCLUDED, Moment(now))
 
     def _advance(self, event: Event, moment: Moment) -> None:
-        before = self.breaker
-        self.breaker = step(before, event, moment)
-        if self.breaker.generation != before.generation:
-            self._health.clear()
+        self.breaker = step(self.breaker, event, moment)
 
     def _breaker(self, now: float) -> State:
         if self.breaker.phase is Breaker.OPEN and now >= self.breaker.until:

@@ -95,10 +95,6 @@ class Share:
     def __init__(self, window_s: float) -> None:
         self._slice_s = window_s / SLICES
         self._turn = 0
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
         self.successes = self.failures = 0
         self._succeeded = [0] * SLICES
         self._failed = [0] * SLICES

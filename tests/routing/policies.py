@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -146,7 +147,7 @@ routes = st.builds(
 def snapshots(draw: st.DrawFn) -> Snapshot:
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
     listed = [draw(targets(name)) for name in names]
-    return snapshot(listed, [*draw(st.lists(routes, max_size=3)), Route(name="default")])
+    return snapshot(listed, [*draw(st.lists(routes, max_size=2)), replace(draw(routes), name="rest", match=Match())])
 
 
 requests = st.builds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.policy.model import Endpoint, Lane, Match, Prefer, Require, Route, Snapshot, Target, Tenant, Want
@@ -300,6 +300,7 @@ def lawful(target: Target, route: Route, asked: Facts) -> bool:
     )
 
 
+@settings(max_examples=400)
 @given(decisions())
 def test_no_attempt_ever_violates_a_gate(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case

@@ -151,8 +151,12 @@ def test_results_of_requests_sent_before_the_ejection_are_ignored() -> None:
 
 
 def test_failures_from_before_an_ejection_do_not_count_after_it() -> None:
-    one = ejected()
-    one.end(outcome(attempt(TARGET)), one.begin(T0 + 30), T0 + 30)
+    one = replica()
+    for _ in range(19):
+        once(one)
+        once(one, Failure.FAULTED)
+    assert one.read(T0 + 29).breaker is Breaker.OPEN
+    once(one, at=T0 + 30)
     once(one, Failure.FAULTED, at=T0 + 30)
     assert one.read(T0 + 30).breaker is Breaker.CLOSED
 

@@ -66,7 +66,7 @@ def test_samples_older_than_the_window_are_forgotten_and_newer_ones_kept() -> No
     assert window.count == 0
 
 
-@given(st.lists(st.tuples(st.floats(0, 40), st.floats(0.001, 10)), min_size=1, max_size=100))
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.001, 10)), min_size=1, max_size=100))
 def test_the_count_is_what_fell_into_the_last_slices(steps: list[tuple[float, float]]) -> None:
     window, now, added = Durations(60.0, 0.5), T0, []
     for later_s, duration_s in steps:
@@ -77,7 +77,7 @@ def test_the_count_is_what_fell_into_the_last_slices(steps: list[tuple[float, fl
         assert window.count == sum(1 for at in added if int(at / 10.0) > current - 6)
 
 
-@given(st.lists(st.tuples(st.floats(0, 40), st.booleans()), min_size=1, max_size=100))
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max_size=100))
 def test_a_share_counts_what_fell_into_the_last_slices(steps: list[tuple[float, bool]]) -> None:
     share, now, added = Share(60.0), T0, []
     for later_s, success in steps:
@@ -97,15 +97,6 @@ def test_a_share_ages_while_nothing_happens() -> None:
         share.add(False, T0)
     assert share.value(T0) == 0.0
     assert share.value(T0 + 61) is None
-
-
-def test_a_cleared_share_knows_nothing() -> None:
-    share = Share(60.0)
-    for _ in range(MIN_SAMPLES):
-        share.add(True, T0)
-    share.clear()
-    assert share.value(T0) is None
-    assert (share.successes, share.failures) == (0, 0)
 
 
 def test_a_sample_that_arrives_a_little_late_is_counted() -> None:
