@@ -17,7 +17,6 @@ The exit status is 0 when every bar passes, 1 when one fails or could not be mea
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -34,12 +33,11 @@ from tests.bench.cores import CoreTimes, Layout, pinned
 from tests.bench.installs import Interpreter, MissingError, compiled, program
 from tests.bench.load import Generator, children_cpu_s
 from tests.bench.measure import FULL, QUICK, Bench
-from tests.bench.processes import Tree
+from tests.bench.processes import Tree, raised_priority
 from tests.bench.results import Results
-from tests.bench.systems import ROOT, SYSTEMS, Surroundings, free_port
+from tests.bench.systems import ROOT, SYSTEMS, Surroundings, System, free_port
 
 OUT = ROOT / "bench-out"
-PRIORITY = -10  # nice value of everything measured, where we may: other programs on the machine disturb less
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,27 +82,29 @@ def _bench(options: argparse.Namespace) -> int:
         bench = Bench(surroundings, generator, QUICK if options.quick else FULL, results)
         systems = bench.prepare(options.systems)
         about = _about(layout, interpreter, [f"{system.name} {system.version}".strip() for system in systems])
-        os.sched_setaffinity(0, {layout.driver})
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-        about["priority"] = f"nice {os.getpriority(os.PRIO_PROCESS, 0)}"
-        print("\n".join(f"{name}: {value}" for name, value in about.items()), flush=True)
-        noise = Noise(layout)
-        upstream = Tree(
-            pinned(layout.upstream, [compiled("mock_upstream.c"), str(surroundings.upstream_port)]),
-            log=Path(folder) / "upstream.log",
-        )
-        try:
-            bench.run(systems)
-        finally:
-            upstream.end()
-    about["noise"] = str(noise)
+        with raised_priority() as about["priority"]:
+            print("\n".join(f"{name}: {value}" for name, value in about.items()), flush=True)
+            os.sched_setaffinity(0, {layout.driver})
+            about["noise"] = _run_all(bench, systems, layout)
     judged = verdicts(results)
-    print(f"noise: {noise}\n\n{report.tables(results, options.systems)}\n\n{report.bars(judged)}")
+    print(f"noise: {about['noise']}\n\n{report.tables(results, options.systems)}\n\n{report.bars(judged)}")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report.document(results, judged, about), indent=1) + "\n", encoding="utf-8")
     print(f"\nevery sample: {options.json}")
     return 0 if all(verdict.word == "PASS" for verdict in judged) else 1
+
+
+def _run_all(bench: Bench, systems: Sequence[System], layout: Layout) -> str:
+    """Run the benchmark over one upstream; returns how noisy the machine was."""
+    noise = Noise(layout)
+    where = bench.surroundings
+    command = [compiled("mock_upstream.c"), str(where.upstream_port)]
+    upstream = Tree(pinned(layout.upstream, command), log=where.folder / "upstream.log")
+    try:
+        bench.run(systems)
+    finally:
+        upstream.end()
+    return str(noise)
 
 
 class Noise:
