@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -76,112 +77,115 @@ def readings(*given: Reading) -> Readings:
     return found
 
 
-# At random. Few values for each field, so that rules and targets meet often.
+# At random: few values for each field, so that rules and targets meet often, and one draw for a whole value, so that
+# thousands of cases stay cheap.
 
-REGIONS = ("eu-west-1", "eu-north-1", "us", "EU-west-1", "unknown")
-RETENTIONS = ("zero", "30d", "unknown")
-TAGS = frozenset({"gdpr", "hipaa", "gold"})
 NAMES = ("alpha", "beta", "gamma", "delta")
 TENANTS = (
     TENANT,
     Tenant(name="bank", tags=frozenset({"gdpr"}), models=frozenset({MODEL})),
     Tenant(name="shop", models=frozenset({"other"})),
 )
-
-_tag_sets = st.frozensets(st.sampled_from(sorted(TAGS)), max_size=2)
-_maybe_lane = st.none() | st.sampled_from(Lane)
-_globs = st.lists(st.sampled_from(("eu-*", "us", "*", "eu-west-?")), max_size=2).map(tuple)
-_kept = st.lists(st.sampled_from(("zero", "*d", "*")), max_size=2).map(tuple)
-_prices = st.none() | st.sampled_from((0.0, 0.5, 0.88, 3.0)).map(price)
-_endpoints = st.frozensets(st.sampled_from(Endpoint)) | st.just(frozenset(Endpoint))
+TAGS = tuple(frozenset(tags) for tags in ((), ("gdpr",), ("gold",), ("gdpr", "gold")))
+LANES = (None, Lane.DEDICATED, Lane.SHARED)
+ENDPOINTS = tuple(frozenset(some) for some in (Endpoint, (), (Endpoint.CHAT,), (Endpoint.MESSAGES, Endpoint.CHAT)))
+REGION_GLOBS = ((), ("eu-*",), ("us",), ("*",), ("us", "eu-west-?"))
+RETENTION_GLOBS = ((), ("zero",), ("*d",), ("*",))
 
 
-@st.composite
-def targets(draw: st.DrawFn, name: str) -> Target:
-    lane = draw(st.sampled_from(Lane))
-    count = draw(st.integers(1, 3)) if lane is Lane.DEDICATED else 1
-    return Target(
-        name=name,
-        lane=lane,
-        model=name,
-        region=draw(st.sampled_from(REGIONS)),
-        retention=draw(st.sampled_from(RETENTIONS)),
-        urls=tuple(f"http://{name}-{index}/v1" for index in range(count)),
-        native=draw(_endpoints),
-        translated=draw(_endpoints),
-        tags=draw(_tag_sets),
-        price=draw(_prices),
-        max_in_flight=draw(st.none() | st.integers(1, 4)),
-    )
+def any_of(**choices: Sequence[object]) -> st.SearchStrategy[dict[str, Any]]:
+    """One value for each name, all combinations alike, from a single draw; the first values are the simplest."""
+
+    def decoded(index: int) -> dict[str, Any]:
+        values = {}
+        for name, options in choices.items():
+            index, place = divmod(index, len(options))
+            values[name] = options[place]
+        return values
+
+    return st.integers(0, math.prod(len(options) for options in choices.values()) - 1).map(decoded)
 
 
-routes = st.builds(
-    Route,
-    name=st.sampled_from(("one", "two", "three")),
-    match=st.builds(
-        Match,
-        models=st.none() | st.just(frozenset({MODEL})),
-        endpoints=st.none() | _endpoints,
-        tenants=st.none() | st.frozensets(st.sampled_from(("acme", "bank"))),
-        tags=_tag_sets,
-        traffic=st.none() | st.sampled_from(Traffic),
-        stream=st.none() | st.booleans(),
-    ),
-    require=st.builds(Require, regions=_globs, retention=_kept, lane=_maybe_lane, tags=_tag_sets),
-    want=st.builds(
-        Want,
-        regions=_globs,
-        retention=_kept,
-        lane=_maybe_lane,
-        ttft_p99_s=st.none() | st.just(0.5),
-        itl_p99_s=st.none() | st.just(0.05),
-        uptime=st.none() | st.just(0.99),
-        nano_usd_per_mtok=st.none() | st.just(800_000_000),
-    ),
-    prefer=st.sampled_from(Prefer),
-    lane_override=st.booleans(),
+_targets = any_of(
+    lane=(Lane.DEDICATED, Lane.SHARED),
+    region=("eu-west-1", "us", "EU-west-1", "unknown"),
+    retention=("zero", "30d", "unknown"),
+    native=ENDPOINTS,
+    translated=ENDPOINTS[1:],
+    tags=TAGS,
+    price=(None, price(0.5), price(3.0)),
+    max_in_flight=(None, 1, 4),
+    replicas=(1, 2, 3),
 )
+_matches = any_of(
+    models=(None, frozenset({MODEL})),
+    endpoints=(None, *ENDPOINTS),
+    tenants=(None, frozenset({"bank"})),
+    tags=TAGS,
+    traffic=(None, Traffic.OFFLINE),
+    stream=(None, True, False),
+)
+_requires = any_of(regions=REGION_GLOBS, retention=RETENTION_GLOBS, lane=LANES, tags=TAGS)
+_wants = any_of(
+    regions=REGION_GLOBS[:3],
+    retention=RETENTION_GLOBS[:2],
+    lane=LANES,
+    ttft_p99_s=(None, 0.5),
+    itl_p99_s=(None, 0.05),
+    uptime=(None, 0.99),
+    nano_usd_per_mtok=(None, 800_000_000),
+)
+_manners = any_of(prefer=tuple(Prefer), lane_override=(True, False))
+_readings = any_of(
+    in_flight=(0, 1, 4),
+    breaker=tuple(Breaker),
+    open_until=(0.0, NOW + 20),
+    full_until=(0.0, NOW - 1, NOW + 2),
+    ttft_p99_s=(None, 0.4, 0.6),
+    itl_p99_s=(None, 0.04, 0.06),
+    uptime=(None, 0.98, 1.0),
+)
+
+requests = any_of(
+    tenant=TENANTS,
+    endpoint=tuple(Endpoint),
+    stream=(False, True),
+    traffic=tuple(Traffic),
+    tags=TAGS,
+    lane_override=LANES,
+).map(lambda asked: facts(**asked))
+
+draws = st.floats(0, 1, exclude_max=True)
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
-    listed = [draw(targets(name)) for name in names]
-    return snapshot(listed, [*draw(st.lists(routes, max_size=2)), replace(draw(routes), name="rest", match=Match())])
-
-
-requests = st.builds(
-    facts,
-    tenant=st.sampled_from(TENANTS),
-    endpoint=st.sampled_from(Endpoint),
-    stream=st.booleans(),
-    traffic=st.sampled_from(Traffic),
-    tags=_tag_sets,
-    lane_override=_maybe_lane,
-)
+    """One model with one to four targets, under up to two picky routes and one that matches everything."""
+    return snapshot(
+        [_target(name, **draw(_targets)) for name in NAMES[: draw(st.integers(1, len(NAMES)))]],
+        [
+            *[_route(name, draw, Match(**draw(_matches))) for name in ("one", "two")[: draw(st.integers(0, 2))]],
+            _route("rest", draw, Match()),
+        ],
+    )
 
 
 @st.composite
 def readings_of(draw: st.DrawFn, policy: Snapshot) -> Mapping[str, tuple[Reading, ...]]:
     """Readings of some of the policy's targets, in any state."""
-    observed = draw(st.sets(st.sampled_from(sorted(policy.targets))))
+    observed = draw(st.integers(0, 2 ** len(policy.targets) - 1))
     return {
-        name: tuple(
-            reading(
-                name,
-                replica,
-                in_flight=draw(st.integers(0, 5)),
-                breaker=draw(st.sampled_from(Breaker)),
-                open_until=draw(st.sampled_from((0.0, NOW + 20))),
-                full_until=draw(st.sampled_from((0.0, NOW - 1, NOW + 2))),
-                ttft_p99_s=draw(st.none() | st.floats(0.1, 2)),
-                itl_p99_s=draw(st.none() | st.floats(0.01, 0.1)),
-                uptime=draw(st.none() | st.floats(0.9, 1)),
-            )
-            for replica in range(policy.targets[name].replicas)
-        )
-        for name in sorted(observed)
+        name: tuple(reading(name, replica, **draw(_readings)) for replica in range(target.replicas))
+        for index, (name, target) in enumerate(policy.targets.items())
+        if observed >> index & 1
     }
 
 
-draws = st.floats(0, 1, exclude_max=True)
+def _target(name: str, *, lane: Lane, replicas: int, **given: object) -> Target:
+    return dedicated(name, replicas=replicas, **given) if lane is Lane.DEDICATED else shared(name, **given)
+
+
+def _route(name: str, draw: st.DrawFn, match: Match) -> Route:
+    return Route(
+        name=name, match=match, require=Require(**draw(_requires)), want=Want(**draw(_wants)), **draw(_manners)
+    )

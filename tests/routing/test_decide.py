@@ -300,7 +300,7 @@ def lawful(target: Target, route: Route, asked: Facts) -> bool:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=2000)
 @given(decisions())
 def test_no_attempt_ever_violates_a_gate(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
