@@ -1,0 +1,150 @@
+"""README.md says what the code does: its policies compile, its tables are complete, and each of its commands is run.
+
+The commands themselves are run by tests/e2e/test_readme.py, but for the `make` targets, which .ci/run runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from proxy.cli.command import app
+from proxy.meters.prices import PriceList
+from proxy.policy.compile import compile_policy
+from proxy.policy.schema import MatchSpec, RequireSpec, RouteSpec, TargetSpec, TenantSpec, WantSpec
+from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
+from proxy.telemetry.metrics import Metrics
+from typer.main import get_command
+
+from tests.readme import README, ROOT, block, blocks, names, table
+
+SOURCES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "proxy").rglob("*.py")}
+SECTIONS = ["Two commands", "Your first policy", "Point an app at it"]
+
+
+def test_the_order_is_what_a_newcomer_needs() -> None:
+    text = README.read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert sections[:3] == SECTIONS
+    assert sections[-1] == "Development"
+    first_lines = text.split("\n\n")[1].splitlines()
+    assert len(first_lines) == 5
+    assert text.index("![") < text.index("## Two commands")
+
+
+def test_its_pictures_and_files_exist() -> None:
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8"))
+    assert linked
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+def test_every_command_is_run_somewhere() -> None:
+    unmarked = [b.line for b in blocks() if b.is_command and b.notes.get("run") not in ("once", "background", "make")]
+    assert unmarked == []
+    assert [b.line for b in blocks() if b.language not in ("sh", "python", "yaml", "json", "http", "text")] == []
+
+
+def test_the_make_targets_are_run_by_ci() -> None:
+    suites = re.findall(r"^([a-z0-9-]+) +\d+m ", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    commands = [
+        line.split("#")[0].split() for b in blocks() if b.notes.get("run") == "make" for line in b.text.splitlines()
+    ]
+    assert commands == [["make", "demo"], ["make", "test"]]
+    assert {target for _, target in commands} <= set(suites)
+
+
+def test_the_first_policy_is_the_file() -> None:
+    assert block("file", "policies/default.yaml").text == (ROOT / "policies" / "default.yaml").read_text()
+
+
+@pytest.mark.parametrize("text", [b.text for b in blocks() if b.language == "yaml"])
+def test_its_policies_compile(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "sk-for-this-test")
+    assert compile_policy(path, env=env, price_of=PriceList.load().price_of).models
+
+
+def test_the_flags_of_serve() -> None:
+    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    given = {option.opts[0]: (option.envvar, option.default) for option in command.params if option.opts[0] != "--help"}
+    rows = {names(flag)[0]: (names(env)[0], default) for flag, env, default, _ in table("table: serve") if flag}
+    assert {flag: env for flag, (env, _) in rows.items()} == {flag: env for flag, (env, _) in given.items()}
+    fixed = {flag: str(default) for flag, (_, default) in given.items() if isinstance(default, int)}
+    assert fixed == {flag: names(rows[flag][1])[0] for flag in fixed}
+
+
+def test_the_environment_variables() -> None:
+    read = set(re.findall(r"\bSPILLWAY_[A-Z_]+\b", "".join(SOURCES.values())))
+    listed = {name for row in table("table: serve") for name in names(row[1])} | {"SPILLWAY_ADMIN_URL"}
+    assert read == listed
+
+
+def test_the_response_headers() -> None:
+    sent = set(re.findall(r'(?<!\.get)\(b"(x-spillway-[a-z-]+)", ', "".join(SOURCES.values())))
+    assert sent | {"x-request-id"} == {name for row in table("table: response headers") for name in names(row[0])}
+
+
+def test_the_error_codes() -> None:
+    listed = {name for row in table("table: errors") for name in names(row[1])}
+    given = {code for path, text in SOURCES.items() if "simulator" not in path.parts for code in codes(ast.parse(text))}
+    assert given - listed == set()
+    assert listed - set(re.findall(r'"([a-z_]+)"', "".join(SOURCES.values()))) == set()
+
+
+def codes(module: ast.Module) -> set[str]:
+    """The constants that a module gives as a refusal's code: by keyword, or to one of its own short forms.
+
+    Those take `(status, code, message)` or `(target, code, what)`; the one of `api/request.py` takes the code last.
+    """
+    given: list[ast.expr] = []
+    for call in (node for node in ast.walk(module) if isinstance(node, ast.Call)):
+        given += [keyword.value for keyword in call.keywords if keyword.arg == "code"]
+        if isinstance(call.func, ast.Name) and call.func.id in ("_refuse", "_refusal", "_own_fault"):
+            first = call.args[0]
+            place = 2 if isinstance(first, ast.Constant | ast.JoinedStr) and not is_number(first) else 1
+            given += call.args[place : place + 1]
+    plain = [value for value in given if not isinstance(value, ast.JoinedStr)]
+    inner = [node for value in plain for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    return {
+        node.value for node in inner if isinstance(node.value, str) and re.fullmatch(r"[a-z]+(_[a-z]+)*", node.value)
+    }
+
+
+def is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int)
+
+
+def test_the_metrics() -> None:
+    asked = {family.name + ("_total" if family.type == "counter" else "") for family in Metrics().registry.collect()}
+    asked |= {f"spillway_{name}" for name in re.findall(r'(?:gauge|per_replica)\("(\w+)"', "".join(SOURCES.values()))}
+    asked |= {f"spillway_{name}_total" for name in re.findall(r'yield count\("(\w+)"', "".join(SOURCES.values()))}
+    assert asked == {name for row in table("table: metrics") for name in names(row[0])}
+
+
+@pytest.mark.parametrize(("section", "spec"), [("targets", TargetSpec), ("tenants", TenantSpec), ("routes", RouteSpec)])
+def test_the_keys_of_a_policy(section: str, spec: type) -> None:
+    assert is_dataclass(spec)
+    rows = table(f"keys: {section}")
+    assert {name for row in rows for name in names(row[0])} == {field.name for field in fields(spec)}
+
+
+@pytest.mark.parametrize(("key", "spec"), [("match", MatchSpec), ("require", RequireSpec), ("want", WantSpec)])
+def test_the_keys_of_a_route(key: str, spec: type) -> None:
+    (text,) = [row[1] for row in table("keys: routes") if names(row[0]) == [key]]
+    assert is_dataclass(spec)
+    assert {field.name for field in fields(spec)} <= set(names(text))
+
+
+def test_the_default_threshold() -> None:
+    (text,) = [row[1] for row in table("keys: targets") if names(row[0]) == ["max_in_flight"]]
+    assert f"takes {DEFAULT_MAX_IN_FLIGHT}" in text
+
+
+def test_the_targets_of_the_makefile() -> None:
+    made = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = {name.removeprefix("make ") for row in table("table: targets") for name in names(row[0])}
+    assert listed | {"help", "setup", "demo"} == set(made)
