@@ -3,7 +3,7 @@
 
 BIN := .venv/bin
 TESTS ?=
-SLOW := tests/e2e tests/faults tests/engine tests/clients tests/bench
+SLOW := tests/e2e tests/faults tests/engine tests/clients
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
