@@ -116,10 +116,10 @@ class Replica:
             return
         health = self._health
         health.add(success, now)
-        if success:
-            self._advance(event, Moment(now))
-        else:
+        if not success:
             self._advance(event, Moment(now, is_failing(health.successes, health.failures), self._draw()))
+        elif state.failures_in_a_row or state.phase is not Breaker.CLOSED:
+            self._advance(event, Moment(now))
 
     def _excuse(self, outcome: Outcome, generation: int, now: float) -> None:
         if outcome.failure is Failure.FULL:
