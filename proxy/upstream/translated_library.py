@@ -17,7 +17,9 @@ import gc
 import importlib
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -116,21 +118,33 @@ class Library:
 def load() -> Library:
     """Import and tame LiteLLM. Takes seconds; call it in a thread. Raises ImportError when it is not installed."""
     os.environ.update(_ENVIRONMENT)
-    collecting = gc.isenabled()
-    gc.disable()  # a collection amid a million new objects would stop the event loop for half a second
-    try:
+    with _while_others_run():
         litellm = importlib.import_module("litellm")
         handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
         internal = importlib.import_module("litellm._internal_context")
         adapter = importlib.import_module(_ADAPTER).AnthropicAdapter()
         bridge = importlib.import_module(_BRIDGE).LiteLLMCompletionResponsesConfig
-    finally:
-        if collecting:
-            gc.enable()
-    gc.freeze()
     _silence(litellm)
     _gate(litellm, handlers)
     return Library(litellm, internal, adapter, bridge)
+
+
+@contextmanager
+def _while_others_run() -> Iterator[None]:
+    """Let the event loop's thread in ten times as often as usual, and keep the garbage collector from stopping it.
+
+    A collection amid a million new objects takes half a second; frozen, they are never looked at again.
+    """
+    collecting, interval_s = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(interval_s / 10)
+    try:
+        yield
+        gc.freeze()
+    finally:
+        sys.setswitchinterval(interval_s)
+        if collecting:
+            gc.enable()
 
 
 def _silence(litellm: Any) -> None:
