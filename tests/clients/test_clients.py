@@ -1,0 +1,46 @@
+"""The same unchanged script, run straight against vLLM and through the proxy, must print the same results."""
+
+from typing import Any
+
+import pytest
+
+from tests.clients.libraries import LIBRARIES, Library
+from tests.clients.results import differences, normalised, parsed, run
+from tests.engine import spillway as proxies
+from tests.engine import vllm
+from tests.engine.spillway import Spillway
+from tests.engine.vllm import Engine
+
+ANSWERED_BY_THE_PROXY = {"error_unknown_model", "error_wrong_key"}
+"""These requests never reach the engine: status and error class must be the same, the words may be the proxy's own."""
+
+
+def straight(library: Library, engine: Engine) -> dict[str, str]:
+    if library.speaks == "anthropic":
+        return {"ANTHROPIC_BASE_URL": engine.root, "ANTHROPIC_AUTH_TOKEN": vllm.KEY}
+    return {"OPENAI_BASE_URL": engine.url, "OPENAI_API_KEY": vllm.KEY}
+
+
+def through(library: Library, spillway: Spillway) -> dict[str, str]:
+    if library.speaks == "anthropic":
+        return {"ANTHROPIC_BASE_URL": spillway.root, "ANTHROPIC_API_KEY": proxies.KEY}
+    return {"OPENAI_BASE_URL": spillway.url, "OPENAI_API_KEY": proxies.KEY}
+
+
+def comparable(case: str, result: Any) -> Any:
+    result = normalised(result)
+    if case in ANSWERED_BY_THE_PROXY:
+        return {key: result[key] for key in ("class", "status", "content_type") if key in result}
+    return result
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
+def test_library_reads_the_same_through_the_proxy(library: Library, engine: Engine, spillway: Spillway) -> None:
+    command = library.command()
+    expected = parsed(run(command, straight(library, engine)))
+    seen = parsed(run(command, through(library, spillway)))
+    assert seen.keys() == expected.keys()
+    different = [
+        line for case in expected for line in differences(comparable(case, expected[case]), comparable(case, seen[case]), case)
+    ]
+    assert not different, "\n".join(["", *different])

@@ -1,0 +1,1 @@
+"""End to end against a real vLLM on this machine's CPU."""
