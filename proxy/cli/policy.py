@@ -109,7 +109,7 @@ def _cost(target: Target) -> str:
     if target.gpus is not None:
         gpus = target.gpus
         hourly = _usd(gpus.replica_nano_usd_per_hour)
-        replicas = f"{target.replicas} replicas of " if target.replicas > 1 else ""
+        replicas = f"{target.replicas} replicas, each " if target.replicas > 1 else ""
         return f"{replicas}{gpus.count} {gpus.type} at {hourly}/h"
     if target.price is None:
         return "cost unknown"

@@ -82,15 +82,16 @@ def _models(
                 findings.unknown(loc, "target", one.target, known)
             if any(one.target == earlier.target for earlier in candidates[:index]):
                 findings.problem(loc, f"target `{one.target}` twice in one model", "list each target once")
-        models[name] = tuple(_candidate(one, targets, prices) for one in candidates if one.target in targets)
+        sound = (one for one in candidates if one.target in targets)
+        models[name] = tuple(_candidate(one, spec, targets[one.target], prices) for one in sound)
     return models
 
 
-def _candidate(spec: CandidateSpec, targets: Mapping[str, Target], prices: PriceOf) -> Candidate:
-    target = targets[spec.target]
-    if spec.model is None or spec.model == target.model:
+def _candidate(one: CandidateSpec, spec: PolicySpec, target: Target, prices: PriceOf) -> Candidate:
+    if one.model is None or one.model == target.model:
         return Candidate(target=target, model=target.model)
-    return Candidate(target=priced_for(target, spec.model, prices), model=spec.model)
+    is_listed = spec.targets[one.target].price is None
+    return Candidate(target=priced_for(target, one.model, prices) if is_listed else target, model=one.model)
 
 
 def _routes(
@@ -105,7 +106,7 @@ def _routes(
     offered = frozenset(candidate.target.retention for candidates in models.values() for candidate in candidates)
     routes = compile_routes(spec.routes, offered)
     check_names(routes, _names(document, "models"), _names(document, "tenants"), findings)
-    check_order(routes, len(document.root["routes"]), findings)
+    check_order(routes, spec.route_count, findings)
     check_tags(routes, tenants, findings)
     for index, route in () if findings.has_dropped("targets", "models") else routes:
         check_lawful(route, ("routes", index), models, findings)

@@ -47,7 +47,7 @@ class PolicyError(Exception):
         return "\n".join(map(str, self.problems))
 
 
-class Mistake(ValueError):  # noqa: N818 - it is the author's mistake, not the program's error
+class Mistake(ValueError):
     """A value that cannot be read: `message` says why, `hint` what to write instead. Neither holds a secret."""
 
     def __init__(self, message: str, hint: str = "") -> None:

@@ -28,12 +28,10 @@ _ANTHROPIC = frozenset({Endpoint.MESSAGES, Endpoint.COUNT_TOKENS})
 OPENAI_COMPATIBLE = _OPENAI
 """What a bare `url` is taken to serve, unless the target says `endpoints:`."""
 
-TRANSLATABLE = frozenset(
-    {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS, Endpoint.RESPONSES, Endpoint.MESSAGES}
-)
-"""What LiteLLM answers for a provider with a chat API; token counting is not among it."""
+TRANSLATABLE = frozenset(Endpoint)
+"""What LiteLLM answers for a provider with a chat API; it counts tokens by itself."""
 
-FROM_CHAT = frozenset({Endpoint.RESPONSES, Endpoint.MESSAGES})
+FROM_CHAT = _ANTHROPIC | {Endpoint.RESPONSES}
 """What LiteLLM makes out of an OpenAI-compatible chat endpoint."""
 
 ENGINES = {

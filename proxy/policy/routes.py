@@ -48,7 +48,7 @@ def check_names(
 def check_order(routes: list[tuple[int, Route]], count: int, findings: Findings) -> None:
     """The last of the file's `count` routes catches all, and none stands behind one that takes all it would match."""
     for position, (index, route) in enumerate(routes):
-        earlier = next((one for _, one in routes[:position] if _covers(one.match, route.match)), None)
+        earlier = next((one for _, one in routes[:position] if covers(one.match, route.match)), None)
         if earlier is not None:
             message = f"route `{route.name}` is never reached: `{earlier.name}` before it takes all its requests"
             findings.problem(("routes", index), message, "put the narrower route first")
@@ -151,7 +151,7 @@ def _retention_s(retention: str) -> float | None:
     return 0.0 if retention == "zero" else duration_s(retention)
 
 
-def _covers(wide: Match, narrow: Match) -> bool:
+def covers(wide: Match, narrow: Match) -> bool:
     """Whether every request that `narrow` matches is matched by `wide` too."""
     sets = ((wide.models, narrow.models), (wide.endpoints, narrow.endpoints), (wide.tenants, narrow.tenants))
     return (

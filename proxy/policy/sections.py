@@ -44,12 +44,16 @@ _ROUTE = shaped(RouteSpec, later=ROUTE_LATER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySpec:
-    """The sound part of a policy. Routes keep their index in the file; None is no `routes` section at all."""
+    """The sound part of a policy.
+
+    Routes keep their index among all `route_count` that are written; None is no `routes` section at all.
+    """
 
     targets: dict[str, TargetSpec]
     models: dict[str, tuple[CandidateSpec, ...]]
     tenants: dict[str, TenantSpec]
     routes: tuple[tuple[int, RouteSpec], ...] | None
+    route_count: int
     open_to_all: bool
 
 
@@ -72,6 +76,7 @@ def read_sections(document: Document, findings: Findings) -> PolicySpec:
         models=_named("models", _CANDIDATES, root, findings),
         tenants=_named("tenants", _TENANT, root, findings),
         routes=_routes(root, findings) if "routes" in root else None,
+        route_count=len(root["routes"]) if isinstance(root.get("routes"), list) else 0,
         open_to_all=_auth(root, findings),
     )
 

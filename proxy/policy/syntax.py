@@ -15,6 +15,11 @@ _MEANINGS = (
     ("mapping values are not allowed", "a second `:` on one line, or a wrong indent", "quote text that holds `: `"),
     ("did not find expected ',' or '}'", "`{` is not closed, or a `,` is missing", "close it with `}`"),
     ("did not find expected ',' or ']'", "`[` is not closed, or a `,` is missing", "close it with `]`"),
+    (
+        "did not find expected node content",
+        "a value is missing, or a bracket is not closed",
+        "close it with `]` or `}`",
+    ),
     ("unexpected end of stream", "a quote is not closed", "close it on the same line"),
     ("could not find expected ':'", "a key without a `:`", "write `key: value`"),
     ("did not find expected key", "the indent does not fit the lines above", "indent the keys of one mapping alike"),

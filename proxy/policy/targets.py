@@ -138,8 +138,8 @@ def _endpoints(spec: TargetSpec, findings: Findings, loc: Loc) -> tuple[frozense
 
 
 def priced_for(target: Target, model: str, price_of: PriceOf) -> Target:
-    """`target` at the list price of another of its upstream models, unless the policy itself sets the price."""
-    if target.lane is Lane.DEDICATED or target.provider is None or _is_set_by_policy(target.price):
+    """`target` at the list price of another of its upstream models."""
+    if target.lane is Lane.DEDICATED or target.provider is None:
         return target
     return replace(target, price=_list_price(target.provider, model, target.region, price_of))
 
@@ -162,10 +162,6 @@ def _list_price(provider: str, model: str, region: str, price_of: PriceOf) -> Pr
     """The list has some prices for one region only, under `region/model`."""
     local = price_of(provider, f"{region}/{model}") if region != "unknown" else None
     return local or price_of(provider, model)
-
-
-def _is_set_by_policy(price: Price | None) -> bool:
-    return price is not None and price.source == "policy"
 
 
 def _gpus(spec: TargetSpec) -> Gpus | None:

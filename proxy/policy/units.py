@@ -19,7 +19,7 @@ NANO = 10**9
 MIN_DURATION_S = 0.001
 MAX_DURATION_S = 366 * 86400.0
 MAX_USD = 10**6
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 _MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
 _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s?([A-Za-z%]*)")
 
@@ -33,7 +33,7 @@ def duration_s(value: object) -> float:
         if unit:
             raise Mistake(f"not a unit of time: {shown(value)}", "use ms, s, m, h or d")
         raise Mistake(f"duration without a unit: {shown(value)}", f"write `{value}ms` or `{value}s`")
-    seconds = float(number) * _SECONDS[unit]
+    seconds = float(number * _SECONDS[unit])
     if not MIN_DURATION_S <= seconds <= MAX_DURATION_S:
         raise Mistake(f"duration out of range: {shown(value)}", "from 1ms to 366d")
     return seconds
@@ -46,7 +46,7 @@ def share(value: object) -> float:
         raise Mistake(f"expected a percentage, got {shown(value)}", "write `99.9%`")
     if not 0 < number <= 100:
         raise Mistake(f"percentage out of range: {shown(value)}", "above 0% and at most 100%")
-    return float(number) / 100
+    return float(number / 100)
 
 
 def count(value: object) -> int:
@@ -82,7 +82,7 @@ def spell_duration(seconds: float) -> str:
     """The canonical spelling, in the largest unit that makes a whole number (`2592000.0` -> `30d`)."""
     exact = Decimal(repr(seconds))
     for unit in ("d", "h", "m", "s"):
-        number = exact / int(_SECONDS[unit])
+        number = exact / _SECONDS[unit]
         if number == int(number):
             return f"{int(number)}{unit}"
     return f"{(exact * 1000).normalize():f}ms"

@@ -46,7 +46,7 @@ def text(value: object) -> str:
     """Non-empty text without control characters or blanks at its ends."""
     words = revealed(value)
     if not isinstance(words, str):
-        hint = "put it in quotes" if isinstance(value, int | float) else ""
+        hint = "put it in quotes" if isinstance(value, int | float) else "write one line of plain text"
         raise Mistake(f"expected text, got {shown(value)}", hint)
     if not words or words != words.strip() or not words.isprintable():
         raise Mistake(f"empty, or with blanks or control characters: {shown(value)}", "write one line of plain text")

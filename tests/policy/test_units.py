@@ -1,0 +1,105 @@
+"""Numbers with units: what is read, what is refused, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.policy.problem import Mistake
+from proxy.policy.units import MAX_DURATION_S, count, duration_s, nano_usd, share, spell_duration
+from proxy.policy.variables import Interpolated
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.lists(st.integers()),
+    st.dictionaries(st.text(), st.text()),
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("800ms", 0.8), ("2s", 2.0), ("1.5 s", 1.5), ("5m", 300.0), ("6h", 21600.0), ("30d", 2592000.0)],
+)
+def test_durations(written: str, seconds: float) -> None:
+    assert duration_s(written) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("written", [2, 2.5, "2", "2 minutes", "-2s", "0s", "0.1ms", "367d", "s", "", True, None, []])
+def test_what_is_no_duration_is_refused(written: object) -> None:
+    with pytest.raises(Mistake):
+        duration_s(written)
+
+
+@given(st.integers(1, int(MAX_DURATION_S) * 1000))
+def test_a_spelt_duration_is_read_back_as_itself(milliseconds: int) -> None:
+    seconds = milliseconds / 1000
+    assert duration_s(spell_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(("seconds", "spelt"), [(2592000.0, "30d"), (90.0, "90s"), (3600.0, "1h"), (0.0015, "1.5ms")])
+def test_a_duration_is_spelt_in_the_largest_unit_that_makes_it_whole(seconds: float, spelt: str) -> None:
+    assert spell_duration(seconds) == spelt
+
+
+@pytest.mark.parametrize(("written", "fraction"), [("99.9%", 0.999), ("100%", 1.0), ("0.5 %", 0.005)])
+def test_shares(written: str, fraction: float) -> None:
+    assert share(written) == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize("written", [0.999, "99.9", "101%", "0%", "-1%", "%", None])
+def test_a_share_needs_its_sign_and_its_range(written: object) -> None:
+    with pytest.raises(Mistake):
+        share(written)
+
+
+@pytest.mark.parametrize(("written", "number"), [(64, 64), ("64", 64), ("2k", 2000), ("1.5K", 1500), ("2M", 2_000_000)])
+def test_counts(written: object, number: int) -> None:
+    assert count(written) == number
+
+
+@pytest.mark.parametrize("written", [0, -1, 1.5, "0.5", "1.0001k", "2G", "many", True, None, []])
+def test_what_is_no_count_is_refused(written: object) -> None:
+    with pytest.raises(Mistake):
+        count(written)
+
+
+@given(st.decimals(min_value=0, max_value=10**6, places=9))
+def test_dollars_are_exact_to_the_nano(dollars: Decimal) -> None:
+    assert nano_usd(f"${dollars:f}") == dollars * 10**9
+
+
+@given(st.integers(0, 10**6 - 1), st.integers(0, 10**4 - 1))
+def test_a_float_of_yaml_costs_what_it_says(dollars: int, hundredths_of_cents: int) -> None:
+    written = float(f"{dollars}.{hundredths_of_cents:04d}")
+    assert nano_usd(written) == dollars * 10**9 + hundredths_of_cents * 10**5
+
+
+@pytest.mark.parametrize("written", ["-1", -1, "1e7", 1e7, "1e-10", "nan", "inf", float("nan"), "free", True, None])
+def test_what_is_no_price_is_refused(written: object) -> None:
+    with pytest.raises(Mistake):
+        nano_usd(written)
+
+
+@given(ANYTHING, st.sampled_from([duration_s, share, count, nano_usd]))
+def test_anything_else_is_a_mistake_and_nothing_but(value: object, read: object) -> None:
+    try:
+        number = read(value)  # type: ignore[operator]
+    except Mistake as mistake:
+        assert mistake.message
+        assert mistake.hint
+    else:
+        assert number >= 0
+
+
+@given(st.text(min_size=1), st.sampled_from([duration_s, share, count, nano_usd]))
+def test_what_the_environment_held_is_never_repeated(secret: str, read: object) -> None:
+    value = Interpolated("\N{LOCK}" + secret, "${NAME}")
+    with pytest.raises(Mistake) as refused:
+        read(value)  # type: ignore[operator]
+    assert "\N{LOCK}" not in refused.value.message + refused.value.hint

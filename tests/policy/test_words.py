@@ -1,0 +1,94 @@
+"""Names, regions, retentions and enumerations: what is read, and how a wrong one is corrected."""
+
+from __future__ import annotations
+
+import pytest
+from proxy.policy import words
+from proxy.policy.model import Lane
+from proxy.policy.problem import Mistake
+
+
+def test_a_name_may_hold_what_model_names_hold() -> None:
+    assert words.name("meta-llama/Llama-3.3-70B:free") == "meta-llama/Llama-3.3-70B:free"
+
+
+@pytest.mark.parametrize("written", ["", " a", "a b", "a\nb", "a{b}", 'a"b', "é", "a" * 129, 5, True, None, ["a"], {}])
+def test_a_name_holds_nothing_that_a_label_or_a_header_cannot(written: object) -> None:
+    with pytest.raises(Mistake):
+        words.name(written)
+
+
+@pytest.mark.parametrize("reserved", sorted(words.RESERVED))
+def test_the_programs_own_label_values_are_no_names(reserved: str) -> None:
+    with pytest.raises(Mistake, match="reserved"):
+        words.name(reserved)
+
+
+@pytest.mark.parametrize("written", ["eu-west-1", "us", "unknown"])
+def test_regions(written: str) -> None:
+    assert words.region(written) == written
+
+
+def test_a_region_in_capitals_would_slip_past_a_glob() -> None:
+    with pytest.raises(Mistake) as refused:
+        words.region("EU-West-1")
+    assert refused.value.hint == "write `eu-west-1`"
+
+
+@pytest.mark.parametrize("written", ["eu-*", "e?-*", "eu-west-1", "*"])
+def test_region_patterns(written: str) -> None:
+    assert words.region_glob(written) == written
+
+
+@pytest.mark.parametrize("written", ["eu-*, uk-*", "[eu]*", "EU-*", "", "unknown", 3])
+def test_what_no_region_can_match_is_no_pattern(written: object) -> None:
+    with pytest.raises(Mistake):
+        words.region_glob(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [("zero", "zero"), ("unknown", "unknown"), ("30d", "30d"), ("720h", "30d"), ("90s", "90s")],
+)
+def test_equal_retentions_are_spelt_alike(written: str, canonical: str) -> None:
+    assert words.retention(written) == canonical
+
+
+@pytest.mark.parametrize("written", [30, "forever", "0d", "none", None])
+def test_what_is_no_retention_is_refused(written: object) -> None:
+    with pytest.raises(Mistake):
+        words.retention(written)
+
+
+def test_a_gate_cannot_ask_for_an_unknown_retention() -> None:
+    with pytest.raises(Mistake, match="satisfies no gate"):
+        words.retention_limit("unknown")
+
+
+def test_an_enumeration_answers_with_its_member() -> None:
+    assert words.one_of(Lane)("shared") is Lane.SHARED
+
+
+def test_a_slip_in_an_enumeration_is_corrected() -> None:
+    with pytest.raises(Mistake) as refused:
+        words.one_of(Lane)("dedicatd")
+    assert refused.value.hint == "did you mean `dedicated`?"
+
+
+def test_what_is_no_slip_gets_the_choice() -> None:
+    with pytest.raises(Mistake) as refused:
+        words.one_of(Lane)("gpu")
+    assert refused.value.hint == "write one of `dedicated`, `shared`"
+
+
+def test_only_booleans_are_flags() -> None:
+    assert words.flag(False) is False
+    for written in ("yes", "true", 1, 0, None):
+        with pytest.raises(Mistake):
+            words.flag(written)
+
+
+def test_did_you_mean_lists_a_short_choice_and_not_a_long_one() -> None:
+    assert words.did_you_mean("zzz", {"b", "a"}) == "known: `a`, `b`"
+    assert words.did_you_mean("zzz", map(str, range(100))) == ""
+    assert words.did_you_mean("zzz", ()) == ""
