@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
-
 from proxy.policy.model import (
     Candidate,
     Endpoint,

@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from proxy.policy.model import Endpoint, Lane, Match, Prefer, Require, Route, Snapshot, Target, Tenant, Want
 from proxy.routing.decide import Router, decide, spill_reason
 from proxy.routing.facts import Facts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.policy.model import Endpoint, Lane, Require, Target, Tenant
 from proxy.routing import gates
 from proxy.routing.gates import Asked, Gate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.routing.outcome import Failure
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.policy.model import Lane, Route
 from proxy.routing import refusals
 from proxy.routing.plan import Exclusion, Refusal

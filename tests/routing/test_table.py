@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.policy.model import Endpoint, Lane, Match, Require, Route, Tenant, Traffic, Want
 from proxy.routing.table import applies, compile_table
 from tests.routing.policies import MODEL, dedicated, facts, shared, snapshot

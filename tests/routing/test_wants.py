@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.policy.model import Lane, Price, Target, Want
 from proxy.routing.wants import blended_nano_usd_per_mtok, missed_by_policy, missed_by_reading, needs_readings
 from tests.routing.policies import dedicated, price, reading, shared

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.policy.model import Target
 from proxy.routing.outcome import Failure
 from proxy.routing.readings import Breaker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from proxy.signals.retry_budget import FLOOR_PER_S, MEMORY_S, RetryBudget
 
 REST = int(FLOOR_PER_S * MEMORY_S)

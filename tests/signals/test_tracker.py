@@ -8,7 +8,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
 from proxy.policy.model import Candidate, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Attempt

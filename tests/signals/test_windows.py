@@ -7,7 +7,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from proxy.signals.windows import LONGEST_S, MIN_SAMPLES, RECOMPUTE_S, RELATIVE_ERROR, SHORTEST_S, Durations, Share
 
 T0 = 5000.0
