@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,11 +31,16 @@ def body(
     request: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": events}
     if stream:
         request |= {"stream": True, "stream_options": {"include_usage": True}}
-    padding = size_bytes - len(json.dumps(request))
+    padding = size_bytes - len(_compact(request))
     if padding < 0:
         raise ValueError(f"a request cannot be as short as {size_bytes} bytes")
     request["messages"][0]["content"] = prompt + (WORDS * (padding // len(WORDS) + 1))[:padding]
-    return json.dumps(request).encode()
+    return _compact(request)
+
+
+def _compact(request: Mapping[str, Any]) -> bytes:
+    """JSON as the OpenAI clients of Python and JavaScript send it."""
+    return json.dumps(request, separators=(",", ":")).encode()
 
 
 Seen = TypeVar("Seen")
