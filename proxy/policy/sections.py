@@ -103,9 +103,8 @@ def _auth(root: dict[str, Any], findings: Findings) -> bool:
 def _named(section: str, member: Reader, root: dict[str, Any], findings: Findings) -> dict[str, Any]:
     written = root.get(section, {})
     if not isinstance(written, dict):
-        if written:
-            message = f"`{section}` is a mapping, not {shown(written)}"
-            findings.problem((section,), message, "write `name: ...`, one to a line")
+        message = f"`{section}` is a mapping, not {shown(written)}"
+        findings.problem((section,), message, "write `name: ...`, one to a line")
         findings.drop((section,))
         return {}
     sound: dict[str, Any] = {}
@@ -131,9 +130,8 @@ def _is_name(name: str, section: str, findings: Findings) -> bool:
 def _routes(root: dict[str, Any], findings: Findings) -> tuple[tuple[int, RouteSpec], ...]:
     written = root["routes"]
     if not isinstance(written, list):
-        if written:
-            message = f"`routes` is a list, not {shown(written)}"
-            findings.problem(("routes",), message, "write `- name: default`, one route an item")
+        message = f"`routes` is a list, not {shown(written)}"
+        findings.problem(("routes",), message, "write `- name: default`, one route an item")
         findings.drop(("routes",))
         return ()
     sound: list[tuple[int, RouteSpec]] = []

@@ -159,7 +159,7 @@ def mutated(draw: st.DrawFn) -> str:
     root = copy.deepcopy(VALID)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.sampled_from(_places(root)[1:] or [("version",)]))
-        odd, how = draw(ODD), draw(st.sampled_from(["replace", "remove", "rename", "add"]))
+        odd, how = copy.deepcopy(draw(ODD)), draw(st.sampled_from(["replace", "remove", "rename", "add"]))
 
         def change(here: Any, key: Any, odd: Any = odd, how: str = how) -> None:
             if how == "remove":

@@ -45,7 +45,7 @@ def test_what_depends_on_a_broken_item_is_not_blamed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", ["targets", "models", "tenants", "routes"])
-@pytest.mark.parametrize("written", ["text", "5", "true"])
+@pytest.mark.parametrize("written", ["text", "5", "true", "0", "false"])
 def test_a_section_of_the_wrong_kind_is_one_problem(section: str, written: str, tmp_path: Path) -> None:
     sections = {
         "version": "1",
