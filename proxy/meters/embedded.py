@@ -53,7 +53,7 @@ class EmbeddedStoreError(Exception):
     """Base of the tree above. `hint` says what to do about it."""
 
     def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(f"{problem}; {hint}")
+        super().__init__(f"{problem} (hint: {hint})")
         self.hint = hint
 
 

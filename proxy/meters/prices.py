@@ -8,9 +8,6 @@ instead of LiteLLM's seconds. A key is sometimes a bare model name (`gpt-4o`), s
 `<provider>/<region>/<model>`; an entry names its own provider, which is what keeps a bare name from answering for a
 provider it does not belong to.
 
-`with_prices` gives every shared target of a snapshot that has no price of its own the list's, once, when a policy is
-loaded: the request path and the routing rules see prices only on targets.
-
 Not modelled: prices that change with the length of the prompt, with batch or priority service, or for writing to a
 cache.
 """
@@ -19,14 +16,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from proxy.meters.money import nano_usd_per_mtok
-from proxy.policy.model import Candidate, Lane, Price, Snapshot, Target
+from proxy.policy.model import Price
 
 PACKAGE = "litellm"
 FILE = "model_prices_and_context_window_backup.json"
@@ -78,55 +74,17 @@ class PriceList:
         """A list from its JSON text. Raises msgspec.MsgspecError."""
         return cls(msgspec.json.decode(data, type=dict[str, _Entry], strict=False), source)
 
-    def price_of(self, provider: str, model: str, region: str = "") -> Price | None:
+    def price_of(self, provider: str, model: str) -> Price | None:
         """The price of `model` at `provider` (LiteLLM's name for it), or None when the list does not say.
 
-        `model` may repeat the provider (`together_ai/meta-llama/...`); a price for the very `region` wins.
+        `model` may repeat the provider (`together_ai/meta-llama/...`), or begin with one of its regions.
         """
         model = model.removeprefix(f"{provider}/")
-        for key in (f"{provider}/{region}/{model}", f"{provider}/{model}", model):
+        for key in (f"{provider}/{model}", model):
             entry = self._entries.get(key)
             if entry is not None and entry.input_cost_per_token is not None and _belongs(entry, provider):
                 return _price(entry, entry.input_cost_per_token, self.source)
         return None
-
-
-def with_prices(snapshot: Snapshot, load: Callable[[], PriceList] = PriceList.load) -> Snapshot:
-    """`snapshot` with a listed price on every shared target that has none; `load` is called only when there is one.
-
-    A target that serves one public model under another upstream name is priced by that name. Raises
-    PriceListUnreadable.
-    """
-    if not any(map(_wants_price, snapshot.targets.values())):
-        return snapshot
-    prices = load()
-    targets = {name: _priced(target, target.model, prices) for name, target in snapshot.targets.items()}
-    return replace(
-        snapshot,
-        targets=targets,
-        models={
-            name: tuple(_priced_candidate(candidate, targets, prices) for candidate in candidates)
-            for name, candidates in snapshot.models.items()
-        },
-    )
-
-
-def _wants_price(target: Target) -> bool:
-    return target.lane is Lane.SHARED and target.price is None and target.provider is not None
-
-
-def _priced(target: Target, model: str, prices: PriceList) -> Target:
-    if not _wants_price(target) or target.provider is None:
-        return target
-    price = prices.price_of(target.provider, model, target.region)
-    return target if price is None else replace(target, price=price)
-
-
-def _priced_candidate(candidate: Candidate, targets: Mapping[str, Target], prices: PriceList) -> Candidate:
-    # The very object that `targets` holds, wherever possible: signals know a target by identity first.
-    known = targets.get(candidate.target.name, candidate.target)
-    priced = _priced(candidate.target, candidate.model, prices)
-    return Candidate(target=known if priced == known else priced, model=candidate.model)
 
 
 def _belongs(entry: _Entry, provider: str) -> bool:

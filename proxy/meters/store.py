@@ -102,6 +102,7 @@ class Store:
         self._url = url
         self._prefix = f"{{{namespace}}}:{LAYOUT}:"
         self._redis: Redis | None = None
+        self._slots: frozenset[str] = frozenset()
         self._scripts = {name: _script(name) for name in ("push", "gauges", "accrue", "fold")}
 
     async def exchange(self, push: Push, gauges: Mapping[str, int] | None, accruals: Sequence[Accrual]) -> Exchanged:
@@ -138,14 +139,15 @@ class Store:
     async def read_totals(self) -> Totals:
         """Base plus all slots, as of one instant. Raises StoreError."""
         redis = await self._connected()
-        slots: list[str] = []
         with _mapped():
             for _ in range(_READ_TRIES):
-                read = await self._read(redis, slots)
-                if sorted(read.slots) == sorted(slots):
+                asked = self._slots
+                read = await self._read(redis, asked)
+                self._slots = read.slots
+                # A slot folded meanwhile is in the base by now; only a new one can have been missed.
+                if read.slots <= asked:
                     return read.totals
-                slots = read.slots
-        raise StoreUnavailable("processes come and go faster than their counters can be read")
+        raise StoreUnavailable("processes come faster than their counters can be read")
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -172,8 +174,8 @@ class Store:
         keys = (*self._push_keys(slot), "base")
         return self._eval(redis, "fold", keys, (slot, _ms(dead_after_s), _ms(TOMBSTONE_S)))
 
-    async def _read(self, redis: Redis, slots: list[str]) -> _Read:
-        """One transaction; its totals are whole when the members it found are the `slots` that it was asked to read."""
+    async def _read(self, redis: Redis, slots: frozenset[str]) -> _Read:
+        """One transaction; its totals are whole when the members that it found are among `slots`."""
         pipeline = redis.pipeline(transaction=True)
         pipeline.time()
         pipeline.zrange(self._key("members"), 0, -1)
@@ -184,11 +186,11 @@ class Store:
         (seconds, micros), members, gpus, *hashes = await pipeline.execute()
         counters = _summed(map(_integers, hashes))
         totals = Totals(counters, _gpus_by_target(_integers(gpus)), seconds + micros / 1e6, len(members))
-        return _Read([_text(member) for member in members], totals)
+        return _Read(frozenset(map(_text, members)), totals)
 
 
 class _Read(NamedTuple):
-    slots: list[str]
+    slots: frozenset[str]
     totals: Totals
 
 

@@ -68,8 +68,10 @@ class Sync:
         self._clock = clock
         self._others: dict[str, int] = {}
         self._failures = 0
-        self._folded_at = self._sampled_at = clock()
+        self._fold_due = clock() + FOLD_EVERY_S
+        self._sample_due = clock()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self.connected = False
         self.last_sync_at: float | None = None
         self._started_at = clock()
@@ -85,11 +87,14 @@ class Sync:
         self._task = asyncio.create_task(self._run(), name="meters-sync")
 
     async def aclose(self) -> None:
-        """Stop, after one last push; gives up after `FLUSH_S` when the store is away. Closes the store."""
+        """Stop, after one last push; gives up after `FLUSH_S` when the store is away. Closes the store.
+
+        The task is told rather than cancelled: a cancelled round trip may have reached the store or not, and this
+        process would be gone before it could find out.
+        """
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
             self._task = None
         try:
             async with asyncio.timeout(FLUSH_S):
@@ -117,7 +122,7 @@ class Sync:
         )
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 await self._sync(last=False)
                 await self._housekeeping()
@@ -126,7 +131,9 @@ class Sync:
                 self._failed(str(error))
             except Exception as error:  # noqa: BLE001  (the supervisor)
                 self._failed(f"{type(error).__name__}: {error}", trace=True)
-            await asyncio.sleep(self._pause_s())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s()):
+                    await self._stopping.wait()
 
     async def _sync(self, *, last: bool) -> None:
         now = self._clock()
@@ -147,11 +154,11 @@ class Sync:
 
     async def _housekeeping(self) -> None:
         now = self._clock()
-        if now - self._folded_at >= FOLD_EVERY_S:
-            self._folded_at = now
+        if now >= self._fold_due:
+            self._fold_due = now + FOLD_EVERY_S
             await self._store.fold_dead()
-        if now - self._sampled_at >= SAMPLE_EVERY_S:
-            self._sampled_at = now
+        if now >= self._sample_due:
+            self._sample_due = now + SAMPLE_EVERY_S
             self._window.add(summarise(await self._store.read_totals()))
 
     def _succeeded(self) -> None:

@@ -1,0 +1,81 @@
+"""Where `spillway status` reads the meters: a running proxy, a store, or the files of a stopped one."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import msgspec
+
+from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
+from proxy.meters.report import MeterReport, report
+from proxy.meters.store import Store, StoreError, StoreUnavailable
+from proxy.meters.store_folder import StoreFolder
+from proxy.meters.summary import summarise
+
+FETCH_TIMEOUT_S = 5.0
+
+
+class StatusUnavailable(Exception):
+    """There is nothing to show; the text says why, and what to do."""
+
+
+def read_report(admin_url: str, redis_url: str | None, data_dir: Path | None) -> MeterReport:
+    """The meters of the proxy at `admin_url`, unless one of the two stores is named. Raises StatusUnavailable."""
+    if redis_url is not None and data_dir is not None:
+        raise StatusUnavailable("`--redis-url` and `--data-dir` name two stores (hint: give one of them)")
+    try:
+        if redis_url is not None:
+            return asyncio.run(_from_store(redis_url))
+        if data_dir is not None:
+            return _from_folder(data_dir)
+    except (StoreError, EmbeddedStoreError) as error:
+        raise StatusUnavailable(str(error)) from None
+    return _from_proxy(admin_url)
+
+
+def _from_proxy(admin_url: str) -> MeterReport:
+    url = f"{admin_url.rstrip('/')}/admin/meters"
+    if not url.startswith(("http://", "https://")):
+        raise StatusUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (scheme checked above)
+            return MeterReport.from_json(response.read())
+    except msgspec.MsgspecError:
+        raise StatusUnavailable(f"`{url}` does not answer like a Spillway of this release") from None
+    except urllib.error.HTTPError as error:
+        raise StatusUnavailable(f"`{url}` answers {error.code}: {_reason(error)}") from None
+    except (OSError, ValueError) as error:
+        raise StatusUnavailable(
+            f"no proxy answers at `{admin_url}`: {getattr(error, 'reason', error)}"
+            " (hint: start one with `spillway serve`, or name its store with `--redis-url` or `--data-dir`)"
+        ) from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    return "its store is away" if error.code == 503 else "is that the admin port of a Spillway?"
+
+
+def _from_folder(data_dir: Path) -> MeterReport:
+    folder = StoreFolder(data_dir)
+    if not folder.path.is_dir():
+        raise StatusUnavailable(f"no store in `{data_dir}` (hint: name the data folder of a proxy)")
+    try:
+        return asyncio.run(_from_store(f"unix://{folder.socket}"))
+    except StoreUnavailable:
+        # No proxy runs there: start the server on its files for as long as it takes to read them.
+        with EmbeddedStore(data_dir) as embedded:
+            return asyncio.run(_from_store(embedded.url))
+    finally:
+        folder.release()
+
+
+async def _from_store(url: str) -> MeterReport:
+    store = Store(url)
+    try:
+        totals = await store.read_totals()
+    finally:
+        await store.aclose()
+    return report(summarise(totals), None, {}, {}, processes=totals.processes)

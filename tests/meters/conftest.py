@@ -1,0 +1,46 @@
+"""A real server for every test of the store: the one on PATH and the packaged one, whichever this machine has."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from proxy.meters.binary import find_server, packaged_server
+from proxy.meters.embedded import EmbeddedStore
+from proxy.meters.store import Store
+
+PROGRAMS = sorted({program for program in (find_server(), packaged_server()) if program is not None})
+
+
+@pytest.fixture(scope="module", params=PROGRAMS, ids=lambda program: program.name)
+def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that a module's tests share; each keeps to a namespace of its own."""
+    with EmbeddedStore(tmp_path_factory.mktemp("data"), request.param) as embedded:
+        yield embedded.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    return secrets.token_hex(4)
+
+
+@pytest.fixture
+async def store(store_url: str, namespace: str) -> AsyncIterator[Store]:
+    opened = Store(store_url, namespace)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait for something that another process or task brings about and nothing announces."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,47 @@
+"""Small values that the meters' tests share."""
+
+from __future__ import annotations
+
+from proxy.policy.model import ANONYMOUS, Endpoint, Gpus, Lane, Price, Target, Tenant
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Failure, Outcome, Usage
+from proxy.routing.plan import Attempt, Cause
+
+USD = 1_000_000_000
+USAGE = Usage(input_tokens=100, output_tokens=50)
+
+TOGETHER = Target(
+    name="together",
+    lane=Lane.SHARED,
+    model="meta-llama/Llama-3.3-70B-Instruct-Turbo",
+    region="us",
+    provider="together_ai",
+    price=Price(input_nano_usd_per_mtok=880_000_000, output_nano_usd_per_mtok=880_000_000),
+)
+LLAMA = Target(
+    name="llama-eu",
+    lane=Lane.DEDICATED,
+    model="meta-llama/Llama-3.3-70B-Instruct",
+    region="eu-west-1",
+    urls=("http://one:8000/v1", "http://two:8000/v1"),
+    gpus=Gpus(type="H100", count=4, nano_usd_per_hour=2_990_000_000),
+)
+
+
+def facts(model: str = "llama-70b", tenant: Tenant = ANONYMOUS) -> Facts:
+    return Facts(request_id="r-1", tenant=tenant, model=model, endpoint=Endpoint.CHAT)
+
+
+def outcome(
+    target: Target = TOGETHER,
+    usage: Usage = USAGE,
+    *,
+    failure: Failure | None = None,
+    cause: Cause = Cause.PREFERRED,
+    ordinal: int = 0,
+    total_s: float = 0.25,
+) -> Outcome:
+    attempt = Attempt(target=target, replica=0, model=target.model, ordinal=ordinal, cause=cause, reason="test")
+    return Outcome(
+        attempt=attempt, status=200, failure=failure, committed=failure is None, total_s=total_s, usage=usage
+    )
