@@ -15,8 +15,9 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "proxy").
 CODE = [name for name in MODULES if not name.endswith("/__init__.py")]
 
 MAY_CATCH_ALL = {
-    "proxy/relay.py": "the outer edge of a request: whatever happens, the client is answered and the ledger charged",
+    "proxy/api/stream.py": "drives a coroutine by hand: what is thrown into it belongs to it",
     "proxy/meters/sync.py": "the supervisor of a background task: the store may fail in any way, and serving goes on",
+    "proxy/upstream/translated_exchange.py": "LiteLLM raises anything: here it is mapped, once",
 }
 TESTED_ELSEWHERE: dict[str, str] = {}
 EMPTY_NAMES = {"manager", "helper", "helpers", "util", "utils", "service", "common", "misc"}
@@ -36,10 +37,19 @@ def lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-def names_caught(handler: ast.ExceptHandler) -> set[str]:
-    if handler.type is None:
-        return {"BaseException"}
-    return {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    """Whether the handler swallows what nobody expected; one that ends in a bare `raise` only tidies up."""
+    last = handler.body[-1]
+    if isinstance(last, ast.Raise) and last.exc is None:
+        return False
+    caught = ast.walk(handler.type) if handler.type else ()
+    names = {node.id for node in caught if isinstance(node, ast.Name)}
+    return not names or bool(names & {"Exception", "BaseException"})
+
+
+def catch_alls(name: str) -> list[int]:
+    handlers = (node for node in ast.walk(tree(name)) if isinstance(node, ast.ExceptHandler))
+    return [handler.lineno for handler in handlers if catches_all(handler)]
 
 
 def calls(module: ast.Module) -> Iterator[str]:
@@ -64,8 +74,7 @@ def test_no_global_state_is_rebound(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in MAY_CATCH_ALL])
 def test_nothing_is_caught_that_was_not_expected(name: str) -> None:
-    handlers = [node for node in ast.walk(tree(name)) if isinstance(node, ast.ExceptHandler)]
-    assert [h.lineno for h in handlers if names_caught(h) & {"Exception", "BaseException"}] == []
+    assert catch_alls(name) == []
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -81,11 +90,11 @@ def test_a_module_is_named_for_what_it_holds(name: str) -> None:
 
 def behaves(name: str) -> bool:
     """Whether there is anything to test: a module of types, constants and one-line accessors has no behaviour."""
-    return any(lines(f) > 1 for f in functions(tree(name)))
+    return any(lines(f) > 1 for f in functions(tree(name)) if f.name != "__init__")
 
 
-def tests_of(name: str) -> set[str]:
-    """Where a module's tests may stand: by its own name, or by that of what it is a part of (`demo` for `demo_view`)."""
+def places_of_tests(name: str) -> set[str]:
+    """Where a module's tests may stand: by its own name, or by that of its whole (`demo` for `demo_view`)."""
     inside = Path(name).relative_to("proxy")
     words = inside.stem.split("_")
     stems = {"_".join(words[:count]) for count in range(1, len(words) + 1)}
@@ -94,11 +103,12 @@ def tests_of(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", [name for name in CODE if behaves(name) and name not in TESTED_ELSEWHERE])
 def test_tests_mirror_the_code(name: str) -> None:
-    assert [path for path in tests_of(name) if (ROOT / path).is_file()] != []
+    assert [path for path in places_of_tests(name) if (ROOT / path).is_file()] != []
 
 
-def test_the_lists_of_exceptions_name_only_files_that_exist() -> None:
-    assert {*MAY_CATCH_ALL, *TESTED_ELSEWHERE} <= set(MODULES)
+def test_the_exceptions_to_these_rules_are_still_needed() -> None:
+    assert [name for name in MAY_CATCH_ALL if not catch_alls(name)] == []
+    assert [name for name in TESTED_ELSEWHERE if name not in CODE or not behaves(name)] == []
 
 
 def imported_by(modules: list[str]) -> set[str]:

@@ -31,7 +31,7 @@ POISONED = {"litellm==1.82.7", "litellm==1.82.8"}  # MAL-2026-2144
 def pins(lock: str) -> dict[str, str]:
     """Each package of a lock file with its version; fails on one that is not pinned with a hash."""
     entries = re.split(
-        r"\n(?=\S)", re.sub(r"^#.*\n", "", (ROOT / lock).read_text(encoding="utf-8"), flags=re.M).strip()
+        r"\n(?=\S)", re.sub(r"^#.*\n", "", (ROOT / lock).read_text(encoding="utf-8"), flags=re.MULTILINE).strip()
     )
     found = {}
     for entry in entries:
@@ -63,7 +63,7 @@ def test_nothing_installed_runs_code_at_every_start_of_python() -> None:
     """A `.pth` file that imports is how the poisoned releases stayed on a machine."""
     packages = Path(pytest.__file__).parent.parent
     known = {"distutils-precedence.pth", "_virtualenv.pth"}  # setuptools' and virtualenv's own
-    running = [p.name for p in packages.glob("*.pth") if re.search(r"^import[ \t]", p.read_text(), flags=re.M)]
+    running = [p.name for p in packages.glob("*.pth") if re.search(r"^import[ \t]", p.read_text(), flags=re.MULTILINE)]
     assert set(running) <= known
 
 
@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_whole_package_and_the_command(tmp_path: Path) -> No
 @cache
 def stages() -> list[list[tuple[str, str]]]:
     """The Dockerfile as its stages, each a list of (instruction, argument) with continued lines joined."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.M)
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     steps = [line.split(None, 1) for line in re.sub(r"\\\n", " ", text).splitlines() if line.strip()]
     found: list[list[tuple[str, str]]] = []
     for instruction, argument in steps:
