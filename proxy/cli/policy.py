@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from proxy.meters.prices import PriceList
     from proxy.policy.compile import Compiled
-    from proxy.policy.model import Match, Price, Require, Route, Snapshot, Target
+    from proxy.policy.model import Match, Price, Require, Route, Snapshot, Target, Want
 
 app = typer.Typer(name="policy", no_args_is_help=True, help="Work on a policy before it serves.")
 
@@ -128,8 +128,14 @@ def _candidate(target: Target, model: str) -> str:
 
 
 def _route(route: Route) -> tuple[str, ...]:
-    require = _require(route.require)
-    return route.name, _match(route.match), f"require {require}" if require else "no gates", f"prefer {route.prefer}"
+    gates, wants = _require(route.require), _want(route.want)
+    return (
+        route.name,
+        _match(route.match),
+        f"require {gates}" if gates else "no gates",
+        f"want {wants}" if wants else "",
+        f"prefer {route.prefer}",
+    )
 
 
 def _match(match: Match) -> str:
@@ -150,6 +156,21 @@ def _require(require: Require) -> str:
         _one_of("retention", require.retention),
         f"lane {require.lane}" if require.lane else "",
         f"tags {', '.join(sorted(require.tags))}" if require.tags else "",
+    )
+    return "; ".join(part for part in parts if part)
+
+
+def _want(want: Want) -> str:
+    from proxy.policy.units import spell_duration
+
+    parts = (
+        _one_of("region", want.regions),
+        _one_of("retention", want.retention),
+        f"lane {want.lane}" if want.lane else "",
+        f"ttft_p99 {spell_duration(want.ttft_p99_s)}" if want.ttft_p99_s else "",
+        f"itl_p99 {spell_duration(want.itl_p99_s)}" if want.itl_p99_s else "",
+        f"uptime {want.uptime:.10g}" if want.uptime else "",
+        f"{_usd(want.nano_usd_per_mtok)} per M tokens" if want.nano_usd_per_mtok is not None else "",
     )
     return "; ".join(part for part in parts if part)
 

@@ -63,10 +63,6 @@ class Document:
             loc, key = loc[:-1], True
         return self.values[()]
 
-    def is_broken(self, loc: Loc) -> bool:
-        """Whether `loc`, or anything around it, already has its problem."""
-        return any(loc[:end] in self.broken for end in range(len(loc) + 1))
-
 
 def read_document(files: tuple[SourceFile, ...], env: Mapping[str, str]) -> Document:
     """Parse and unite `files`; mistakes are in `Document.problems`, and `broken` holds `()` if the tree is unusable."""
@@ -124,8 +120,10 @@ class _FileReader:
                 present.update(section)
             elif isinstance(present, list) and isinstance(section, list):
                 present.extend(section)
-            else:
-                root[name] = section
+            elif root.setdefault(name, section) != section:
+                place = self._document.values[name,]
+                hint = "every file may repeat it, alike; or leave it to one of them"
+                self._document.problems.append(Problem(*place, f"`{name}` differs from an earlier file's", hint))
 
     def _value(self, event: yaml.Event, loc: Loc, depth: int) -> Any:
         self._document.values[loc] = self._place_of(event)

@@ -94,6 +94,9 @@ NATIVE = {
     "zai": Provider("https://api.z.ai/api/paas/v4", _CHAT),
 }
 
+NEEDS_URL = frozenset({"azure", "azure_ai", "azure_text", "databricks", "snowflake", "triton"})
+"""Translated providers where every customer has an address; left to itself, LiteLLM takes it from the environment."""
+
 _CHAT_FLAGS = ("chat_completions", "messages", "responses")
 _NO_EMBEDDINGS = frozenset({"anthropic", "anthropic_text"})  # LiteLLM has no such call for them
 

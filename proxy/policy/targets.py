@@ -98,13 +98,12 @@ def _check_shared(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: F
     if spec.provider is None and not urls:
         hint = "write `provider: openai` (or another), or the `url` of an OpenAI-compatible api"
         findings.problem(loc, "a shared target needs a `provider` or a `url`", hint, key=True)
-    if known is not None and not urls:
-        if known.url is None:
-            hint = "write `url: https://host/v1`"
-            findings.problem((*loc, "provider"), f"provider `{spec.provider}` has no address of its own", hint)
-        elif spec.api_key is None:
-            hint = f"write `api_key: ${{{(spec.provider or '').upper()}_API_KEY}}`"
-            findings.problem(loc, f"provider `{spec.provider}` needs an `api_key`", hint, key=True)
+    if not urls and (spec.provider in providers.NEEDS_URL or (known is not None and known.url is None)):
+        hint = "write `url:` and the address of yours"
+        findings.problem((*loc, "provider"), f"provider `{spec.provider}` has no address of its own", hint)
+    elif not urls and known is not None and spec.api_key is None:
+        hint = f"write `api_key: ${{{(spec.provider or '').upper()}_API_KEY}}`"
+        findings.problem(loc, f"provider `{spec.provider}` needs an `api_key`", hint, key=True)
     for url in urls:
         if is_clear_text_to_public_host(url):
             hint = "use https; a name inside the cluster ends in `.svc` or `.svc.cluster.local`"

@@ -75,13 +75,14 @@ def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> No
             f'tenants: {{bank: {{keys: ["{DIGEST}"], tags: [gdpr]}}}}\n'
             "routes:\n"
             "  - {name: eu, match: {tags: gdpr, stream: true}, require: {region: eu-*, lane: dedicated, tags: iso}}\n"
-            "  - {name: rest, want: {ttft_p99: 2s}, prefer: latency}\n"
+            "  - {name: rest, want: {ttft_p99: 2s, usd_per_mtok: 1.5, uptime: 99.9%}, prefer: latency}\n"
         )
     )
     output = check(str(path)).output
     assert "callers: 1 key of bank" in output
     assert "tags gdpr; streamed" in output
     assert "require region eu-*; lane dedicated; tags iso" in output
+    assert "want ttft_p99 2s; uptime 0.999; $1.50 per M tokens" in output
     assert "prefer latency" in output
     path.write_text(two_lanes("auth: none"))
     assert "callers: everybody who reaches the port (auth: none)" in check(str(path)).output

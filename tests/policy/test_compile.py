@@ -186,7 +186,7 @@ def _lawful(snapshot: Snapshot) -> bool:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(text=mutated())
 def test_a_mutated_policy_compiles_or_is_refused_with_places(text: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
@@ -205,7 +205,7 @@ def test_a_mutated_policy_compiles_or_is_refused_with_places(text: str, tmp_path
         assert _lawful(snapshot)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(at=st.integers(0, 3000), junk=st.text(max_size=3), cut=st.integers(0, 20))
 def test_a_damaged_text_compiles_or_is_refused(at: int, junk: str, cut: int, tmp_path: Path) -> None:
     """A truncated write, a slip of the hand, a stray byte."""

@@ -86,6 +86,12 @@ def test_one_name_in_two_files_is_a_problem_that_points_at_both() -> None:
     assert document.root["targets"] == {"a": 1}
 
 
+def test_files_agree_on_the_version_and_on_the_kind_of_a_section() -> None:
+    assert said(read("version: 2", "version: 1")) == ["`version` differs from an earlier file's"]
+    assert said(read("targets: {a: 1}", "targets: [a]")) == ["`targets` differs from an earlier file's"]
+    assert said(read("version: 1", "version: 1")) == []
+
+
 def test_auth_belongs_to_one_file() -> None:
     assert said(read("auth: none", "auth: none")) == ["`auth` is defined in two files"]
 
@@ -107,8 +113,7 @@ def test_a_broken_file_does_not_hide_the_mistakes_of_another() -> None:
 def test_an_alias_is_refused_where_it_stands() -> None:
     document = read("a: &x [1]\nb: *x")
     assert said(document) == ["anchors are not supported: `&x`", "aliases are not supported"]
-    assert document.is_broken(("b",))
-    assert not document.is_broken(("a",))
+    assert document.broken == {("b",)}
 
 
 def test_a_bomb_of_aliases_is_never_unfolded() -> None:

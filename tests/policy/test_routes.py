@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.policy.model import Endpoint, Lane, Match, Prefer, Require, Route, Traffic, Want
-from proxy.policy.routes import covers
+from proxy.policy.model import Endpoint, Lane, Match, Prefer, Require, Route, Target, Traffic, Want
+from proxy.policy.routes import covers, is_lawful
+from proxy.routing.gates import Asked, barrier
 from tests.policy.policies import DIGEST, compiled, messages, problems, two_lanes
 
 TENANTS = f'tenants: {{bank: {{keys: ["{DIGEST}"], tags: [gdpr]}}}}\n'
@@ -178,3 +179,28 @@ def takes(match: Match, request: tuple[str, str, frozenset[str], Traffic, bool])
 def test_covering_means_taking_every_request_of_the_other(wide: Match, narrow: Match) -> None:
     if covers(wide, narrow):
         assert all(takes(wide, request) for request in REQUESTS if takes(narrow, request))
+
+
+TARGETS = st.builds(
+    Target,
+    name=st.just("t"),
+    lane=st.sampled_from(Lane),
+    model=st.just("m"),
+    region=st.sampled_from(["unknown", "eu-west-1", "eu-central-1", "us"]),
+    retention=st.sampled_from(["unknown", "zero", "7d", "30d"]),
+    tags=st.frozensets(st.sampled_from("xy")),
+    native=st.just(frozenset(Endpoint)),
+)
+GATES = st.builds(
+    Require,
+    regions=st.lists(st.sampled_from(["eu-*", "us", "*", "u*"]), max_size=2).map(tuple),
+    retention=st.lists(st.sampled_from(["zero", "7d"]), max_size=2).map(tuple),
+    lane=st.none() | st.sampled_from(Lane),
+    tags=st.frozensets(st.sampled_from("xy")),
+)
+
+
+@given(TARGETS, GATES)
+def test_what_is_lawful_here_is_what_the_gates_let_pass(target: Target, require: Require) -> None:
+    """A policy is refused for want of lawful targets by the same rule that a request would be."""
+    assert is_lawful(target, require) == (barrier(target, Asked(require=require, endpoint=Endpoint.CHAT)) is None)

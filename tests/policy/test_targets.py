@@ -160,6 +160,7 @@ def test_a_key_in_clear_to_what_may_be_a_public_host_is_a_warning_on_your_own_gp
         (f"{OWN}, price: {{input: 1, output: 1}}", "`price` does not fit a dedicated target"),
         ("lane: shared, provider: bedrock, model: up, engine: vllm", "`engine` does not fit a shared target"),
         ("lane: shared, provider: openai_like, model: up", "provider `openai_like` has no address of its own"),
+        ("lane: shared, provider: azure, model: up", "provider `azure` has no address of its own"),
         ("lane: shared, provider: groq, model: up", "provider `groq` needs an `api_key`"),
         ("lane: shared, provider: nobody, model: up", "unknown provider `nobody`"),
     ],
