@@ -46,6 +46,7 @@ def _from_proxy(admin_url: str) -> MeterReport:
     except msgspec.MsgspecError:
         raise StatusUnavailable(f"`{url}` does not answer like a Spillway of this release") from None
     except urllib.error.HTTPError as error:
+        error.close()
         raise StatusUnavailable(f"`{url}` answers {error.code}: {_reason(error)}") from None
     except (OSError, ValueError) as error:
         raise StatusUnavailable(

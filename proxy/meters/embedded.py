@@ -158,6 +158,8 @@ class EmbeddedStore:
             try:
                 self._run_once(program, timeout_s, None)
             except (EmbeddedStoreError, OSError) as error:
+                if self._stopping.is_set():
+                    return
                 _log.error("the embedded store cannot be started again: %s", error)
 
     def _run_once(self, program: Path, timeout_s: float, ready: Future[None] | None) -> None:

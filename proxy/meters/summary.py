@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from proxy.meters.fields import COUNTERS, parse_field
 from proxy.meters.gpu_hours import GpuTotals
 from proxy.meters.store import Totals
@@ -37,10 +39,11 @@ class Summary:
 
     def continues(self, earlier: Summary) -> bool:
         """Whether nothing in it is less than in `earlier`: both are readings of the same store."""
-        return self.as_of_s >= earlier.as_of_s and all(
-            self.tallies.get(key, {}).get(counter, 0) >= count
-            for key, tally in earlier.tallies.items()
-            for counter, count in tally.items()
+        if self.as_of_s < earlier.as_of_s:
+            return False
+        between = earlier.minus(self)
+        return all(count <= 0 for tally in between.tallies.values() for count in tally.values()) and all(
+            amount <= 0 for gpu in between.gpus.values() for amount in msgspec.structs.astuple(gpu)
         )
 
     def minus(self, earlier: Summary) -> Summary:

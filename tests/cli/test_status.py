@@ -1,0 +1,161 @@
+"""`spillway status`, against a proxy's admin port, a store, and the files of a stopped one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import typer
+from proxy.cli.status import status
+from proxy.meters.embedded import EmbeddedStore
+from proxy.meters.gpu_hours import GpuTotals
+from proxy.meters.ledger import Ledger
+from proxy.meters.report import report
+from proxy.meters.store import Store
+from proxy.meters.summary import Summary
+from proxy.meters.sync import Sync
+from proxy.routing.plan import Cause
+from tests.meters.examples import LLAMA, TOGETHER, facts, outcome
+from tests.meters.test_report import MODELS, ONE_HOUR, TARGETS
+from typer.testing import CliRunner, Result
+
+APP = typer.Typer()
+APP.command()(status)
+
+EARLIER = Summary(as_of_s=0.0, tallies={}, gpus={"llama-eu": GpuTotals()})
+LATEST = Summary(
+    as_of_s=60.0,
+    tallies={
+        ("llama-70b", "llama-eu"): {"requests": 8, "attempts": 8, "input_tokens": 4_000_000, "output_tokens": 10**6},
+        ("llama-70b", "together"): {"attempts": 2, "spilled": 2, "input_tokens": 10**6, "nano_usd": 880_000_000},
+    },
+    gpus={"llama-eu": ONE_HOUR},
+)
+
+
+class _Admin(BaseHTTPRequestHandler):
+    """An admin port that answers every path with the server's `answer`."""
+
+    def do_GET(self) -> None:
+        code, body = self.server.answer if self.path == "/admin/meters" else (404, b"{}")  # type: ignore[attr-defined]
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def admin() -> Iterator[HTTPServer]:
+    server = HTTPServer(("127.0.0.1", 0), _Admin)
+    server.answer = (200, report(LATEST, EARLIER, TARGETS, MODELS).to_json())  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(APP, arguments, env={"COLUMNS": "200"})
+
+
+def url(server: HTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def row(output: str, first: str) -> list[str]:
+    (found,) = [line for line in output.splitlines() if line.startswith(f"│ {first} ")]
+    return [cell.strip() for cell in found.strip("│").split("│")]
+
+
+def filled(data_dir: Path) -> EmbeddedStore:
+    """A running embedded store in which a proxy has counted something."""
+    embedded = EmbeddedStore(data_dir)
+    embedded.start()
+
+    async def count() -> None:
+        ledger = Ledger()
+        sync = Sync(Store(embedded.url), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None)
+        ledger.settle(facts(), outcome(LLAMA))
+        ledger.settle(facts(), outcome(TOGETHER, cause=Cause.SPILLOVER))
+        await sync.aclose()
+
+    asyncio.run(count())
+    return embedded
+
+
+def test_a_running_proxy_shows_both_kinds_of_money(admin: HTTPServer) -> None:
+    result = invoke("--admin-url", url(admin))
+    assert result.exit_code == 0, result.output
+    recent, total = result.output.split("since the beginning")
+    assert "last 60 s" in recent
+    assert row(total, "llama-eu")[8:] == ["$23.92", "$4.78", "$0.880", "8.00", "25%", "75%"]
+    assert row(total, "together")[2:10] == ["2", "2", "0", "1,000,000", "0", "0", "$0.880", "$0.880"]
+    assert "25.0% of requests spilled; $23.92 for GPUs, $0.880 to providers" in total
+
+
+def test_json_is_the_proxy_s_own_report(admin: HTTPServer) -> None:
+    result = invoke("--admin-url", url(admin), "--json")
+    assert json.loads(result.stdout) == json.loads(report(LATEST, EARLIER, TARGETS, MODELS).to_json())
+
+
+def test_a_stale_report_says_so(admin: HTTPServer) -> None:
+    stale = report(LATEST, None, TARGETS, MODELS, connected=False, lag_s=42.0)
+    admin.answer = (200, stale.to_json())  # type: ignore[attr-defined]
+    assert "the store has been away for 42 s" in invoke("--admin-url", url(admin)).output
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [((503, b"{}"), "its store is away"), ((200, b"<html>"), "does not answer like a Spillway")]
+)
+def test_what_is_no_report_is_explained(admin: HTTPServer, answer: tuple[int, bytes], told: str) -> None:
+    admin.answer = answer  # type: ignore[attr-defined]
+    result = invoke("--admin-url", url(admin))
+    assert result.exit_code == 1
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--admin-url", "http://127.0.0.1:1"], "start one with `spillway serve`"),
+        (["--admin-url", "file:///etc/passwd"], "is no URL"),
+        (["--redis-url", "redis://127.0.0.1:1"], "no answer from the store"),
+        (["--redis-url", "http://x"], "`redis://`"),
+        (["--redis-url", "redis://x", "--data-dir", "y"], "give one of them"),
+    ],
+)
+def test_nothing_there_comes_with_a_hint(arguments: list[str], told: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert told in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    result = invoke("--data-dir", str(tmp_path))
+    assert (result.exit_code, "no store in" in result.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_is_read_directly_whether_its_proxy_runs_or_not(tmp_path: Path) -> None:
+    embedded = filled(tmp_path)
+    try:
+        by_url, by_folder = invoke("--redis-url", embedded.url), invoke("--data-dir", str(tmp_path))
+    finally:
+        embedded.stop()
+    stopped = invoke("--data-dir", str(tmp_path))
+    for result in (by_url, by_folder, stopped):
+        assert result.exit_code == 0, result.output
+        assert row(result.output, "together")[2:6] == ["1", "1", "0", "100"]
+        assert row(result.output, "llama-eu")[1] == "dedicated"
+    assert not (tmp_path / "store" / "valkey.sock").exists()
