@@ -19,8 +19,10 @@ from starlette.types import ASGIApp
 
 from proxy.api import guard
 from proxy.api.auth import authenticate
+from proxy.api.direct import DirectClient
 from proxy.api.errors import DIALECTS
 from proxy.api.request import read_call, read_facts, request_id
+from proxy.api.server import EXTENSION
 from proxy.api.stream import AsgiClient, Receive, Send
 from proxy.policy.model import ANONYMOUS, Endpoint, Snapshot
 from proxy.relay import Relay
@@ -39,6 +41,7 @@ ROUTED = {
 }
 
 Scope = MutableMapping[str, Any]
+_NO_EXTENSIONS: dict[str, Any] = {}
 
 
 class DataPort:
@@ -71,22 +74,35 @@ class DataPort:
         snapshot = router.snapshot
         fields: dict[bytes, bytes] = dict(scope["headers"])
         name = request_id(fields) or f"req_{os.urandom(12).hex()}"
-        client = AsgiClient(receive, send, DIALECTS[endpoint], name)
+        direct = scope.get("extensions", _NO_EXTENSIONS).get(EXTENSION)
         admitted = await self._admit(snapshot, endpoint, name, fields, scope, receive)
+        client: DirectClient | AsgiClient
+        if direct is None:
+            client = AsgiClient(receive, send, DIALECTS[endpoint], name)
+        else:
+            client = direct[0].direct_client(direct[1], DIALECTS[endpoint], name)
         if isinstance(admitted, Refusal):
             facts = Facts(request_id=name, tenant=ANONYMOUS, model="", endpoint=endpoint)
             self._relay.refuse(snapshot, facts, admitted, client, received_at)
         elif admitted is not None:
+            await self._relayed(router, *admitted, client, received_at)
+        if isinstance(client, AsgiClient):
+            await client.drained()
+
+    async def _relayed(
+        self, router: Router, facts: Facts, call: Call, client: DirectClient | AsgiClient, received_at: float
+    ) -> None:
+        if isinstance(client, AsgiClient):
             client.watch()
-            try:
-                await self._relay.serve(router, *admitted, client, received_at)
-            except asyncio.CancelledError:
-                if not client.left:
-                    client.refuse(_SHUTTING_DOWN)
-                raise
-            finally:
+        try:
+            await self._relay.serve(router, facts, call, client, received_at)
+        except asyncio.CancelledError:
+            if not client.left:
+                client.refuse(_SHUTTING_DOWN)
+            raise
+        finally:
+            if isinstance(client, AsgiClient):
                 client.unwatch()
-        await client.drained()
 
     async def _admit(
         self,

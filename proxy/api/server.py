@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.api.errors import OPENAI
+from proxy.api.direct import DirectClient
+from proxy.api.errors import OPENAI, Dialect
 from proxy.deadlines import Deadlines
 from proxy.routing.plan import Refusal
+
+EXTENSION = "spillway.direct"
+"""The ASGI extension under which a request finds its `(protocol, cycle)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._receiving_since: float | None = None
         self._stalled_since: float | None = None
         self._refusal: Refusal | None = None
+        self._direct: list[DirectClient] = []
+
+    def direct_client(self, cycle: RequestResponseCycle, dialect: Dialect, request_id: str) -> DirectClient:
+        """The way to answer one request of this connection without going through ASGI."""
+        client = DirectClient(self, cycle, dialect, request_id)
+        self._direct.append(client)
+        return client
+
+    def forget(self, client: DirectClient) -> None:
+        """The client has been answered."""
+        if client in self._direct:
+            self._direct.remove(client)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,6 +82,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadlines.discard(self)
         super().connection_lost(exc)
+        lost, self._direct = self._direct, []
+        for client in lost:
+            client.on_lost()
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
@@ -84,6 +103,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("headers too large")
         super().on_headers_complete()
+        self.scope["extensions"] = {EXTENSION: (self, self.cycle)}  # type: ignore[dict-item]
 
     def on_message_complete(self) -> None:
         self._receiving_since = None
@@ -97,6 +117,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._stalled_since = None
         super().resume_writing()
+        for client in tuple(self._direct):
+            client.on_ready()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or _MALFORMED)

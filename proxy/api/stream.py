@@ -17,9 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from typing import Any
 
+from proxy.api.client import BaseClient
 from proxy.api.errors import Dialect
-from proxy.forward import Forward
-from proxy.routing.plan import Refusal
 from proxy.upstream.base import RawHeaders
 
 Message = MutableMapping[str, Any]
@@ -27,40 +26,25 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class AsgiClient:
+class AsgiClient(BaseClient):
     """The relay's `Client` over one ASGI request."""
 
-    __slots__ = (
-        "_catching_up",
-        "_dialect",
-        "_queue",
-        "_receive",
-        "_request_id",
-        "_send",
-        "_watch",
-        "left",
-        "listener",
-        "started",
-    )
+    __slots__ = ("_catching_up", "_queue", "_receive", "_send", "_watch")
 
     def __init__(self, receive: Receive, send: Send, dialect: Dialect, request_id: str) -> None:
+        super().__init__(dialect, request_id)
         self._receive = receive
         self._send = send
-        self._dialect = dialect
-        self._request_id = request_id.encode("latin-1")
         self._queue: deque[Message] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._watch: _Stepped | None = None
-        self.listener: Forward | None = None
-        self.started = False
-        self.left = False
 
     # the relay's side
 
     def start(self, status: int, headers: RawHeaders) -> None:
         self.started = True
-        headers.append((b"x-request-id", self._request_id))
-        self._step({"type": "http.response.start", "status": status, "headers": headers})
+        named = [*headers, (b"x-request-id", self._request_id.encode("latin-1"))]
+        self._step({"type": "http.response.start", "status": status, "headers": named})
 
     def write(self, data: bytes) -> bool:
         return self._step({"type": "http.response.body", "body": data, "more_body": True})
@@ -68,19 +52,6 @@ class AsgiClient:
     def end(self, data: bytes = b"") -> None:
         self.unwatch()
         self._step({"type": "http.response.body", "body": data, "more_body": False})
-
-    def keep_alive(self) -> None:
-        if not self.started:
-            self.start(200, list(self._dialect.stream_headers))
-        self.write(self._dialect.keep_alive)
-
-    def refuse(self, refusal: Refusal) -> None:
-        if self.started:
-            self.end(self._dialect.event(refusal))
-            return
-        body = self._dialect.body(refusal, self._request_id.decode("latin-1"))
-        self.start(refusal.status, [*self._dialect.headers(refusal), (b"content-length", b"%d" % len(body))])
-        self.end(body)
 
     # the server's side
 
@@ -103,9 +74,7 @@ class AsgiClient:
             self.watch()
             return
         self._watch = None
-        self.left = True
-        if self.listener is not None:
-            self.listener.on_client_left()
+        self._lost()
 
     def _step(self, message: Message) -> bool:
         if self._queue is not None:

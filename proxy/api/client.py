@@ -1,0 +1,55 @@
+"""What the two ways of answering a client have in common: refusals and keep-alives in the caller's protocol."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from proxy.api.errors import Dialect
+from proxy.forward import Forward
+from proxy.routing.plan import Refusal
+from proxy.upstream.base import RawHeaders
+
+
+class BaseClient(ABC):
+    """Half of the relay's `Client`; the other half puts bytes on a connection (`direct`) or into ASGI (`stream`)."""
+
+    __slots__ = ("_dialect", "_request_id", "left", "listener", "started")
+
+    def __init__(self, dialect: Dialect, request_id: str) -> None:
+        self._dialect = dialect
+        self._request_id = request_id
+        self.listener: Forward | None = None
+        self.started = False
+        self.left = False
+
+    @abstractmethod
+    def start(self, status: int, headers: RawHeaders) -> None:
+        """Send the status line and headers, and the request id with them."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> bool:
+        """Send body bytes; False when the client is slow, and `listener.on_client_ready()` will follow."""
+
+    @abstractmethod
+    def end(self, data: bytes = b"") -> None:
+        """Send the last bytes."""
+
+    def keep_alive(self) -> None:
+        """Send a comment, after starting the reply if need be."""
+        if not self.started:
+            self.start(200, list(self._dialect.stream_headers))
+        self.write(self._dialect.keep_alive)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Send an error in the caller's protocol: a JSON reply, or an error event once the reply has started."""
+        if self.started:
+            self.end(self._dialect.event(refusal))
+            return
+        body = self._dialect.body(refusal, self._request_id)
+        self.start(refusal.status, [*self._dialect.headers(refusal), (b"content-length", b"%d" % len(body))])
+        self.end(body)
+
+    def _lost(self) -> None:
+        self.left = True
+        if self.listener is not None:
+            self.listener.on_client_left()
