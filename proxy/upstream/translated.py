@@ -110,7 +110,11 @@ class Outlet:
         return self._sink is not None
 
     async def flow(self) -> bool:
-        """Wait while paused; False when nobody listens any more."""
+        """Let others run, wait while paused; False when nobody listens any more.
+
+        LiteLLM takes half a millisecond for a chunk, and a hundred may have arrived in one read.
+        """
+        await asyncio.sleep(0)
         await self._flowing.wait()
         return self.open
 

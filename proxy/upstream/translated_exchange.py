@@ -33,10 +33,11 @@ from proxy.upstream.translated_library import Library, load
 from proxy.upstream.translated_messages import MessagesStream, message
 from proxy.upstream.translated_request import Json
 from proxy.upstream.translated_responses import ResponsesStream, response
-from proxy.upstream.translated_wire import CURRENT, Wire, origin_of
+from proxy.upstream.translated_wire import CURRENT, Refused, Wire, origin_of
 
 _PASSED_ON = ("retry-after", "retry-after-ms", "x-ratelimit-", "anthropic-ratelimit-")
 _WRAPPING = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Exception)(?:: | - ))+")
+_MISSING = re.compile(r"No module named|pip install")
 _UNSUPPORTED = re.compile(r"does not support parameters: \[(.*?)\]")
 _KEEPALIVE_S = 30.0
 
@@ -136,16 +137,28 @@ class _Translation:
             self._outlet.fail(ProtocolViolated(f"answered {wire.status}: redirects are not followed"))
         elif wire.status is not None and wire.status >= 400:
             self._refuse(wire.status, message_in(wire.error_body))
-        elif wire.refused or type(error).__name__ == "ImageFetchError":
-            self._refuse(400, "content is not fetched by URL for this target; send it inline, as a data URL")
         elif wire.status is None:
-            self._refuse(_local_status(error), _local_message(error), getattr(error, "param", None))
+            self._explain_unsent(error)
         elif self._call.stream and (found := error_in_stream(wire.error_body)) is not None:
             self._refuse(*found)
         elif self._call.stream and (status := _status(error)) is not None:
             self._refuse(status, _local_message(error))
         else:
             self._outlet.fail(ProtocolViolated(f"unreadable reply: {type(error).__name__}"))
+
+    def _explain_unsent(self, error: Exception) -> None:
+        """Nothing was sent: the request's fault, unless the policy's target is one that LiteLLM cannot reach."""
+        refused = self._wire.refused
+        if refused is Refused.FETCH or type(error).__name__ == "ImageFetchError":
+            self._refuse(400, "content is not fetched by URL for this target; send it inline, as a data URL")
+        elif _MISSING.search(str(error)):
+            self._outlet.fail(ProtocolViolated("a package that litellm needs for this provider is not installed"))
+        elif refused is not None:
+            self._outlet.fail(ProtocolViolated(f"a request of litellm's was kept back: {refused.value}"))
+        else:
+            status = _status(error)
+            status = status if status in (401, 403) else 400
+            self._refuse(status, _local_message(error), getattr(error, "param", None))
 
     def _chat_parameters(self, body: Json, connection: Json) -> tuple[Json, Mapping[str, str]]:
         endpoint = self._call.endpoint
@@ -243,18 +256,17 @@ def _usage_by_provider(chunks: Any) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The status that LiteLLM read from an error event, which it hides one exception deep."""
+    """The status that LiteLLM read from an error event, which it hides one exception deep.
+
+    `APIConnectionError`, a 500, is what LiteLLM calls everything that it does not understand.
+    """
     inner = getattr(error, "original_exception", None)
     if isinstance(inner, BaseException) and inner is not error:
         return _status(inner)
+    if type(error).__name__ == "APIConnectionError":
+        return None
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) and 400 <= status < 600 else None
-
-
-def _local_status(error: Exception) -> int:
-    """Nothing was sent: the request's fault, unless LiteLLM says that credentials are missing."""
-    status = _status(error)
-    return status if status in (401, 403) else 400
 
 
 def _local_message(error: Exception) -> str:

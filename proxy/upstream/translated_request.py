@@ -22,6 +22,7 @@ import orjson
 
 from proxy.policy.model import Endpoint, Target
 from proxy.routing.plan import Attempt
+from proxy.upstream.errors import ProtocolViolated
 
 Json = dict[str, Any]
 
@@ -65,8 +66,14 @@ _PROMPT_ONLY: Mapping[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
 }
 """Members of a legacy completion that a chat model cannot honour, with the values that ask for nothing."""
-_AWS_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
-_GCP_REGION = re.compile(r"global|eu|us|[a-z]+-[a-z]+\d+")
+_AWS = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"})
+_GCP = frozenset({"vertex_ai", "vertex_ai_beta"})
+_SIGNED = _AWS | _GCP
+_CLOUDS = (
+    (_AWS, re.compile(r"[a-z]{2}(-[a-z]+)+-\d"), "aws_region_name"),
+    (_GCP, re.compile(r"global|eu|us|[a-z]+-[a-z]+\d+"), "vertex_location"),
+)
+"""Providers, how they name regions, and LiteLLM's parameter for it."""
 _ROOTED = frozenset({"anthropic", "azure", "ollama", "ollama_chat"})
 """Providers for which LiteLLM adds the version (`/v1/messages` ...) to `api_base` itself."""
 
@@ -134,7 +141,9 @@ def keep_known(parameters: Json, known: frozenset[str]) -> Json:
 def connection(attempt: Attempt) -> Json:
     """Where the request goes and with what credentials, from the target alone.
 
-    A target with a URL and no key gets a placeholder, lest LiteLLM send a key from the environment there.
+    A target with a URL and no key gets a placeholder, lest LiteLLM send a key from the environment there. Clouds whose
+    requests are signed find their own credentials: a signature gives nothing away. Raises `ProtocolViolated` for a
+    cloud target whose region is not one of the cloud's: the environment must not choose the region.
     """
     target = attempt.target
     provider = target.provider or "openai"
@@ -149,19 +158,19 @@ def connection(attempt: Attempt) -> Json:
         found["api_base"] = url.removesuffix("/v1") if provider in _ROOTED else url
     if target.api_key is not None:
         found["api_key"] = target.api_key.reveal()
-    elif target.urls:
+    elif target.urls and provider not in _SIGNED:
         found["api_key"] = "none"
     return found | _region(target, provider)
 
 
 def _region(target: Target, provider: str) -> Json:
     """The cloud region, so that the residency gate decides it and not the environment."""
-    if provider in ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat") and _AWS_REGION.fullmatch(
-        target.region
-    ):
-        return {"aws_region_name": target.region}
-    if provider in ("vertex_ai", "vertex_ai_beta") and _GCP_REGION.fullmatch(target.region):
-        return {"vertex_location": target.region}
+    for providers, pattern, name in _CLOUDS:
+        if provider in providers:
+            if pattern.fullmatch(target.region):
+                return {name: target.region}
+            if not target.urls:
+                raise ProtocolViolated(f"region `{target.region}` is none of `{provider}`: where it goes is unknown")
     return {}
 
 

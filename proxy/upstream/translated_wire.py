@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from enum import Enum
 from typing import cast
 
 import httpx
@@ -44,12 +45,20 @@ def origin_of(url: str | httpx.URL) -> Origin:
     return parsed.scheme, parsed.host, parsed.port or {"https": 443, "http": 80}.get(parsed.scheme, 0)
 
 
+class Refused(Enum):
+    """Why a request of LiteLLM's did not leave."""
+
+    FETCH = "it would have fetched something that the body names by URL"
+    ORIGIN = "it was not for the target's url"
+    BLOCKING = "it would have blocked the event loop"
+
+
 class Wire:
     """One exchange's network: what it may reach, what came of it, and how to end it.
 
     `origin` None means that the policy names no URL, so the provider's own is LiteLLM's to know. `sent` counts requests
-    that went out; `failure` is the first way in which the network failed; `error_body` is the body of a bad answer, or
-    the piece of a stream that reports an error.
+    that went out, `refused` says why the last one that was kept back was; `failure` is the first way in which the
+    network failed; `error_body` is the body of a bad answer, or the piece of a stream that reports an error.
     """
 
     __slots__ = (
@@ -68,7 +77,7 @@ class Wire:
         self.headers: httpx.Headers = httpx.Headers()
         self.error_body = b""
         self.failure: UpstreamError | None = None
-        self.refused = False
+        self.refused: Refused | None = None
         self.closed = False
 
     async def send(self, request: httpx.Request) -> httpx.Response:
@@ -119,8 +128,11 @@ class Wire:
     def _admit(self, request: httpx.Request) -> None:
         if self.closed:
             raise httpx.NetworkError("the exchange is over")
-        if request.method != "POST" or (self.origin is not None and origin_of(request.url) != self.origin):
-            self.refused = True
+        if request.method != "POST":
+            self.refused = Refused.FETCH
+            raise httpx.NetworkError("nothing is fetched")
+        if self.origin is not None and origin_of(request.url) != self.origin:
+            self.refused = Refused.ORIGIN
             raise httpx.NetworkError("not the target's origin")
         if self.failure is not None or self.status == 429 or (self.status or 0) >= 500:
             raise httpx.NetworkError("retries are the relay's")
@@ -223,7 +235,7 @@ class ClosedGate(httpx.BaseTransport):
         """Refuse."""
         wire = CURRENT.get()
         if wire is not None:
-            wire.refused = True
+            wire.refused = Refused.BLOCKING
         raise httpx.NetworkError("blocking requests are not allowed")
 
 

@@ -111,6 +111,11 @@ class Sink:
             found.append(event)
         return found
 
+    @property
+    def text(self) -> str:
+        """The text of a chat stream."""
+        return "".join(event["choices"][0]["delta"].get("content") or "" for event in self.events if event["choices"])
+
 
 def call(endpoint: Endpoint, *, stream: bool = False, **body: Any) -> Call:
     members = {key: msgspec.Raw(orjson.dumps(value)) for key, value in body.items()}
@@ -294,6 +299,102 @@ async def test_a_whole_reply_without_usage_gets_none_invented(translated: Transl
     for provider in ("openai", "hosted_vllm"):
         sink, _ = await serve(translated, script, provider, call(Endpoint.CHAT, messages=USER))
         assert "usage" not in sink.json
+
+
+async def test_a_long_burst_of_chunks_leaves_the_event_loop_to_others(translated: Translated) -> None:
+    burst = 200
+
+    async def script(_: Request, reply: Reply) -> None:
+        await reply.start_stream(chunked=False)
+        words = [said.chat_chunk({"content": f"{number} "}) for number in range(burst)]
+        await reply.raw(
+            b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in (*words, *said.CHAT_STREAM[6:]))
+        )
+        await reply.end_stream()
+
+    async with Upstream(script) as upstream:
+        sink, turns = Sink(), 0
+        request = call(Endpoint.CHAT, stream=True, messages=USER)
+        translated.open(attempt("openai", upstream.url), request, sink)
+        async with asyncio.timeout(20):
+            await sink.arrived.wait()
+            while not sink.over.is_set():
+                await asyncio.sleep(0)
+                turns += 1
+    assert len(sink.blocks) > burst
+    assert turns >= burst
+
+
+# other providers, as far as they can be told apart from the two above
+
+
+async def test_azure(translated: Translated) -> None:
+    async with Upstream(openai()) as upstream:
+        to = attempt("azure", f"http://127.0.0.1:{upstream.port}")
+        for stream in (False, True):
+            sink = await ask(translated, to, call(Endpoint.CHAT, stream=stream, messages=USER))
+            assert b"Hello" in sink.body
+            assert sink.ended
+    assert {request.headers["api-key"] for request in upstream.requests} == {CANARY}
+    assert all(request.path.startswith("/openai/deployments/m1/chat/completions?") for request in upstream.requests)
+
+
+async def test_gemini(translated: Translated) -> None:
+    async def script(request: Request, reply: Reply) -> None:
+        if "stream" not in request.path:
+            await reply.json(said.GEMINI_REPLY)
+            return
+        await reply.start_stream()
+        await reply.event(said.GEMINI_REPLY)
+        await reply.end_stream()
+
+    async with Upstream(script) as upstream:
+        to = attempt("gemini", f"http://127.0.0.1:{upstream.port}")
+        whole = await ask(translated, to, call(Endpoint.CHAT, messages=USER))
+        streamed = await ask(translated, to, call(Endpoint.CHAT, stream=True, messages=USER))
+    assert whole.json["choices"][0]["message"]["content"] == "Hello you"
+    assert (whole.json["usage"]["prompt_tokens"], whole.json["usage"]["completion_tokens"]) == (12, 42)
+    assert (
+        "".join(e["choices"][0]["delta"].get("content") or "" for e in streamed.events if e["choices"]) == "Hello you"
+    )
+    assert streamed.events[-1]["usage"]["completion_tokens"] == 42
+    assert {request.headers["x-goog-api-key"] for request in upstream.requests} == {CANARY}
+    assert CANARY not in "".join(request.path for request in upstream.requests)
+
+
+@pytest.mark.parametrize("whole_stream", [True, False])
+async def test_bedrock(translated: Translated, monkeypatch: pytest.MonkeyPatch, whole_stream: bool) -> None:
+    """Signed with credentials from the environment, in the target's region, and streamed in AWS's own framing."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    async def script(request: Request, reply: Reply) -> None:
+        if not request.path.endswith("stream"):
+            await reply.json(said.CONVERSE_REPLY)
+            return
+        await reply.raw(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\nconnection: close\r\n\r\n"
+        )
+        for kind, event in said.CONVERSE_STREAM[: None if whole_stream else 3]:
+            await reply.raw(said.aws_frame(kind, event))
+        reply.drop()
+
+    async with Upstream(script) as upstream:
+        to = attempt("bedrock", f"http://127.0.0.1:{upstream.port}", key=None, region="eu-west-1")
+        to = msgspec.structs.replace(to, model="converse/anthropic.claude-3-5-sonnet-20240620-v1:0")
+        whole = await ask(translated, to, call(Endpoint.CHAT, messages=USER))
+        streamed = await ask(translated, to, call(Endpoint.CHAT, stream=True, messages=USER))
+    assert whole.json["choices"][0]["message"]["content"] == "Hello you"
+    assert all("/eu-west-1/bedrock/aws4_request" in request.headers["authorization"] for request in upstream.requests)
+    assert (
+        "".join(e["choices"][0]["delta"].get("content") or "" for e in streamed.events if e["choices"]) == "Hello you"
+    )
+    if whole_stream:
+        assert streamed.events[-1]["usage"]["completion_tokens"] == 42
+    else:
+        assert streamed.failure is not None
+        assert streamed.failure.failure is Failure.BROKEN
 
 
 # the other endpoints
@@ -540,7 +641,9 @@ async def test_what_cannot_be_translated_is_refused_by_name(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 422, 429, 500, 503, 529])
-async def test_a_status_arrives_as_it_was_and_without_secrets(translated: Translated, status: int) -> None:
+async def test_a_status_arrives_as_it_was_and_without_secrets(
+    translated: Translated, status: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     async with Upstream(lambda *_: asyncio.sleep(0)) as upstream:
 
         async def script(_: Request, reply: Reply) -> None:
@@ -563,6 +666,8 @@ async def test_a_status_arrives_as_it_was_and_without_secrets(translated: Transl
                 assert CANARY not in sink.body.decode()
                 assert str(upstream.port) not in sink.body.decode()
     assert len(upstream.requests) == 6
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 async def test_errors_of_messages_have_anthropics_shape(translated: Translated) -> None:
@@ -779,8 +884,7 @@ async def test_pause_stops_the_flow_and_resume_goes_on_without_loss(translated: 
         exchange.resume()
         async with asyncio.timeout(20):
             await sink.over.wait()
-    text = "".join(e["choices"][0]["delta"].get("content", "") for e in sink.events if e["choices"])
-    assert text.split()[::2] == [str(number) for number in range(total)]
+    assert sink.text.split()[::2] == [str(number) for number in range(total)]
 
 
 async def test_closing_ends_what_is_running(loading: Loading) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proxy.policy.model import Endpoint, Lane, Secret, Target, Timeouts
 from proxy.routing.plan import Attempt, Cause
+from proxy.upstream.errors import ProtocolViolated
 from proxy.upstream.translated_request import (
     CHAT,
     MESSAGES,
@@ -154,9 +155,17 @@ def test_the_version_is_not_named_twice(provider: str, url: str) -> None:
     assert connection(attempt(provider, url))["api_base"] == "https://h"
 
 
+@pytest.mark.parametrize(("provider", "region"), [("bedrock", "eu"), ("vertex_ai", "eu-west-1")])
+def test_a_cloud_without_its_own_region_is_not_left_to_the_environment(provider: str, region: str) -> None:
+    with pytest.raises(ProtocolViolated):
+        connection(attempt(provider, key=None, region=region))
+    assert connection(attempt(provider, "https://h", key=None, region=region))["api_base"] == "https://h"
+
+
 def test_a_target_with_a_url_never_gets_a_key_from_the_environment() -> None:
     assert connection(attempt("anthropic", "http://h/v1", key=None))["api_key"] == "none"
-    assert "api_key" not in connection(attempt("bedrock", key=None))
+    for signed in (attempt("bedrock", "https://h", key=None), attempt("bedrock", key=None, region="eu-west-1")):
+        assert "api_key" not in connection(signed)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +173,6 @@ def test_a_target_with_a_url_never_gets_a_key_from_the_environment() -> None:
     [
         ("bedrock", "eu-west-1", {"aws_region_name": "eu-west-1"}),
         ("bedrock", "us-gov-west-1", {"aws_region_name": "us-gov-west-1"}),
-        ("bedrock", "eu", {}),
         ("vertex_ai", "europe-west4", {"vertex_location": "europe-west4"}),
         ("vertex_ai", "global", {"vertex_location": "global"}),
         ("anthropic", "eu-west-1", {}),

@@ -10,7 +10,7 @@ import pytest
 from proxy.policy.model import Timeouts
 from proxy.routing.outcome import Failure
 from proxy.upstream import translated_wire
-from proxy.upstream.translated_wire import CURRENT, ClosedGate, Gate, Wire, origin_of
+from proxy.upstream.translated_wire import CURRENT, ClosedGate, Gate, Refused, Wire, origin_of
 
 URL = "https://api.example/v1/messages"
 
@@ -80,19 +80,19 @@ async def test_a_request_asks_for_plain_bytes_and_is_timed_by_the_policy() -> No
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "refused"),
     [
-        post("https://elsewhere.example/v1/messages"),
-        post("http://api.example/v1/messages"),
-        post("https://api.example:8443/v1/messages"),
-        httpx.Request("GET", URL),
+        (post("https://elsewhere.example/v1/messages"), Refused.ORIGIN),
+        (post("http://api.example/v1/messages"), Refused.ORIGIN),
+        (post("https://api.example:8443/v1/messages"), Refused.ORIGIN),
+        (httpx.Request("GET", URL), Refused.FETCH),
     ],
 )
-async def test_only_posts_to_the_targets_origin_leave(request_: httpx.Request) -> None:
+async def test_only_posts_to_the_targets_origin_leave(request_: httpx.Request, refused: Refused) -> None:
     wire, network = wire_to(reply())
     with pytest.raises(httpx.NetworkError):
         await wire.send(request_)
-    assert wire.refused
+    assert wire.refused is refused
     assert network.requests == []
 
 
@@ -252,5 +252,10 @@ async def test_the_gate_finds_the_exchange_it_works_for() -> None:
 
 
 def test_blocking_requests_never_leave() -> None:
+    wire, network = wire_to()
+    token = CURRENT.set(wire)
     with pytest.raises(httpx.NetworkError), httpx.Client(transport=ClosedGate()) as client:
         client.post(URL)
+    CURRENT.reset(token)
+    assert wire.refused is Refused.BLOCKING
+    assert network.requests == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import Any
 
+import orjson
 from tests.upstream.translated_server import Reply, Request, Script
 
 Json = dict[str, Any]
@@ -106,6 +109,42 @@ CHAT_COMPLETION: Json = {
     ],
     "usage": _USAGE,
 }
+
+
+GEMINI_REPLY: Json = {
+    "candidates": [
+        {"content": {"role": "model", "parts": [{"text": "Hello you"}]}, "finishReason": "STOP", "index": 0}
+    ],
+    "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 42, "totalTokenCount": 54},
+    "modelVersion": "g",
+    "responseId": "r1",
+}
+
+CONVERSE_REPLY: Json = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "Hello you"}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 12, "outputTokens": 42, "totalTokens": 54},
+    "metrics": {"latencyMs": 1},
+}
+
+CONVERSE_STREAM: list[tuple[str, Json]] = [
+    ("messageStart", {"role": "assistant"}),
+    ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hello"}}),
+    ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": " you"}}),
+    ("contentBlockStop", {"contentBlockIndex": 0}),
+    ("messageStop", {"stopReason": "end_turn"}),
+    ("metadata", {"usage": {"inputTokens": 12, "outputTokens": 42, "totalTokens": 54}, "metrics": {"latencyMs": 1}}),
+]
+
+
+def aws_frame(kind: str, event: Json) -> bytes:
+    """One message of `application/vnd.amazon.eventstream`: lengths, their CRC, headers, payload, CRC of it all."""
+    payload, headers = orjson.dumps(event), b""
+    for name, value in ((":message-type", "event"), (":event-type", kind), (":content-type", "application/json")):
+        headers += bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    frame = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    return frame + struct.pack(">I", zlib.crc32(frame))
 
 
 def chat_chunk(delta: Json, finish_reason: str | None = None) -> Json:
