@@ -21,7 +21,7 @@ from proxy.meters.slot import Push
 from proxy.meters.store import Store
 from proxy.meters.store_folder import StoreFolder
 from proxy.meters.summary import summarise
-from tests.meters.conftest import PROGRAMS, until
+from tests.meters.conftest import PROGRAMS, ended, until
 from tests.meters.owner_process import PUSHED, SETTLED
 
 ROOT = Path(__file__).parents[2]
@@ -69,17 +69,6 @@ def ask(embedded: EmbeddedStore, command: bytes) -> bytes:
             return b""
 
 
-def gone(pid: int) -> bool:
-    """Whether the process has ended. One that nobody has reaped yet still answers signals."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except ProcessLookupError:
-        return True
-    except FileNotFoundError:
-        return sys.platform == "linux"
-
-
 @contextmanager
 def owner(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """`owner_process` in a process group of its own, as a terminal would start it."""
@@ -122,7 +111,7 @@ def test_it_starts_at_once_and_leaves_nothing_behind(data_dir: Path, program: Pa
     put(embedded.url, 1)
     embedded.stop()
     embedded.stop()
-    assert gone(pid)
+    assert ended(pid)
     assert not (data_dir / "store" / "valkey.sock").exists()
     assert took_s < 3.0
 
@@ -226,7 +215,7 @@ def test_kill_9_of_the_owner_loses_no_more_than_one_sync(data_dir: Path) -> None
         process.kill()
         process.wait(10)
         assert PUSHED <= requests(data_dir) <= SETTLED
-        assert gone(server)
+        assert ended(server)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ties the server to its parent on Linux only")
@@ -234,7 +223,7 @@ def test_kill_9_of_the_owner_ends_the_server_too(data_dir: Path) -> None:
     with owner(data_dir) as process:
         server = int(read_until(process, "settled")[0])
         process.kill()
-        asyncio.run(until(lambda: gone(server)))
+        asyncio.run(until(lambda: ended(server)))
     assert not (data_dir / "store" / "valkey.sock").exists()
 
 
@@ -245,7 +234,7 @@ def test_ctrl_c_reaches_the_server_only_after_the_last_flush(data_dir: Path) -> 
         assert process.stdout is not None
         assert process.stdout.read().split() == ["flushed", "stopping"]
         assert process.wait(10) == 0
-        assert gone(server)
+        assert ended(server)
     assert requests(data_dir) == SETTLED
 
 
