@@ -45,13 +45,18 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Document:
-    """The united tree. `broken` are the locs that already have a problem and need no second one."""
+    """The united tree.
+
+    `broken` are the locs that already have a problem and need no second one; `variables` are the environment variables
+    that were read, with their values.
+    """
 
     root: dict[str, Any] = field(default_factory=dict)
     values: dict[Loc, Place] = field(default_factory=dict)
     keys: dict[Loc, Place] = field(default_factory=dict)
     broken: set[Loc] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
 
     def place(self, loc: Loc, *, key: bool = False) -> Place:
         """The place of the value at `loc`, or of its key, or else of the nearest thing around it that has one."""
@@ -204,6 +209,7 @@ class _FileReader:
 
     def _interpolate(self, event: yaml.ScalarEvent, loc: Loc) -> Interpolated:
         value, mistakes = interpolate(str(event.value), self._env)
+        self._document.variables.update(value.variables)
         for mistake in mistakes:
             self._broken(event, loc, mistake.message, mistake.hint)
         return value

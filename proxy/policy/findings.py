@@ -6,11 +6,15 @@ from collections.abc import Iterable
 
 from proxy.policy.document import Document, Loc
 from proxy.policy.problem import Mistake, Problem
+from proxy.policy.variables import hidden
 from proxy.policy.words import did_you_mean
 
 
 class Findings:
-    """Problems and warnings, placed by loc. A loc that already has a problem gets no second one."""
+    """Problems and warnings, placed by loc. A loc that already has a problem gets no second one.
+
+    What came out of the environment is hidden in all of them: a variable in the wrong place may hold a key.
+    """
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -31,7 +35,7 @@ class Findings:
     def problem(self, loc: Loc, message: str, hint: str = "", *, key: bool = False) -> None:
         """Note a problem with the value at `loc`, or with its key."""
         if not self.has_one_at(loc):
-            self._problems.append(Problem(*self._document.place(loc, key=key), message, hint))
+            self._problems.append(self._placed(loc, message, hint, key=key))
 
     def mistake(self, loc: Loc, mistake: Mistake, *, key: bool = False) -> None:
         """Note a value (or key) at `loc` that could not be read."""
@@ -45,7 +49,7 @@ class Findings:
 
     def warning(self, loc: Loc, message: str, hint: str = "") -> None:
         """Note something lawful that the author may not have meant, with the key at `loc`."""
-        self._warnings.append(Problem(*self._document.place(loc, key=True), message, hint))
+        self._warnings.append(self._placed(loc, message, hint, key=True))
 
     def drop(self, loc: Loc) -> None:
         """Take what stands at `loc` out of the game: it is broken, and nothing more is to be said about it."""
@@ -58,3 +62,7 @@ class Findings:
     def has_dropped(self, *sections: str) -> bool:
         """Whether any item of these sections is broken."""
         return any(loc and loc[0] in sections for loc in self._broken)
+
+    def _placed(self, loc: Loc, message: str, hint: str, *, key: bool) -> Problem:
+        variables = self._document.variables
+        return Problem(*self._document.place(loc, key=key), hidden(message, variables), hidden(hint, variables))

@@ -15,17 +15,22 @@ from collections.abc import Mapping
 from proxy.policy.problem import Mistake
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+SHORTEST_SECRET = 8
 _ANYTHING = re.compile(r"\$\{[^}]*\}?")
 
 
 class Interpolated:
-    """A value out of the environment (`value`) and the text that stands for it everywhere else (`shown`)."""
+    """A value out of the environment (`value`) and the text that stands for it everywhere else (`shown`).
 
-    __slots__ = ("shown", "value")
+    `variables` are the environment variables in it, with their values.
+    """
 
-    def __init__(self, value: str, shown: str) -> None:
+    __slots__ = ("shown", "value", "variables")
+
+    def __init__(self, value: str, shown: str, variables: Mapping[str, str] | None = None) -> None:
         self.value = value
         self.shown = shown
+        self.variables = variables or {}
 
     def __repr__(self) -> str:
         return self.shown
@@ -34,6 +39,7 @@ class Interpolated:
 def interpolate(text: str, env: Mapping[str, str]) -> tuple[Interpolated, list[Mistake]]:
     """Replace each `${NAME}` in `text`; a name that is malformed, unset or empty is a mistake and becomes nothing."""
     mistakes: list[Mistake] = []
+    variables: dict[str, str] = {}
 
     def replace(found: re.Match[str]) -> str:
         match = VARIABLE.fullmatch(found[0])
@@ -45,9 +51,20 @@ def interpolate(text: str, env: Mapping[str, str]) -> tuple[Interpolated, list[M
         if not value:
             state = "not set" if value is None else "empty"
             mistakes.append(Mistake(f"environment variable `{match[1]}` is {state}", f"export {match[1]}=..."))
-        return value or ""
+            return ""
+        variables[match[1]] = value
+        return value
 
-    return Interpolated(_ANYTHING.sub(replace, text), text), mistakes
+    value = _ANYTHING.sub(replace, text)
+    return Interpolated(value, text, variables), mistakes
+
+
+def hidden(text: str, variables: Mapping[str, str]) -> str:
+    """`text` with the value of every variable put back to its `${NAME}`; a value too short to be a secret stays."""
+    for name, value in variables.items():
+        if len(value) >= SHORTEST_SECRET:
+            text = text.replace(value, f"${{{name}}}")
+    return text
 
 
 def revealed(value: object) -> object:

@@ -134,7 +134,27 @@ def test_compiling_imports_no_framework() -> None:
 
 VALID: dict[str, Any] = yaml.safe_load((POLICIES / "eu-residency.yaml").read_text("utf-8"))
 ODD = st.sampled_from(
-    [None, True, 0, -1, 1.5, 10**30, "", " ", "x", "*", "${KEY}", "${}", "zero", "2s", "99%", [], {}, ["x"], {"x": "y"}]
+    [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        10**30,
+        "",
+        " ",
+        "x",
+        "*",
+        "${OPENAI_API_KEY}",
+        "${}",
+        "zero",
+        "2s",
+        "99%",
+        [],
+        {},
+        ["x"],
+        {"x": "y"},
+    ]
 )
 
 

@@ -45,6 +45,16 @@ def test_an_unknown_name_is_corrected_unless_its_section_is_unreadable() -> None
     assert found.problems == ()
 
 
+def test_a_key_in_the_wrong_place_is_not_repeated() -> None:
+    text = "targets:\n  own: {model: '${KEY}'}\n"
+    found = Findings(read_document((SourceFile("policy.yaml", text),), {"KEY": "sk-canary"}))
+    found.problem(("targets",), "unknown provider `sk-canary`", "did you mean `sk-canary`?")
+    found.warning(("targets",), "no price for `sk-canary`")
+    said = "\n".join(map(str, (*found.problems, *found.warnings)))
+    assert "sk-canary" not in said
+    assert said.count("`${KEY}`") == 3
+
+
 def test_warnings_are_kept_apart() -> None:
     found = findings()
     found.warning(("targets", "own"), "look at this")

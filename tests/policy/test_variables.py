@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.policy.variables import Interpolated, interpolate, revealed, shown
+from proxy.policy.variables import Interpolated, hidden, interpolate, revealed, shown
 
 
 def test_variables_are_replaced_wherever_they_stand() -> None:
@@ -57,6 +57,10 @@ def test_an_interpolated_value_prints_as_it_was_written(secret: str) -> None:
 )
 def test_values_are_shown_in_one_short_line(value: object, spelt: str) -> None:
     assert shown(value) == spelt
+
+
+def test_hiding_puts_the_names_back_and_leaves_short_words_alone() -> None:
+    assert hidden("at sk-canary in us", {"KEY": "sk-canary", "REGION": "us"}) == "at ${KEY} in us"
 
 
 def test_long_values_are_cut() -> None:
