@@ -85,7 +85,8 @@ class Scene:
     ) -> None:
         """Run until `stop`, or for `seconds`, showing a frame now and then."""
         stopping = asyncio.create_task(stop.wait())
-        tasks = {asyncio.create_task(self._load.follow(self._curve)), asyncio.create_task(self._read_meters())}
+        working = (self._load.follow(self._curve), self._read_meters(), self._stage.proxy.lost())
+        tasks = {asyncio.create_task(work) for work in working}
         try:
             while not stop.is_set() and (seconds is None or self.at_s < seconds):
                 show(self._frame())

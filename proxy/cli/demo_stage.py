@@ -61,23 +61,42 @@ models:
 
 
 class StageError(Exception):
-    """The proxy did not start; the text has its own last words."""
+    """The proxy did not start, or did not last; the text has its own last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProxy:
+    """The proxy's process and its ports."""
+
+    process: asyncio.subprocess.Process
+    log: Path
+    port: int
+    admin_port: int
+
+    async def lost(self) -> None:
+        """Raises `StageError` when the process ends."""
+        status = await self.process.wait()
+        raise StageError(f"the proxy ended with status {status}:\n{_said(self.log)[-2000:]}")
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everything that is running. `url` is the proxy's OpenAI base URL, `admin_url` its admin port."""
+    """Everything that is running."""
 
     engine: EngineSimulator
     provider: ProviderSimulator
-    url: str
-    admin_port: int
+    proxy: RunningProxy
+
+    @property
+    def url(self) -> str:
+        """The proxy's OpenAI base URL."""
+        return f"http://127.0.0.1:{self.proxy.port}/v1"
 
     async def meters(self) -> MeterReport | None:
         """What the proxy's own meters say; None when it does not answer just now."""
         with contextlib.suppress(OSError, TimeoutError, msgspec.MsgspecError):
             async with asyncio.timeout(2.0):
-                return MeterReport.from_json(await _get(self.admin_port, "/admin/meters"))
+                return MeterReport.from_json(await _get(self.proxy.admin_port, "/admin/meters"))
         return None
 
 
@@ -90,30 +109,30 @@ async def stage() -> AsyncIterator[Stage]:
             ProviderSimulator(_TERMS, model=MODEL, api_key=_API_KEY, natural_tokens=1000) as provider,
         ):
             policy = _write_policy(Path(folder), engine.url, provider.url)
-            async with _proxy(policy, Path(folder)) as (port, admin_port):
-                yield Stage(engine, provider, f"http://127.0.0.1:{port}/v1", admin_port)
+            async with _proxy(policy, Path(folder)) as proxy:
+                yield Stage(engine, provider, proxy)
 
 
 @asynccontextmanager
-async def _proxy(policy: Path, folder: Path) -> AsyncIterator[tuple[int, int]]:
-    """The real proxy; yields its data port and its admin port."""
+async def _proxy(policy: Path, folder: Path) -> AsyncIterator[RunningProxy]:
+    """Start the real proxy as a process of its own, and stop it."""
     serve = [sys.executable, "-m", "proxy", "serve", "--policy", str(policy), "--port", "0", "--admin-port", "0"]
     tether = [sys.executable, "-I", "-S", str(Path(tethered.__file__)), str(os.getpid())]
     env = {name: value for name, value in os.environ.items() if not name.startswith("SPILLWAY_")}
     env |= {"SPILLWAY_DATA_DIR": str(folder / "data"), "SIMULATED_API_KEY": _API_KEY, "PYTHONPATH": _IMPORTED_FROM}
     log = folder / "proxy.log"
-    with log.open("wb") as out:
+    with log.open("wb") as words, (folder / "requests.log").open("wb") as requests:
         process = await asyncio.create_subprocess_exec(
             *tether,
             *serve,
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
+            stdout=requests,
+            stderr=words,
             start_new_session=True,
         )
     try:
-        yield await _ports(process, log)
+        yield RunningProxy(process, log, *await _ports(process, log))
     finally:
         await _stop(process)
 

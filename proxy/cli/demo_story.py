@@ -23,7 +23,7 @@ QUIET_S = 2.5
 """How long the shared lane must have been silent, while the dedicated one answers, to say that traffic is back."""
 
 WINDOW_S = 10.0
-_HISTORY_S = 120
+_HISTORY_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ class Story:
             story.ended += 1
             story.output_tokens += visit.tokens
 
-    def spill_shares(self, now: float) -> list[float | None]:
-        """By second, oldest first, the share of answers that came from the shared lane; None where there were none."""
-        seen = dict(self._seconds)
-        return [_spill_share(seen.get(second)) for second in range(int(now - self.started_s) + 1)]
+    def spill_shares(self, now: float, last_s: int) -> list[float | None]:
+        """The shared lane's share of each second's answers, oldest first; None for a second without an answer."""
+        seen, second = dict(self._seconds), int(now - self.started_s)
+        return [_spill_share(seen.get(at)) for at in range(max(0, second - last_s + 1), second + 1)]
 
     def recent_spill_share(self, now: float, span_s: int = 3) -> float | None:
         """The same over the last seconds."""

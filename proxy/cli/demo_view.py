@@ -17,6 +17,7 @@ from proxy.cli.demo_story import DEDICATED, LANES, SHARED, LaneStory, Story, qua
 _COLOURS = {DEDICATED: "green", SHARED: "yellow"}
 _NAMES = {DEDICATED: "DEDICATED  your GPUs: 2 x H100", SHARED: "SHARED  a provider, per token"}
 _BARS = " ▁▂▃▄▅▆▇█"
+_SQUARES = 12
 _FIXED_LINES = 18
 
 
@@ -59,7 +60,7 @@ def line(story: Story, purse: Purse, frame: Frame) -> str:
         f" ttft p99 {_seconds(dedicated.recent_ttft_s(0.99, frame.now))}"
         f"  shared {frame.in_flight[SHARED]:2d} in flight, ${purse.total(SHARED).usd:.4f},"
         f" ttft p99 {_seconds(shared.recent_ttft_s(0.99, frame.now))}"
-        f"  spilled {_percent(share)}"
+        f"  spilled {_percent(share)}{_failures(story)[0]}"
     )
 
 
@@ -81,7 +82,7 @@ def summary(story: Story, purse: Purse, provider_nano_usd: int, at_s: float) -> 
             f"${bill.usd:.4f}",
             _price(bill),
         )
-    failed = sum(story.failures.values())
+    failed = story.failures.total()
     lines = [f"{answered} requests answered, {failed} failed, in {at_s:.0f} s (upstreams, load and dollars SIMULATED)"]
     lines += [f"  {count} x {why}" for why, count in story.failures.most_common(3)]
     return Group(Text("spillway demo", "bold"), *map(Text, lines), table, *_verdict(story, purse, provider_nano_usd))
@@ -118,17 +119,26 @@ def _header(story: Story, frame: Frame) -> Panel:
         (f"{frame.rate:4.1f} requests/s", "bold"),
         "   ",
         state,
+        _failures(story),
     )
     title = "[bold]spillway demo[/]  [reverse] SIMULATED [/] upstreams, load and dollars; the proxy is real"
     subtitle = f"proxy {frame.url}   Ctrl-C ends it"
     return Panel(text, title=title, title_align="left", subtitle=subtitle, subtitle_align="right", border_style="cyan")
 
 
+def _failures(story: Story) -> tuple[str, str]:
+    """How many requests failed, and mostly why; nothing when none did."""
+    if not story.failures:
+        return "", ""
+    return f"   {story.failures.total()} failed: {story.failures.most_common(1)[0][0]}", "bold red"
+
+
 def _lane(lane: str, story: LaneStory, purse: Purse, frame: Frame) -> Panel:
     colour, in_flight = _COLOURS[lane], frame.in_flight[lane]
     rows = Table.grid(padding=(0, 2, 0, 0))
     limit = f"of {MAX_IN_FLIGHT}" if lane == DEDICATED else ""
-    rows.add_row("in flight", Text.assemble(("■" * min(in_flight, 16), colour), f" {in_flight} {limit}"))
+    squares = min(_SQUARES, round(in_flight * _SQUARES / MAX_IN_FLIGHT))
+    rows.add_row("in flight", Text.assemble(("■" * squares, colour), f" {in_flight} {limit}"))
     rows.add_row("requests", f"{story.answered}   {frame.tokens_per_s[lane]:.0f} tokens/s out")
     ttfts = [_seconds(story.recent_ttft_s(of, frame.now)) for of in (0.5, 0.99)]
     rows.add_row("TTFT", f"p50 {ttfts[0]}   p99 {ttfts[1]}")
@@ -139,7 +149,7 @@ def _lane(lane: str, story: LaneStory, purse: Purse, frame: Frame) -> Panel:
 
 
 def _spill(story: Story, frame: Frame, width: int) -> RenderableType:
-    shares = story.spill_shares(frame.now)[-max(10, width - 30) :]
+    shares = story.spill_shares(frame.now, max(10, width - 30))
     share = story.recent_spill_share(frame.now)
     return Text.assemble((" spilled ", "bold"), (sparkline(shares), "yellow"), f" {_percent(share)} of the last 3 s\n")
 
