@@ -18,6 +18,7 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -148,6 +149,7 @@ def _while_others_run() -> Iterator[None]:
 
 
 def _silence(litellm: Any) -> None:
+    """No logs, no callbacks, no counts, no warning of the coroutine that a cancelled call leaves in its thread."""
     litellm.suppress_debug_info = True
     litellm.set_verbose = False
     litellm.telemetry = False
@@ -159,6 +161,7 @@ def _silence(litellm: Any) -> None:
     litellm.cache = None
     for name in ("callbacks", "input_callback", "success_callback", "failure_callback", "service_callback"):
         setattr(litellm, name, [])
+    warnings.filterwarnings("ignore", message="coroutine '.*completion.*' was never awaited", category=RuntimeWarning)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]
