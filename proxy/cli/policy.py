@@ -100,9 +100,13 @@ def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _target(target: Target) -> tuple[str, ...]:
+    from proxy.routing.capacity import max_in_flight
+
     vendor = target.engine or target.provider or "openai-compatible"
     place = f"region {target.region}, retention {target.retention}"
-    return target.name, target.lane, vendor, target.model, place, _cost(target)
+    limit = max_in_flight(target)
+    full = "" if limit is None else f"full at {limit} in flight{' each' if target.replicas > 1 else ''}"
+    return target.name, target.lane, vendor, target.model, place, _cost(target), full
 
 
 def _cost(target: Target) -> str:

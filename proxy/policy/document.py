@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-libyaml's event stream is walked once. Every key and value is noted in `Places` under its *loc*, the path from the root
-(`("targets", "local", "url")`), which is also how pydantic names the place of an error. Several files become one tree:
-sections of named things are united, `routes` are joined in the order of the file names.
+libyaml's event stream is walked once. The place of every key and value is noted under its *loc*, the path from the root
+(`("targets", "local", "url")`). Several files become one tree: sections of named things are united, `routes` are joined
+in the order of the file names.
 
 Plain scalars follow YAML 1.2's core schema, so `no` and `on` are words and `012` is twelve. Refused, because they make
 one text mean two things: duplicate keys, anchors, aliases, merge keys, tags, several documents, empty values.

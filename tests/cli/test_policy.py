@@ -22,7 +22,14 @@ def test_a_policy_that_is_fine_is_summed_up() -> None:
     assert result.exit_code == 0
     assert "default.yaml is fine: policy " in result.output
     assert "digest sha256:" in result.output
-    for part in ("1 L40S at $1.00/h", "per M tokens (litellm 1.", "gpt-4.1-mini", "everything", "this machine only"):
+    for part in (
+        "1 L40S at $1.00/h",
+        "per M tokens (litellm 1.",
+        "gpt-4.1-mini",
+        "everything",
+        "full at 64 in flight",
+        "this machine only",
+    ):
         assert part in result.output
     assert "sk-canary" not in result.output
 
