@@ -47,7 +47,7 @@ class Client(Protocol):
     left: bool
 
     def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the status line and headers."""
+        """The status line and headers; body bytes follow at once."""
 
     def write(self, data: bytes) -> bool:
         """Send body bytes; False when the client is slow, and `listener.on_client_ready()` will follow."""
@@ -108,6 +108,7 @@ class Forward:
         input_tokens: int,
         headers: RawHeaders,
         settle: Callable[[Outcome], Charge],
+        done: asyncio.Future[Ending],
         now: float,
     ) -> None:
         self._attempt = attempt
@@ -121,7 +122,7 @@ class Forward:
         self._keep_alive_at = now + KEEP_ALIVE_S
         timeouts = attempt.target.timeouts
         self.deadline = now + (timeouts.first_token_s if call.stream else timeouts.total_s)
-        self.done: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.done = done
         self._exchange: Exchange | None = None
         self._head: Head | None = None
         self._tap: Tap | None = None
@@ -270,7 +271,7 @@ class Forward:
 
     def _rejected(self, head: Head) -> None:
         body = b"".join(self._body)
-        refusal = refusal_of(self._attempt.target, head.status, body)
+        refusal = refusal_of(self._attempt.target, self._call.endpoint, head.status, body)
         failure = failure_of(head.status)
         wait_s = retry_after_s(head, time.time())
         if wait_s is not None and failure is Failure.FULL:

@@ -10,6 +10,7 @@ budget lasts. Nothing here waits on anything but the upstream: readings, meters 
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ class Upstreams(Protocol):
 
 
 class Relay:
-    """The pipeline, with its edges plugged in."""
+    """The pipeline, with its edges plugged in; built on the running loop that it serves on."""
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class Relay:
         self._upstreams = upstreams
         self._telemetry = telemetry
         self._deadlines = deadlines
+        # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
+        self._loop = asyncio.get_running_loop()
 
     async def serve(self, router: Router, facts: Facts, call: Call, client: Client, received_at: float) -> None:
         """Answer one request; whatever happens, the client is answered once and a record is left."""
@@ -150,6 +153,7 @@ class Relay:
             input_tokens=facts.input_tokens,
             headers=_reply_headers(snapshot, plan, attempt),
             settle=partial(self._settle, facts),
+            done=self._loop.create_future(),
             now=now,
         )
         client.listener = forward

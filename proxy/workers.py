@@ -70,6 +70,7 @@ class Worker:
             self.start()
             assert self.process is not None
             await _readable(self.process.sentinel)
+            self.process.join()
             _log.warning("a worker ended by itself (%s); starting another", self.process.exitcode)
             await asyncio.sleep(RESTART_PAUSE_S)
 

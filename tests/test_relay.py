@@ -164,13 +164,10 @@ async def test_the_callers_own_mistake_is_passed_on_and_tried_nowhere_else() -> 
     async with scripted([reply(mistake, "400 Bad Request")]) as gpu, scripted([reply(CHAT_REPLY)]) as api:
         async with proxy(snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url))) as spillway:
             got = await spillway.post(CHAT, ASK)
+            anthropic = await spillway.post("/v1/messages", ASK)
     assert got.status == 400
-    assert got.json["error"] == {
-        "message": "bad temperature",
-        "type": "invalid_request_error",
-        "param": "temperature",
-        "code": "invalid_request",
-    }
+    assert got.json == mistake
+    assert anthropic.json["error"] == {"type": "invalid_request_error", "message": "bad temperature"}
     assert api.requests == []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from starlette.applications import Starlette
@@ -68,7 +67,7 @@ def _json(request: Request, content: object) -> Response:
 
 
 def _request_id(request: Request) -> str:
-    return request_id(dict(request.scope["headers"])) or f"req_{os.urandom(12).hex()}"
+    return request_id(dict(request.scope["headers"]))
 
 
 def _allowed(tenant: Tenant, model: str) -> bool:

@@ -24,7 +24,7 @@ class BaseClient(ABC):
 
     @abstractmethod
     def start(self, status: int, headers: RawHeaders) -> None:
-        """Send the status line and headers, and the request id with them."""
+        """The status line and headers, and the request id with them; body bytes follow at once."""
 
     @abstractmethod
     def write(self, data: bytes) -> bool:
@@ -45,7 +45,7 @@ class BaseClient(ABC):
         if self.started:
             self.end(self._dialect.event(refusal))
             return
-        body = self._dialect.body(refusal, self._request_id)
+        body = refusal.verbatim or self._dialect.body(refusal, self._request_id)
         self.start(refusal.status, [*self._dialect.headers(refusal), (b"content-length", b"%d" % len(body))])
         self.end(body)
 

@@ -27,7 +27,7 @@ _LENGTH = b"content-length"
 class DirectClient(BaseClient):
     """The relay's `Client` on one request of one uvicorn connection."""
 
-    __slots__ = ("_chunked", "_cycle", "_protocol")
+    __slots__ = ("_chunked", "_cycle", "_head", "_protocol")
 
     def __init__(
         self, protocol: GuardedProtocol, cycle: RequestResponseCycle, dialect: Dialect, request_id: str
@@ -36,6 +36,7 @@ class DirectClient(BaseClient):
         self._protocol = protocol
         self._cycle = cycle
         self._chunked = True
+        self._head = b""
         self.left = cycle.disconnected
 
     def start(self, status: int, headers: RawHeaders) -> None:
@@ -54,7 +55,8 @@ class DirectClient(BaseClient):
         if self._chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-        self._put(b"".join(lines))
+        # uvloop writes at once: kept for the body that follows at once, the head costs no write of its own.
+        self._head = b"".join(lines)
 
     def write(self, data: bytes) -> bool:
         return self._put(b"%x\r\n%b\r\n" % (len(data), data))
@@ -86,5 +88,7 @@ class DirectClient(BaseClient):
     def _put(self, data: bytes) -> bool:
         if self._cycle.disconnected:
             return True
+        if self._head:
+            data, self._head = self._head + data, b""
         self._protocol.transport.write(data)
         return not self._protocol.flow.write_paused

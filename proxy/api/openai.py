@@ -10,7 +10,6 @@ Each refusal is an answer in the caller's protocol and leaves a record, like any
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -73,7 +72,7 @@ class DataPort:
         router = self._current()
         snapshot = router.snapshot
         fields: dict[bytes, bytes] = dict(scope["headers"])
-        name = request_id(fields) or f"req_{os.urandom(12).hex()}"
+        name = request_id(fields)
         direct = scope.get("extensions", _NO_EXTENSIONS).get(EXTENSION)
         admitted = await self._admit(snapshot, endpoint, name, fields, scope, receive)
         client: DirectClient | AsgiClient

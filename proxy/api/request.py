@@ -8,6 +8,8 @@ allow-list: never cookies, credentials, forwarding headers or anything that an e
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 
 import msgspec
@@ -31,12 +33,16 @@ _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-def request_id(fields: dict[bytes, bytes]) -> str | None:
-    """The caller's own `x-request-id`, if it is harmless to repeat."""
+_process = os.urandom(8).hex()
+_numbers = itertools.count()
+
+
+def request_id(fields: dict[bytes, bytes]) -> str:
+    """The caller's own `x-request-id` if it is harmless to repeat, else one that no other process will give."""
     given = fields.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return None
+    return f"req_{_process}{next(_numbers):08x}"
 
 
 def read_facts(

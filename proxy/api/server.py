@@ -11,7 +11,6 @@ in JSON. It leans on the names of uvicorn's methods, which is why uvicorn's mino
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy.api.direct import DirectClient
 from proxy.api.errors import OPENAI, Dialect
+from proxy.api.request import request_id
 from proxy.deadlines import Deadlines
 from proxy.routing.plan import Refusal
 
@@ -148,7 +148,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def _render(refusal: Refusal) -> bytes:
-    name = f"req_{os.urandom(12).hex()}"
+    name = request_id({})
     body = OPENAI.body(refusal, name)
     lines = [b"HTTP/1.1 %d %b" % (refusal.status, HTTPStatus(refusal.status).phrase.encode())]
     lines += [b"%b: %b" % header for header in OPENAI.headers(refusal)]

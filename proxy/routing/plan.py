@@ -65,6 +65,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `rule` is the refusing rule (a gate's name, `capacity`, `auth`, `body` ...); `message` is lower case, without a full
     stop, and free of secrets. `retryable` becomes `x-should-retry`, which the OpenAI SDKs obey.
+    `verbatim` is the upstream's own error body when that is in the caller's protocol already.
     """
 
     status: int
@@ -77,6 +78,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_after_s: float | None = None
     retryable: bool | None = None
     excluded: tuple[Exclusion, ...] = ()
+    verbatim: bytes | None = None
 
 
 Decision = Plan | Refusal

@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 429, 503 and 529 mean *full*, not broken: vLLM sheds load with 503, Dynamo with 529, providers with 429. 401 and 403 are
 about our own credentials and are never shown to the caller, whose key is fine. 404 means that the upstream lacks the
-model that the policy says it has. Any other 4xx is the caller's fault and is passed on in OpenAI's shape: vLLM sends an
-integer `code` and a Python exception's name as `type`, which the SDKs would hand to the application as they are.
+model that the policy says it has. Any other 4xx is the caller's fault: an error body in the caller's own protocol is
+passed on to the byte, so that an application reads what it would read without us, and anything else (`{"detail": ...}`,
+HTML, Anthropic's shape for an OpenAI caller) is put into that protocol.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import msgspec
 import orjson
 
-from proxy.policy.model import Target
+from proxy.policy.model import Endpoint, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import Head
@@ -79,7 +81,7 @@ def retry_after_s(head: Head, wall_time: float) -> float | None:
     return seconds if 0 <= seconds <= 86_400 else None
 
 
-def refusal_of(target: Target, status: int, body: bytes) -> Refusal:
+def refusal_of(target: Target, endpoint: Endpoint, status: int, body: bytes) -> Refusal:
     """What the caller is told when this answer is the last one."""
     failure = failure_of(status)
     if failure is Failure.FULL:
@@ -88,7 +90,9 @@ def refusal_of(target: Target, status: int, body: bytes) -> Refusal:
         return _own_fault(target, "upstream_credentials_rejected", "rejected the proxy's credentials")
     if failure is Failure.FAULTED:
         return _own_fault(target, "upstream_error", f"answered {status}")
-    return _passed_on(target, status, _error_object(body))
+    document = _json_object(body)
+    refusal = _passed_on(target, status, _error_object(document))
+    return msgspec.structs.replace(refusal, verbatim=body) if _speaks(endpoint, document) else refusal
 
 
 def _full(target: Target, status: int) -> Refusal:
@@ -126,13 +130,24 @@ def _passed_on(target: Target, status: int, error: dict[str, Any]) -> Refusal:
     )
 
 
-def _error_object(body: bytes) -> dict[str, Any]:
+def _json_object(body: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return {}
-    if not isinstance(document, dict):
-        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _speaks(endpoint: Endpoint, document: dict[str, Any]) -> bool:
+    """Whether an error body is already in the protocol of the endpoint's callers."""
+    error = document.get("error")
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return False
+    anthropic = document.get("type") == "error"
+    return anthropic is (endpoint in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS))
+
+
+def _error_object(document: dict[str, Any]) -> dict[str, Any]:
     error = document.get("error")
     if isinstance(error, dict):
         return error

@@ -56,6 +56,8 @@ class Tap:
 
     def feed(self, block: bytes) -> bytes:
         """Look at a block of whole events and return the bytes to pass on."""
+        if not block:
+            return block
         self.chunks += block.count(b"\n\n")
         if (
             not self.content
