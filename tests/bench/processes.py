@@ -85,6 +85,13 @@ class Tree:
                 return
             before_s = now_s
 
+    def share_priority(self) -> None:
+        """Give our nice value to sessions that descendants began: each would have a share of the core by itself."""
+        nice = os.getpriority(os.PRIO_PROCESS, 0)
+        if nice < 0:
+            for pid in self.pids():
+                _set_session_nice(nice, pid)
+
     def suspend(self) -> None:
         """Stop every process, the root first, so that it starts no more while the others are found."""
         self._signal(signal.SIGSTOP)
@@ -144,9 +151,9 @@ def raised_priority() -> Iterator[str]:
             _set_session_nice(session)
 
 
-def _set_session_nice(nice: int) -> int | None:
-    """The session's nice value before; None where sessions have none."""
-    autogroup = Path("/proc/self/autogroup")
+def _set_session_nice(nice: int, pid: int | str = "self") -> int | None:
+    """The nice value that the session of `pid` had before; None where sessions have none, or where we may not."""
+    autogroup = Path(f"/proc/{pid}/autogroup")
     try:
         before = int(autogroup.read_text(encoding="ascii").split()[-1])
         autogroup.write_text(str(nice), encoding="ascii")

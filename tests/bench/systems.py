@@ -67,7 +67,9 @@ class System:
         except BaseException:
             tree.end()
             raise
-        return tree, time.monotonic() - tree.started_s
+        start_s = time.monotonic() - tree.started_s
+        tree.share_priority()
+        return tree, start_s
 
     def _await_first_answer(self, tree: Tree) -> None:
         status = "no answer"
