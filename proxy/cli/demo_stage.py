@@ -138,12 +138,14 @@ async def _proxy(policy: Path, folder: Path) -> AsyncIterator[RunningProxy]:
 
 
 async def _ports(process: asyncio.subprocess.Process, log: Path, within_s: float = 20.0) -> tuple[int, int]:
-    """The ports that the proxy says it listens on."""
+    """The ports that the proxy says it listens on, once it is ready there."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             while process.returncode is None:
-                if (found := _STARTED.search(_said(log))) is not None:
-                    return int(found[1]), int(found[2])
+                found = _STARTED.search(_said(log))
+                with contextlib.suppress(OSError):
+                    if found is not None and await _get(int(found[1]), "/readyz"):
+                        return int(found[1]), int(found[2])
                 await asyncio.sleep(0.02)
     raise StageError(f"the proxy did not start:\n{_said(log)[-2000:]}")
 
@@ -178,5 +180,5 @@ async def _get(port: int, path: str) -> bytes:
     finally:
         writer.close()
     if not head.startswith(b"HTTP/1.1 200"):
-        raise OSError("no report")
+        raise OSError(f"`{path}` is not answered")
     return body
