@@ -68,7 +68,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         name for name in SYSTEMS if name == "direct" or not options.only or name in options.only.split(",")
     ]
     if unknown := set((options.only or "").split(",")) - {*SYSTEMS, ""}:
-        parser.error(f"no system is called `{sorted(unknown)[0]}`; there are {', '.join(SYSTEMS)}")
+        parser.error(f"no system is called `{min(unknown)}`; there are {', '.join(SYSTEMS)}")
     return options
 
 
