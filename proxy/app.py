@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 
 from proxy.api.admin import admin_app
@@ -75,10 +76,11 @@ class Spillway:
             max_body_bytes=settings.max_body_bytes,
             max_in_flight=settings.max_in_flight,
         )
-        self.admin = admin_app(self._telemetry.metrics.registry, self.health, self._report)
+        self.admin = admin_app(self._telemetry.exposition, self.health, self._report)
 
     async def __aenter__(self) -> Self:
         self.deadlines.start()
+        self.deadlines.add(self._telemetry)
         self._sync.start()
         return self
 
@@ -140,18 +142,43 @@ class _Upstreams:
 
 
 class _Telemetry:
-    """Metrics and the request log, fed together."""
+    """Metrics and the request log, fed together, a few records at a time.
 
-    def __init__(self, gauges: Any) -> None:
+    The code that counts and writes is out of the processor's caches whenever a request has just run through all the
+    rest; sixteen records at once pay for fetching it once, and hold the loop for a tenth of a millisecond.
+    """
+
+    BATCH = 16
+
+    def __init__(self, gauges: Callable[[], Iterator[Metric]]) -> None:
         self.metrics = Metrics(gauges)
         self.log = RequestLog(sys.stdout.buffer)
+        self._pending: list[Record] = []
 
     def record(self, record: Record) -> None:
-        self.metrics.record(record)
-        self.log.record(record)
+        self._pending.append(record)
+        if len(self._pending) >= self.BATCH:
+            self.flush()
+
+    def check(self, now: float) -> None:
+        """The sweep: nothing waits longer than one period."""
+        self.flush()
+
+    def flush(self) -> None:
+        records, self._pending = self._pending, []
+        for record in records:
+            self.metrics.record(record)
+        for record in records:
+            self.log.record(record)
 
     def close(self) -> None:
+        self.flush()
         self.log.close()
+
+    def exposition(self) -> bytes:
+        """What Prometheus reads, up to now."""
+        self.flush()
+        return generate_latest(self.metrics.registry)
 
 
 _STATES = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}

@@ -89,6 +89,7 @@ class Relay:
         self._upstreams = upstreams
         self._telemetry = telemetry
         self._deadlines = deadlines
+        self._known_headers: dict[tuple[str, ...], RawHeaders] = {}
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
 
@@ -151,7 +152,7 @@ class Relay:
             call,
             client,
             input_tokens=facts.input_tokens,
-            headers=_reply_headers(snapshot, plan, attempt),
+            headers=self._headers(snapshot, plan, attempt),
             settle=partial(self._settle, facts),
             done=self._loop.create_future(),
             now=now,
@@ -169,6 +170,16 @@ class Relay:
             self._deadlines.discard(forward)
             client.listener = None
             forward.abandon()
+
+    def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> RawHeaders:
+        """The reply's headers; those of first attempts, whose reasons are few, are made once."""
+        if attempt.cause is not Cause.PREFERRED:
+            return _reply_headers(snapshot, plan, attempt)
+        key = (snapshot.revision, plan.route, attempt.target.name, attempt.reason)
+        headers = self._known_headers.get(key)
+        if headers is None:
+            headers = self._known_headers[key] = _reply_headers(snapshot, plan, attempt)
+        return headers
 
     def _settle(self, facts: Facts, outcome: Outcome) -> Charge:
         self._signals.feed(outcome, time.monotonic())

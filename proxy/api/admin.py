@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,11 +15,11 @@ from proxy.api.health import Health
 Report = Callable[[], Awaitable[bytes | None]]
 
 
-def admin_app(registry: CollectorRegistry, health: Health, report: Report) -> Starlette:
-    """`report` gives the meters as JSON, or None while the store is away."""
+def admin_app(exposition: Callable[[], bytes], health: Health, report: Report) -> Starlette:
+    """`exposition` gives the metrics as text, `report` the meters as JSON, or None while the store is away."""
 
     async def metrics(request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def meters(request: Request) -> Response:
         document = await report()
