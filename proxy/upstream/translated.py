@@ -25,21 +25,24 @@ from proxy.upstream.errors import ProtocolViolated, UpstreamError
 if TYPE_CHECKING:
     from proxy.upstream.translated_exchange import Engine
 
+GRACE_S = 2.0
+"""How long an aborted exchange, its connection closed already, may take to notice."""
+
 
 class Translated:
     """The `Upstream` for every endpoint that a target does not speak itself."""
 
     def __init__(self) -> None:
         self._engine: asyncio.Task[Engine] | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Outlet] = {}
 
     def open(self, attempt: Attempt, call: Call, sink: Sink) -> Exchange:
         """Start the exchange; LiteLLM is loaded if this is the first one."""
         outlet = Outlet(sink)
         task = asyncio.get_running_loop().create_task(self._run(attempt, call, outlet))
         outlet.task = task
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = outlet
+        task.add_done_callback(self._running.pop)
         return outlet
 
     async def warm(self) -> None:
@@ -49,8 +52,8 @@ class Translated:
     async def aclose(self) -> None:
         """End every exchange and close every connection."""
         tasks = [*self._running, *([self._engine] if self._engine is not None else [])]
-        for task in self._running:
-            task.cancel()
+        for outlet in tuple(self._running.values()):
+            outlet.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._engine is not None and self._engine.exception() is None:
             await self._engine.result().aclose()
@@ -61,7 +64,8 @@ class Translated:
         except ImportError as error:
             outlet.fail(ProtocolViolated(f"litellm cannot be imported: {error.name or 'unknown'} is missing"))
             return
-        await engine.serve(attempt, call, outlet)
+        if outlet.open:
+            await engine.serve(attempt, call, outlet)
 
     async def _loaded(self) -> Engine:
         if self._engine is None:
@@ -72,7 +76,9 @@ class Translated:
 class Outlet:
     """Between one running exchange and its sink: the `Exchange` that the relay holds.
 
-    Nothing reaches the sink after the end or after `abort()`. `on_abort` is what else an abort must close.
+    Nothing reaches the sink after the end or after `abort()`. `on_abort` closes the exchange's connection, whereupon
+    its task ends by itself. It is cancelled only if it does not: LiteLLM prepares requests in threads, and what a
+    cancelled task leaves behind there is a coroutine that nobody awaits.
     """
 
     __slots__ = ("_flowing", "_sink", "on_abort", "task")
@@ -88,19 +94,21 @@ class Outlet:
 
     def pause(self) -> None:
         """Stop pulling chunks after the current one."""
-        self._flowing.clear()
+        if self._sink is not None:
+            self._flowing.clear()
 
     def resume(self) -> None:
         """Pull again."""
         self._flowing.set()
 
     def abort(self) -> None:
-        """Forget the sink, close the connection, cancel the task. Idempotent."""
+        """Forget the sink and close the connection now. Idempotent."""
         self._sink = None
+        self._flowing.set()
         if self.on_abort is not None:
             self.on_abort()
-        if self.task is not None and self.task is not asyncio.current_task():
-            self.task.cancel()
+        if self.task is not None and not self.task.done():
+            self.task.get_loop().call_later(GRACE_S, self.task.cancel)
 
     # the exchange's side
 

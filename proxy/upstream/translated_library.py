@@ -18,7 +18,6 @@ import importlib
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -149,7 +148,7 @@ def _while_others_run() -> Iterator[None]:
 
 
 def _silence(litellm: Any) -> None:
-    """No logs, no callbacks, no counts, no warning of the coroutine that a cancelled call leaves in its thread."""
+    """No logs, no callbacks, no prints, no retries."""
     litellm.suppress_debug_info = True
     litellm.set_verbose = False
     litellm.telemetry = False
@@ -161,7 +160,6 @@ def _silence(litellm: Any) -> None:
     litellm.cache = None
     for name in ("callbacks", "input_callback", "success_callback", "failure_callback", "service_callback"):
         setattr(litellm, name, [])
-    warnings.filterwarnings("ignore", message="coroutine '.*completion.*' was never awaited", category=RuntimeWarning)
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]

@@ -13,6 +13,7 @@ import pytest
 from proxy.policy.model import Endpoint, Lane, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Attempt, Cause
+from proxy.upstream import translated as translated_module
 from proxy.upstream.base import Call, Head
 from proxy.upstream.errors import ConnectionBroken, UpstreamError
 from proxy.upstream.translated import Outlet, Translated
@@ -122,7 +123,8 @@ async def test_a_missing_litellm_is_a_failure_not_a_hang(monkeypatch: pytest.Mon
     assert sink.seen == [Failure.PROTOCOL]
 
 
-async def test_nothing_arrives_after_abort(play: Callable[[Serve], Engine]) -> None:
+async def test_nothing_arrives_after_abort(play: Callable[[Serve], Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translated_module, "GRACE_S", 0.0)
     begun, cancelled, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve(outlet: Outlet) -> None:
