@@ -141,6 +141,8 @@ class Forward:
     def abandon(self) -> None:
         """The relay's coroutine is leaving, cancelled perhaps: settle what is still open. Harmless after the end."""
         self._fail(Failure.CLIENT_LEFT, "the proxy is shutting down")
+        # The exchange knows its sink: left together they are garbage that only a full collection finds.
+        self._exchange = None
 
     # the upstream's side
 

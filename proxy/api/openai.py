@@ -73,7 +73,7 @@ class DataPort:
         snapshot = router.snapshot
         fields: dict[bytes, bytes] = dict(scope["headers"])
         name = request_id(fields)
-        direct = scope.get("extensions", _NO_EXTENSIONS).get(EXTENSION)
+        direct = scope.get("extensions", _NO_EXTENSIONS).pop(EXTENSION, None)
         admitted = await self._admit(snapshot, endpoint, name, fields, scope, receive)
         client: DirectClient | AsgiClient
         if direct is None:
