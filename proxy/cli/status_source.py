@@ -74,7 +74,7 @@ def _from_folder(data_dir: Path) -> MeterReport:
 
 
 async def _from_store(url: str) -> MeterReport:
-    store = Store(url)
+    store = Store(url, timeout_s=FETCH_TIMEOUT_S)
     try:
         totals = await store.read_totals()
     finally:

@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-CONNECT_TIMEOUT_S = 0.2
-REPLY_TIMEOUT_S = 0.5
+TIMEOUT_S = 1.0
 GAUGE_TTL_S = 2.0
 SHORTEST_ACCRUAL_S = 0.1
 DEAD_AFTER_S = 3600.0
@@ -92,14 +91,16 @@ class Totals(NamedTuple):
 class Store:
     """A connection to the store at `url`; connects at first use, and again whenever it has to.
 
-    redis-py takes longer to import than the rest of Spillway together, so it is imported with the first connection, off
-    the event loop.
+    `timeout_s` bounds each wait for a connection or a reply. It is far longer than either should take: no request waits
+    with it, and a busy event loop must not be mistaken for a store that is away. redis-py takes longer to import than
+    the rest of Spillway together, so it is imported with the first connection, off the event loop.
     """
 
-    def __init__(self, url: str, namespace: str = "spillway") -> None:
+    def __init__(self, url: str, namespace: str = "spillway", timeout_s: float = TIMEOUT_S) -> None:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise StoreUrlInvalid("the store's URL starts with none of `redis://`, `rediss://`, `unix://`")
         self._url = url
+        self._timeout_s = timeout_s
         self._prefix = f"{{{namespace}}}:{LAYOUT}:"
         self._redis: Redis | None = None
         self._slots: frozenset[str] = frozenset()
@@ -157,7 +158,7 @@ class Store:
 
     async def _connected(self) -> Redis:
         if self._redis is None:
-            self._redis = await asyncio.to_thread(_client, self._url)
+            self._redis = await asyncio.to_thread(_client, self._url, self._timeout_s)
         return self._redis
 
     def _key(self, name: str) -> str:
@@ -194,7 +195,7 @@ class _Read(NamedTuple):
     totals: Totals
 
 
-def _client(url: str) -> Redis:
+def _client(url: str, timeout_s: float) -> Redis:
     redis = importlib.import_module("redis.asyncio")
     retry = importlib.import_module("redis.asyncio.retry")
     backoff = importlib.import_module("redis.backoff")
@@ -203,8 +204,8 @@ def _client(url: str) -> Redis:
     try:
         client: Redis = redis.Redis.from_url(
             url,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=REPLY_TIMEOUT_S,
+            socket_connect_timeout=timeout_s,
+            socket_timeout=timeout_s,
             # The sync has a rhythm and a backoff of its own; retries inside a call would hide an outage from it.
             retry=retry.Retry(backoff.NoBackoff(), 0),
             **({} if url.startswith("unix://") else options),

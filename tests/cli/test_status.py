@@ -84,7 +84,9 @@ def filled(data_dir: Path) -> EmbeddedStore:
 
     async def count() -> None:
         ledger = Ledger()
-        sync = Sync(Store(embedded.url), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None)
+        sync = Sync(
+            Store(embedded.url, timeout_s=30.0), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None
+        )
         ledger.settle(facts(), outcome(LLAMA))
         ledger.settle(facts(), outcome(TOGETHER, cause=Cause.SPILLOVER))
         await sync.aclose()

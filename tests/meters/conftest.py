@@ -14,6 +14,8 @@ from proxy.meters.binary import find_server, packaged_server
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.store import Store
 
+# A machine that runs many tests at once may take its time; nothing is ever waited for that long in vain.
+PATIENCE_S = 30.0
 PROGRAMS = sorted({program for program in (find_server(), packaged_server()) if program is not None})
 
 
@@ -31,7 +33,7 @@ def namespace() -> str:
 
 @pytest.fixture
 async def store(store_url: str, namespace: str) -> AsyncIterator[Store]:
-    opened = Store(store_url, namespace)
+    opened = Store(store_url, namespace, PATIENCE_S)
     yield opened
     await opened.aclose()
 
@@ -41,7 +43,7 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Wait for something that another process or task brings about and nothing announces."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -24,7 +24,7 @@ SETTLED = 1300
 
 async def serve(url: str) -> None:
     ledger = Ledger()
-    sync = Sync(Store(url), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None)
+    sync = Sync(Store(url, timeout_s=30.0), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None)
     for _ in range(PUSHED):
         ledger.settle(facts(), outcome())
     await sync.sync()

@@ -29,7 +29,7 @@ def test_the_packaged_server_is_the_last_resort_and_runs(tmp_path: Path, monkeyp
     packaged = packaged_server()
     assert find_server() == packaged
     assert packaged is not None
-    version = subprocess.run([packaged, "--version"], check=True, capture_output=True, text=True, timeout=10).stdout
+    version = subprocess.run([packaged, "--version"], check=True, capture_output=True, text=True, timeout=30).stdout
     assert version.startswith("Valkey server")
 
 

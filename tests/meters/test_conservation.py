@@ -22,6 +22,7 @@ from proxy.meters.slot import Accepted, Behind, Folded, Push, PushReply, Slot
 from proxy.meters.store import Store
 from proxy.meters.summary import summarise
 from proxy.routing.outcome import Usage
+from tests.meters.conftest import PATIENCE_S
 from tests.meters.examples import TOGETHER, facts, outcome
 
 PROCESSES = st.integers(0, 2)
@@ -50,7 +51,7 @@ class Cluster(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.namespace = secrets.token_hex(4)
-        self.store = Store(self.store_url, self.namespace)
+        self.store = Store(self.store_url, self.namespace, PATIENCE_S)
         self.living = [Process() for _ in range(3)]
         self.dead: list[Process] = []
         self.base = 0

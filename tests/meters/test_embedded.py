@@ -21,7 +21,7 @@ from proxy.meters.slot import Push
 from proxy.meters.store import Store
 from proxy.meters.store_folder import StoreFolder
 from proxy.meters.summary import summarise
-from tests.meters.conftest import PROGRAMS, ended, until
+from tests.meters.conftest import PATIENCE_S, PROGRAMS, ended, until
 from tests.meters.owner_process import PUSHED, SETTLED
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 def put(url: str, value: int, slot: str = "one") -> None:
     async def write() -> None:
-        store = Store(url)
+        store = Store(url, timeout_s=PATIENCE_S)
         await store.push(Push(slot=slot, expected=0, sequence=1, fields={"a": value}, full=True))
         await store.aclose()
 
@@ -38,7 +38,7 @@ def put(url: str, value: int, slot: str = "one") -> None:
 
 def get(url: str) -> dict[str, int]:
     async def read() -> dict[str, int]:
-        store = Store(url)
+        store = Store(url, timeout_s=PATIENCE_S)
         try:
             return (await store.read_totals()).counters
         finally:
@@ -49,7 +49,7 @@ def get(url: str) -> dict[str, int]:
 
 def requests(data_dir: Path) -> int:
     async def read(url: str) -> int:
-        store = Store(url)
+        store = Store(url, timeout_s=PATIENCE_S)
         try:
             return summarise(await store.read_totals()).all().get("requests", 0)
         finally:
@@ -83,7 +83,7 @@ def owner(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 def read_until(process: subprocess.Popen[str], word: str) -> list[str]:
@@ -186,7 +186,7 @@ def test_a_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
 async def test_a_crashed_server_is_started_again_with_its_data(data_dir: Path, program: Path) -> None:
     embedded = EmbeddedStore(data_dir, program)
     embedded.start()
-    store = Store(embedded.url)
+    store = Store(embedded.url, timeout_s=PATIENCE_S)
     try:
         await store.push(Push(slot="one", expected=0, sequence=1, fields={"a": 3}, full=True))
         first = embedded.pid
@@ -213,7 +213,7 @@ def test_kill_9_of_the_owner_loses_no_more_than_one_sync(data_dir: Path) -> None
     with owner(data_dir) as process:
         server = int(read_until(process, "settled")[0])
         process.kill()
-        process.wait(10)
+        process.wait(30)
         assert PUSHED <= requests(data_dir) <= SETTLED
         assert ended(server)
 
@@ -233,7 +233,7 @@ def test_ctrl_c_reaches_the_server_only_after_the_last_flush(data_dir: Path) -> 
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout is not None
         assert process.stdout.read().split() == ["flushed", "stopping"]
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         assert ended(server)
     assert requests(data_dir) == SETTLED
 
@@ -254,11 +254,11 @@ def test_a_server_left_behind_is_ended_and_its_data_kept(data_dir: Path, program
         put(url, 9)
         with EmbeddedStore(data_dir, program) as embedded:
             assert embedded.pid != orphan.pid
-            assert orphan.wait(10) == 0
+            assert orphan.wait(30) == 0
             assert get(embedded.url) == {"a": 9}
     finally:
         orphan.kill()
-        orphan.wait(10)
+        orphan.wait(30)
 
 
 def test_a_server_left_behind_that_does_not_end_is_named(data_dir: Path) -> None:

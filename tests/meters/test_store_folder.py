@@ -45,7 +45,7 @@ def test_the_server_s_lock_lives_with_whoever_inherited_it(tmp_path: Path) -> No
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(lock,)) as heir:
         os.close(lock)
         assert folder.server_lock() is None
-        heir.communicate(b"", timeout=10)
+        heir.communicate(b"", timeout=30)
     free = folder.server_lock()
     assert free is not None
     os.close(free)

@@ -15,7 +15,7 @@ from proxy.meters.store import Store
 from proxy.meters.summary import Tally, summarise
 from proxy.meters.sync import Sync
 from proxy.policy.model import Candidate, Snapshot
-from tests.meters.conftest import until
+from tests.meters.conftest import PATIENCE_S, until
 from tests.meters.examples import LLAMA, TOGETHER, facts, outcome
 
 INTERVAL_S = 0.02
@@ -37,7 +37,7 @@ class Proxy:
         self.others: Mapping[str, int] = {}
         self.synced = asyncio.Event()
         self.sync = Sync(
-            Store(url, namespace),
+            Store(url, namespace, PATIENCE_S),
             self.ledger,
             fleet=SNAPSHOT.targets.values,
             gauges=lambda: self.in_flight,
@@ -51,7 +51,7 @@ class Proxy:
 
     async def next_sync(self) -> None:
         self.synced.clear()
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(PATIENCE_S):
             await self.synced.wait()
 
 
@@ -66,7 +66,7 @@ async def running(url: str, namespace: str) -> AsyncIterator[Proxy]:
 
 
 async def tally(url: str, namespace: str) -> Tally:
-    store = Store(url, namespace)
+    store = Store(url, namespace, PATIENCE_S)
     try:
         return summarise(await store.read_totals()).all()
     finally:
@@ -175,7 +175,7 @@ async def test_a_fault_inside_is_logged_with_its_trace_and_survived(
 
 async def test_a_silent_process_that_was_folded_goes_on_under_a_new_id(store_url: str, namespace: str) -> None:
     proxy = Proxy(store_url, namespace)
-    store = Store(store_url, namespace)
+    store = Store(store_url, namespace, PATIENCE_S)
     for _ in range(3):
         proxy.ledger.settle(facts(), outcome())
         await proxy.sync.sync()
