@@ -74,6 +74,9 @@ _CLOUDS = (
     (_GCP, re.compile(r"global|eu|us|[a-z]+-[a-z]+\d+"), "vertex_location"),
 )
 """Providers, how they name regions, and LiteLLM's parameter for it."""
+_PLAIN = "hosted_vllm"
+"""LiteLLM's plainest OpenAI-compatible provider: no SDK, and no rules for models with a familiar name."""
+_NAMELESS = frozenset({"custom_openai", "openai_like"})
 _ROOTED = frozenset({"anthropic", "azure", "ollama", "ollama_chat"})
 """Providers for which LiteLLM adds the version (`/v1/messages` ...) to `api_base` itself."""
 
@@ -146,7 +149,7 @@ def connection(attempt: Attempt) -> Json:
     cloud target whose region is not one of the cloud's: the environment must not choose the region.
     """
     target = attempt.target
-    provider = target.provider or "openai"
+    provider = target.provider if target.provider and target.provider not in _NAMELESS else _PLAIN
     found: Json = {
         "model": f"{provider}/{attempt.model}",
         "custom_llm_provider": provider,

@@ -41,7 +41,7 @@ def raw(**body: Any) -> dict[str, msgspec.Raw]:
     return {key: msgspec.Raw(orjson.dumps(value)) for key, value in body.items()}
 
 
-def attempt(provider: str, *urls: str, key: str | None = "k", region: str = "us", replica: int = 0) -> Attempt:
+def attempt(provider: str | None, *urls: str, key: str | None = "k", region: str = "us", replica: int = 0) -> Attempt:
     target = Target(
         name="t",
         lane=Lane.SHARED,
@@ -147,6 +147,12 @@ def test_a_connection_is_the_targets() -> None:
         "timeout": 42,
         "max_retries": 0,
     }
+
+
+@pytest.mark.parametrize("provider", [None, "openai_like", "custom_openai"])
+def test_a_server_without_a_vendor_is_spoken_to_plainly(provider: str | None) -> None:
+    found = connection(attempt(provider, "http://engine:8000/v1", key=None))
+    assert (found["model"], found["custom_llm_provider"]) == ("hosted_vllm/vendor/m", "hosted_vllm")
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "azure", "ollama"])
