@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ TESTED_ELSEWHERE: dict[str, str] = {}
 EMPTY_NAMES = {"manager", "helper", "helpers", "util", "utils", "service", "common", "misc"}
 
 
+@cache
 def tree(name: str) -> ast.Module:
     return ast.parse((ROOT / name).read_text(encoding="utf-8"))
 
