@@ -1,34 +1,17 @@
-"""What a client script printed, freed of what differs between two runs of the same thing straight to the same engine.
-
-Three things do. Ids and times are new each time. And where one chunk of a stream ends and the next begins is the engine's timing: vLLM puts
-two tokens into one event when its server is a little late. So the chunks of a stream are joined before they are compared, as a client joins
-them: text grows, absent fields are filled in, and whatever does not fit stays an event of its own. A lost, doubled, reordered or changed
-event still shows.
-"""
+"""Runs a client script and reads what it printed."""
 
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
-from itertools import pairwise, zip_longest
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.engine.replies import events
+
 DEADLINE_S = 180
-TIMES = {"created", "created_at", "completed_at"}
-ID_KEYS = {"id", "item_id", "call_id", "response_id", "tool_call_id"}
-GENERATED = re.compile(r"^(chatcmpl|cmpl|resp|msg|fc|rs|lc_run|lc_rs|call|run)[-_]")
 CURL_CASE = re.compile(rb"case (\w+) (\d+) (\d+) ([^\n]*)\n")
-
-GROWING_TEXT = {"content", "text", "delta", "arguments", "partial_json"}
-GROWING_LISTS = {"content", "token_ids"}
-SEQUENCE = "sequence_number"
-ABSENT = "(absent)"
-
-
-class DoesNotFit(Exception):
-    """Two events are not parts of one thing."""
 
 
 def run(command: list[str | Path], settings: Mapping[str, str]) -> str:
@@ -67,86 +50,3 @@ def body_of(body: bytes, content_type: bytes) -> Any:
     if content_type.startswith(b"text/event-stream"):
         return events(body)
     return json.loads(body) if content_type.startswith(b"application/json") else body.decode()
-
-
-def events(stream: bytes) -> list[dict[str, Any]]:
-    """The events of a stream, by field; the data of all but `[DONE]` as JSON."""
-    assert stream.endswith(b"\n\n"), f"the stream ends within an event: {stream[-80:]!r}"
-    return [dict(field(line) for line in event.split("\n")) for event in stream.decode().split("\n\n")[:-1]]
-
-
-def field(line: str) -> tuple[str, Any]:
-    name, _, value = line.partition(":")
-    value = value.removeprefix(" ")
-    return name, json.loads(value) if name == "data" and value != "[DONE]" else value
-
-
-def normalised(result: Any) -> Any:
-    """The result with its streams joined, times blanked and every generated id replaced by its order of appearance."""
-    seen: dict[str, str] = {}
-
-    def walk(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {name: walk(each, name) for name, each in value.items()}
-        if isinstance(value, list):
-            return [walk(each, key) for each in value]
-        if key in TIMES and value is not None:
-            return "time"
-        if key in ID_KEYS and isinstance(value, str) and GENERATED.match(value):
-            return seen.setdefault(value, f"id {len(seen) + 1}")
-        return value
-
-    if isinstance(result, dict) and isinstance(result.get("body"), list):
-        return {**result, "body": joined(walk(result["body"]))}
-    return joined(walk(result)) if isinstance(result, list) else walk(result)
-
-
-def differences(expected: Any, seen: Any, path: str = "") -> Iterator[str]:
-    """Each place where two results differ, with both values."""
-    if isinstance(expected, dict) and isinstance(seen, dict):
-        for key in expected | seen:
-            yield from differences(expected.get(key, ABSENT), seen.get(key, ABSENT), f"{path}.{key}")
-    elif isinstance(expected, list) and isinstance(seen, list):
-        for index, (one, other) in enumerate(zip_longest(expected, seen, fillvalue=ABSENT)):
-            yield from differences(one, other, f"{path}[{index}]")
-    elif expected != seen:
-        yield f"{path.lstrip('.')}: straight {expected!r}, through the proxy {seen!r}"
-
-
-def joined(parts: list[Any]) -> list[Any]:
-    """Adjacent parts that fit together, as one. Numbered parts must count up by one, and lose their numbers."""
-    numbers = [part[SEQUENCE] for part in parts if isinstance(part, dict) and SEQUENCE in part]
-    assert all(after == before + 1 for before, after in pairwise(numbers)), numbers
-    whole: list[Any] = []
-    for part in parts:
-        if isinstance(part, dict):
-            part = {key: value for key, value in part.items() if key != SEQUENCE}
-        try:
-            whole[-1:] = [join(whole[-1], part)] if whole else [part]
-        except DoesNotFit:
-            whole.append(part)
-    return whole
-
-
-def join(first: Any, second: Any, key: str = "") -> Any:
-    """One value from two; raises `DoesNotFit`."""
-    if first is None or second is None:
-        return second if first is None else first
-    if isinstance(first, str) and isinstance(second, str) and key in GROWING_TEXT:
-        return first + second
-    if first == second:
-        return first
-    if isinstance(first, dict) and isinstance(second, dict):
-        return {name: join(first.get(name), second.get(name), name) for name in first | second}
-    if isinstance(first, list) and isinstance(second, list):
-        return join_lists(first, second, key)
-    raise DoesNotFit
-
-
-def join_lists(first: list[Any], second: list[Any], key: str) -> list[Any]:
-    if key in GROWING_LISTS:
-        blocks = all(isinstance(part, dict) and "type" in part for part in first + second)
-        return joined(first + second) if blocks else first + second
-    if len(first) != len(second):
-        raise DoesNotFit
-    return [join(one, other) for one, other in zip(first, second, strict=True)]

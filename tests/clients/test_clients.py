@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tests.clients.libraries import LIBRARIES, Library
-from tests.clients.results import differences, normalised, parsed, run
+from tests.clients.results import parsed, run
 from tests.engine import spillway as proxies
 from tests.engine import vllm
+from tests.engine.replies import differences, normalised
 from tests.engine.spillway import Spillway
 from tests.engine.vllm import Engine
 

@@ -40,14 +40,15 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(logs: Path) -> Iterator[Engine]:
-    """A vLLM with room for everybody."""
-    with vllm.engine(logs, "vllm", "--max-num-seqs=16", "--max-num-queued-reqs=64", *vllm.GENERATE) as running:
+    """A vLLM with room for everybody who has its key."""
+    flags = ["--max-num-seqs=16", "--max-num-queued-reqs=64", *vllm.GENERATE, *vllm.GUARDED]
+    with vllm.engine(logs, "vllm", *flags) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def small_engine(logs: Path) -> Iterator[Engine]:
-    """A vLLM that takes two requests, and refuses the third."""
+    """A vLLM that takes two requests and refuses the third. It asks for no key."""
     with vllm.engine(logs, "vllm-small", "--max-num-seqs=2", "--max-num-queued-reqs=2", *vllm.GENERATE) as running:
         yield running
 

@@ -26,8 +26,10 @@ ENVIRONMENT = {
 GENERATE = [
     "--enable-auto-tool-choice",
     "--tool-call-parser=hermes",
+    "--tool-strict-level=parameter",
     '--structured-outputs-config={"backend": "xgrammar", "disable_any_whitespace": true}',
 ]
+GUARDED = [f"--api-key={KEY}"]
 EMBED = ["--runner=pooling", "--convert=embed"]
 
 
@@ -68,7 +70,6 @@ def engine(folder: Path, name: str, *flags: str) -> Iterator[Engine]:
         "--seed=0",
         "--host=127.0.0.1",
         f"--port={port}",
-        f"--api-key={KEY}",
         *flags,
     ]
     with serving(command, ready=f"{root}/health", log=log, deadline_s=START_DEADLINE_S, env=ENVIRONMENT):
