@@ -87,6 +87,7 @@ class Spillway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.data.cancel()
         self.deadlines.stop()
         await self._upstreams.aclose()
         await self._sync.aclose()

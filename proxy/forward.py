@@ -56,7 +56,7 @@ class Client(Protocol):
     def end(self, data: bytes = b"") -> None:
         """Send the last bytes."""
 
-    def keep_alive(self) -> None:
+    def ping(self) -> None:
         """Send a comment, after starting the reply if need be."""
 
     def refuse(self, refusal: Refusal) -> None:
@@ -210,7 +210,7 @@ class Forward:
             self._fail(failure, f"not answered within {now - self._started_at:.1f} s")
         elif self._call.stream and now > self._keep_alive_at:
             self._keep_alive_at = now + KEEP_ALIVE_S
-            self._client.keep_alive()
+            self._client.ping()
 
     # steps
 

@@ -132,12 +132,15 @@ async def proxy(
     *,
     limits: ReceivingLimits | None = None,
     store_url: str = "unix:///nonexistent",
+    direct: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Proxy]:
     """Serve a snapshot on two free ports until the block ends."""
     async with Spillway(snapshot, Settings(policy=None, **settings), store_url) as spillway:  # type: ignore[arg-type]
-        protocol = guarded_protocol(spillway.deadlines, limits or ReceivingLimits())
-        async with _listening(spillway.data, protocol) as port, _listening(spillway.admin, protocol) as admin_port:
+        limits = limits or ReceivingLimits()
+        protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None)
+        plain = guarded_protocol(spillway.deadlines, limits)
+        async with _listening(spillway.data, protocol) as port, _listening(spillway.admin, plain) as admin_port:
             yield Proxy(spillway, port, admin_port)
 
 

@@ -13,11 +13,11 @@ from proxy.upstream.base import RawHeaders
 class BaseClient(ABC):
     """Half of the relay's `Client`; the other half puts bytes on a connection (`direct`) or into ASGI (`stream`)."""
 
-    __slots__ = ("_dialect", "_request_id", "left", "listener", "started")
+    __slots__ = ("_dialect", "left", "listener", "name", "started")
 
-    def __init__(self, dialect: Dialect, request_id: str) -> None:
+    def __init__(self, dialect: Dialect, name: str) -> None:
         self._dialect = dialect
-        self._request_id = request_id
+        self.name = name
         self.listener: Forward | None = None
         self.started = False
         self.left = False
@@ -34,7 +34,7 @@ class BaseClient(ABC):
     def end(self, data: bytes = b"") -> None:
         """Send the last bytes."""
 
-    def keep_alive(self) -> None:
+    def ping(self) -> None:
         """Send a comment, after starting the reply if need be."""
         if not self.started:
             self.start(200, list(self._dialect.stream_headers))
@@ -45,7 +45,7 @@ class BaseClient(ABC):
         if self.started:
             self.end(self._dialect.event(refusal))
             return
-        body = refusal.verbatim or self._dialect.body(refusal, self._request_id)
+        body = refusal.verbatim or self._dialect.body(refusal, self.name)
         self.start(refusal.status, [*self._dialect.headers(refusal), (b"content-length", b"%d" % len(body))])
         self.end(body)
 

@@ -16,16 +16,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy.api.direct import DirectClient
-from proxy.api.errors import OPENAI, Dialect
+from proxy.api.errors import OPENAI
+from proxy.api.openai import ROUTED, DataPort
 from proxy.api.request import request_id
 from proxy.deadlines import Deadlines
 from proxy.routing.plan import Refusal
-
-EXTENSION = "spillway.direct"
-"""The ASGI extension under which a request finds its `(protocol, cycle)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +36,18 @@ class ReceivingLimits:
     stalled_s: float = 30.0
 
 
-def guarded_protocol(deadlines: Deadlines, limits: ReceivingLimits) -> type[HttpToolsProtocol]:
-    """A protocol class for `uvicorn.Config(http=...)`; uvicorn builds one object of it per connection."""
+def guarded_protocol(
+    deadlines: Deadlines, limits: ReceivingLimits, port: DataPort | None = None
+) -> type[HttpToolsProtocol]:
+    """A protocol class for `uvicorn.Config(http=...)`; uvicorn builds one object of it per connection.
+
+    With a `port`, its routed endpoints are served without ASGI.
+    """
 
     class Guarded(GuardedProtocol):
         _deadlines = deadlines
         _limits = limits
+        _port = port
 
     return Guarded
 
@@ -53,6 +57,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _deadlines: Deadlines
     _limits: ReceivingLimits
+    _port: DataPort | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,19 +65,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._received = 0
         self._receiving_since: float | None = None
         self._stalled_since: float | None = None
+        self._idle_since: float | None = None
         self._refusal: Refusal | None = None
-        self._direct: list[DirectClient] = []
-
-    def direct_client(self, cycle: RequestResponseCycle, dialect: Dialect, request_id: str) -> DirectClient:
-        """The way to answer one request of this connection without going through ASGI."""
-        client = DirectClient(self, cycle, dialect, request_id)
-        self._direct.append(client)
-        return client
-
-    def forget(self, client: DirectClient) -> None:
-        """The client has been answered."""
-        if client in self._direct:
-            self._direct.remove(client)
+        self._direct: DirectClient | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -82,12 +77,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadlines.discard(self)
         super().connection_lost(exc)
-        lost, self._direct = self._direct, []
-        for client in lost:
-            client.on_lost()
+        direct, self._direct = self._direct, None
+        if direct is not None and not direct.response_complete:
+            direct.on_lost()
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
+        self._idle_since = None
         super().data_received(data)
         if self._in_head and self._received > self._limits.header_bytes:
             self._refuse(_HEAD_TOO_LARGE)
@@ -95,20 +91,53 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         self._receiving_since = time.monotonic()
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._received > self._limits.header_bytes and self._head_size() > self._limits.header_bytes:
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("headers too large")
-        super().on_headers_complete()
-        self.scope["extensions"] = {EXTENSION: (self, self.cycle)}  # type: ignore[dict-item]
+        endpoint = ROUTED.get(self.url)
+        if self._port is None or endpoint is None or self._answering() or self.expect_100_continue or not self._posts():
+            self._through_asgi()
+            return
+        version = self.parser.get_http_version()
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self._direct = DirectClient(self, endpoint, self.headers, version, keep_alive=keep_alive)
+        self.cycle = self._direct  # type: ignore[assignment]
+        self._port.opened(self._direct)
+
+    def on_body(self, body: bytes) -> None:
+        direct = self._direct
+        if direct is None:
+            super().on_body(body)
+        elif not direct.response_complete:
+            direct.body.append(body)
+            direct.size += len(body)
+            if self._port is not None and direct.size > self._port.max_body_bytes:
+                self._port.refuse_size(direct)
 
     def on_message_complete(self) -> None:
         self._receiving_since = None
         self._received = 0
-        super().on_message_complete()
+        direct = self._direct
+        if direct is None:
+            super().on_message_complete()
+        elif self._port is not None and not direct.response_complete:
+            self._port.begin(direct)
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self._port is None:
+            super().on_response_complete()
+            return
+        # As uvicorn does it, less a timer per request: the sweep closes idle connections.
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self._idle_since = time.monotonic()
+            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         self._stalled_since = time.monotonic()
@@ -117,8 +146,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._stalled_since = None
         super().resume_writing()
-        for client in tuple(self._direct):
-            client.on_ready()
+        if self._direct is not None:
+            self._direct.on_ready()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal or _MALFORMED)
@@ -132,6 +161,20 @@ class GuardedProtocol(HttpToolsProtocol):
             allowed_s = limits.head_s + self._received / limits.body_bytes_per_s
             if now - self._receiving_since > allowed_s:
                 self._refuse(_TOO_SLOW)
+        elif self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive:
+            self.transport.close()
+
+    def _posts(self) -> bool:
+        return self.parser.get_method() == b"POST" and not self.parser.should_upgrade()
+
+    def _through_asgi(self) -> None:
+        """The way of everything that is not routed: uvicorn's own, from the beginning of the message."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        self._direct = None
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -139,12 +182,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer outside any request cycle, and close; nothing is said to a client that is being answered already."""
         self._receiving_since = None
+        answered = self._answering() if self._in_head else self.cycle is not None and self.cycle.response_started
         self._in_head = False
         if self.transport.is_closing():
             return
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+        if not answered:
             self.transport.write(_render(refusal))
         self.transport.close()
+
+    def _answering(self) -> bool:
+        """Whether an earlier request of this connection is being answered: nothing may be written in between."""
+        return self.cycle is not None and not self.cycle.response_complete
 
 
 def _render(refusal: Refusal) -> bytes:

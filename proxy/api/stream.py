@@ -19,6 +19,7 @@ from typing import Any
 
 from proxy.api.client import BaseClient
 from proxy.api.errors import Dialect
+from proxy.api.stepped import Stepped
 from proxy.upstream.base import RawHeaders
 
 Message = MutableMapping[str, Any]
@@ -37,13 +38,13 @@ class AsgiClient(BaseClient):
         self._send = send
         self._queue: deque[Message] | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._watch: _Stepped | None = None
+        self._watch: Stepped | None = None
 
     # the relay's side
 
     def start(self, status: int, headers: RawHeaders) -> None:
         self.started = True
-        named = [*headers, (b"x-request-id", self._request_id.encode("latin-1"))]
+        named = [*headers, (b"x-request-id", self.name.encode("latin-1"))]
         self._step({"type": "http.response.start", "status": status, "headers": named})
 
     def write(self, data: bytes) -> bool:
@@ -57,7 +58,8 @@ class AsgiClient(BaseClient):
 
     def watch(self) -> None:
         """Begin to listen for the client's leaving; the request's body must have been read."""
-        self._watch = _Stepped(self._receive(), self._received)
+        self._watch = watch = Stepped(self._receive(), self._received)
+        watch.step()
 
     def unwatch(self) -> None:
         if self._watch is not None:
@@ -121,35 +123,3 @@ class _Resumed:
                     waits_for = self._coroutine.send(None)
         except StopIteration as stop:
             return stop.value
-
-
-class _Stepped:
-    """Runs a coroutine that waits on asyncio futures without a task, and calls back with its result."""
-
-    __slots__ = ("_callback", "_coroutine")
-
-    def __init__(self, coroutine: Any, callback: Callable[[Message], None]) -> None:
-        self._coroutine: Any = coroutine
-        self._callback = callback
-        self._step()
-
-    def close(self) -> None:
-        coroutine, self._coroutine = self._coroutine, None
-        if coroutine is not None:
-            coroutine.close()
-
-    def _step(self, _: object = None) -> None:
-        if self._coroutine is None:
-            return
-        try:
-            waits_for = self._coroutine.send(None)
-        except StopIteration as stop:
-            self._coroutine = None
-            self._callback(stop.value)
-            return
-        if waits_for is None:
-            asyncio.get_running_loop().call_soon(self._step)
-        else:
-            # A future that was yielded to us, not to a task: PEP 3156's handshake between the two is ours to finish.
-            waits_for._asyncio_future_blocking = False
-            waits_for.add_done_callback(self._step)
