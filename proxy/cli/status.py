@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+PIPE_COLUMNS = 120
 ADMIN_URL = "http://127.0.0.1:9090"
 
 AdminUrl = Annotated[str, typer.Option(envvar="SPILLWAY_ADMIN_URL", help="Admin port of a running proxy.")]
@@ -32,4 +34,5 @@ def status(
     if as_json:
         typer.echo(found.to_json())
     else:
-        print_report(found, Console())
+        # A pipe has no width: give the table the room that it needs.
+        print_report(found, Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from proxy.meters.money import format_usd
 from proxy.meters.report import MeterReport, Period, TargetReport
 from proxy.policy.model import Lane
+
+NOTHING = "-"
+"""Stands where there is nothing to divide by yet; what cannot be known says so."""
 
 
 def print_report(report: MeterReport, console: Console) -> None:
@@ -21,15 +25,15 @@ def print_report(report: MeterReport, console: Console) -> None:
 
 
 def period_table(period: Period) -> Table:
-    """One period as a table, a row a target."""
+    """One period as a table, a row a target. Only dedicated targets have GPU-hours and idle time.
+
+    `shared` is what a dedicated target's tokens cost at the shared price, per million.
+    """
     title = "since the beginning" if period.seconds is None else f"last {_duration(period.seconds)}"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("target", "lane"):
-        table.add_column(name)
-    for name in ("requests", "spilled", "failed", "tokens in", "cached", "tokens out"):
-        table.add_column(name, justify="right")
-    for name in ("cost", "$/M tokens", "shared $/M", "GPU-hours", "busy", "idle"):
-        table.add_column(name, justify="right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("target", no_wrap=True)
+    for name in ("tries", "spilled", "failed", "in", "out", "cost", "$/M", "shared", "GPU-h", "idle"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in period.targets:
         table.add_row(*_cells(row))
     return table
@@ -44,22 +48,28 @@ def summary_line(period: Period) -> str:
 
 
 def _cells(row: TargetReport) -> list[str]:
-    tokens = [f"{count:,}" for count in (row.input_tokens, row.cached_input_tokens, row.output_tokens)]
     cost = _usd(row.nano_usd)
     return [
         row.target,
-        row.lane.value,
         f"{row.attempts:,}",
         f"{row.spilled:,}" if row.lane is Lane.SHARED else "",
         f"{row.failures:,}",
-        *tokens,
+        _compact(row.input_tokens),
+        _compact(row.output_tokens),
         f"{cost} + {row.unpriced_attempts:,} unpriced" if row.unpriced_attempts else cost,
-        _usd(row.nano_usd_per_mtok),
-        _usd(row.shared_nano_usd_per_mtok) if row.lane is Lane.DEDICATED else "",
-        "" if row.gpu_hours is None else f"{row.gpu_hours:,.2f}",
-        "" if row.busy_share is None else f"{row.busy_share:.0%}",
+        _usd(row.nano_usd_per_mtok) if row.input_tokens + row.output_tokens else NOTHING,
+        "" if row.shared_nano_usd_per_mtok is None else format_usd(row.shared_nano_usd_per_mtok),
+        "" if row.gpu_hours is None else _compact(row.gpu_hours),
         "" if row.idle_share is None else f"{row.idle_share:.0%}",
     ]
+
+
+def _compact(amount: float) -> str:
+    """Three digits and a magnitude: `1.23M`, `0.0124`."""
+    for magnitude, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if amount >= magnitude * 0.9995:
+            return f"{amount / magnitude:.3g}{letter}"
+    return f"{amount:.3g}"
 
 
 def _usd(nano_usd: int | None) -> str:
