@@ -7,7 +7,8 @@ that a stream that breaks can always be ended with an error event: a client neve
 changed. The usual read of a stream is one or more whole events ending in a blank line, and is passed on without a copy.
 
 WHATWG HTML, 9.2.5: a line ends in CRLF, LF or CR; an event ends at a blank line; a line that starts with a colon is a
-comment; one space after a field's colon is dropped; the `data` lines of one event are joined by LF.
+comment; one space after a field's colon is dropped; the `data` lines of one event are joined by LF. A byte order mark
+may come first; it goes no further, since the client may have had a comment from us before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 MAX_EVENT_BYTES = 1 << 20
 """An event longer than this is not a token of anything; the upstream is broken or hostile."""
 
+_MARK = b"\xef\xbb\xbf"
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -38,10 +40,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class Splitter:
     """Cuts a byte stream into blocks of whole events."""
 
-    __slots__ = ("_pending",)
+    __slots__ = ("_pending", "_started")
 
     def __init__(self) -> None:
         self._pending = bytearray()
+        self._started = False
 
     @property
     def incomplete(self) -> bool:
@@ -50,6 +53,8 @@ class Splitter:
 
     def feed(self, data: bytes) -> bytes:
         """The whole events that `data` completes, as they came; may be empty. Raises `EventTooLong`."""
+        if not self._started:
+            data = self._unmarked(data)
         pending = self._pending
         if not pending and data.endswith(b"\n\n"):
             return data
@@ -67,6 +72,16 @@ class Splitter:
         pending = self._pending
         ends = [match.end() for match in _BLANK_LINE.finditer(pending)]
         return self._take(ends[-1]) if ends else b""
+
+    def _unmarked(self, data: bytes) -> bytes:
+        """The stream's first bytes without a byte order mark; nothing yet while they may be the start of one."""
+        data = bytes(self._pending) + data
+        self._pending.clear()
+        if len(data) < len(_MARK) and _MARK.startswith(data):
+            self._pending += data
+            return b""
+        self._started = True
+        return data.removeprefix(_MARK)
 
     def _take(self, end: int) -> bytes:
         block = bytes(self._pending[:end])
@@ -105,7 +120,8 @@ def events(block: bytes) -> Iterator[Event]:
 
 
 def encode(data: bytes, name: str = "") -> bytes:
-    """One event on the wire. `data` must hold no line end (compact JSON does not)."""
+    """One event on the wire; `data` may span lines, ended by LF."""
+    data = data.replace(b"\n", b"\ndata: ")
     if name:
         return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"
