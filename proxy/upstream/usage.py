@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 Chat and completions say `prompt_tokens`/`completion_tokens`, Responses and Messages `input_tokens`/`output_tokens`.
 Anthropic's `input_tokens` leaves cached tokens out; ours, like OpenAI's, include them. One struct has every name, so
-one decode reads any of them; unknown members are skipped by the decoder without being built.
+one decode reads any of them; unknown members are skipped by the decoder without being built. Counts become money, so
+one that no request can reach is not believed, and a part is never more than its whole.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import msgspec
 
 from proxy.routing.outcome import Usage
+
+MAX_TOKENS = 1_000_000_000
+"""Of one request; a greater count is a fault of the upstream's."""
 
 
 class _Details(msgspec.Struct):
@@ -32,12 +36,15 @@ class _Usage(msgspec.Struct):
     cache_creation_input_tokens: int | None = None
 
 
+_ABSENT = msgspec.Raw(b"")
+
+
 class _Carrier(msgspec.Struct):
     """Where a `usage` may sit: a reply, a `response.completed` event's response, a `message_start` event's message."""
 
     usage: _Usage | None = None
-    response: _Carrier | None = None
-    message: msgspec.Raw | None = None
+    response: msgspec.Raw = _ABSENT
+    message: msgspec.Raw = _ABSENT
 
 
 _decode_carrier = msgspec.json.Decoder(_Carrier).decode
@@ -48,11 +55,10 @@ def read_usage(document: bytes | str) -> Usage | None:
     try:
         carrier = _decode_carrier(document)
         found = carrier.usage
-        if found is None and carrier.response is not None:
-            found = carrier.response.usage
-        if found is None and carrier.message is not None and bytes(carrier.message).startswith(b"{"):
-            found = _decode_carrier(carrier.message).usage
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        for within in (carrier.response, carrier.message):
+            if found is None and bytes(within).startswith(b"{"):
+                found = _decode_carrier(within).usage
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return None if found is None else _normalise(found)
 
@@ -75,13 +81,16 @@ def _normalise(found: _Usage) -> Usage | None:
         tokens_in, tokens_out = found.prompt_tokens, found.completion_tokens or 0
     elif found.input_tokens is not None or found.output_tokens is not None:
         into, out = found.input_tokens_details, found.output_tokens_details
-        cached = (found.cache_read_input_tokens or 0) + (found.cache_creation_input_tokens or 0)
+        cached = max(0, found.cache_read_input_tokens or 0) + max(0, found.cache_creation_input_tokens or 0)
         tokens_in, tokens_out = (found.input_tokens or 0) + cached, found.output_tokens or 0
     else:
         return None
+    if not (0 <= tokens_in <= MAX_TOKENS and 0 <= tokens_out <= MAX_TOKENS):
+        return None
+    read = (into and into.cached_tokens) or found.cache_read_input_tokens or 0
     return Usage(
-        input_tokens=max(0, tokens_in),
-        output_tokens=max(0, tokens_out),
-        cached_input_tokens=(into and into.cached_tokens) or found.cache_read_input_tokens or 0,
-        reasoning_tokens=(out and out.reasoning_tokens) or 0,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        cached_input_tokens=min(max(0, read), tokens_in),
+        reasoning_tokens=min(max(0, (out and out.reasoning_tokens) or 0), tokens_out),
     )
