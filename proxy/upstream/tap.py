@@ -8,7 +8,8 @@ forged by generated text: inside a JSON string a quote is escaped, so `"usage"` 
 
 A stream is complete when its protocol says so: `data: [DONE]` or a finish reason (chat, completions),
 `response.completed|incomplete|failed` (Responses), `message_stop` (Messages). Anything else is a truncation, which the
-OpenAI SDKs would take for success.
+OpenAI SDKs would take for success. What passed unread is looked back at, one block deep: the end of a stream that has
+no `[DONE]` is in its last event, or in the one before its usage. Nothing follows a `[DONE]`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from proxy.upstream.sse import Event, encode, events
 from proxy.upstream.usage import merge, read_usage
 
 Json = dict[str, Any]
+
+_FIELDS = (b"data:", b"event:")
 
 
 class Tap:
@@ -56,24 +59,24 @@ class Tap:
 
     def feed(self, block: bytes) -> bytes:
         """Look at a block of whole events and return the bytes to pass on."""
-        if not block:
-            return block
-        self.chunks += block.count(b"\n\n")
+        if not block or self.done:
+            return b""
+        self.chunks += block.count(b"\n\n") or block.count(b"\r\n\r\n") or block.count(b"\r\r")
         if (
             not self.content
             or b'error"' in block
             or (b'"usage"' in block and _has_usage(block))
             or (self._strip_usage and (self._waiting is not None or b'"finish_reason":"' in block))
+            or block.endswith(b"[DONE]\n\n")
         ):
             return self._read(block)
-        if not block.startswith(b":"):
+        if block.startswith(_FIELDS) or any(events(block)):
             self._last = block
         return block
 
     def close(self) -> bool:
         """The upstream has closed: whether the stream ended as its protocol demands."""
-        if not self.finished and self._last:
-            self._read(self._last)
+        self._look_back()
         return self.finished and self.error is None
 
     def flush(self) -> bytes:
@@ -85,8 +88,14 @@ class Tap:
             tail += encode(b"[DONE]")
         return tail
 
-    def _read(self, block: bytes) -> bytes:
+    def _look_back(self) -> None:
+        """Read the last block that passed unread: what it says of the end is needed after all."""
+        for event in events(self._last):
+            self._note(event)
         self._last = b""
+
+    def _read(self, block: bytes) -> bytes:
+        self._look_back()
         changed = self._waiting is not None
         passed: list[Event] = []
         for event in events(block):
@@ -97,25 +106,30 @@ class Tap:
 
     def _event(self, event: Event, passed: list[Event]) -> bool:
         """Note what one event says and pass it on; True when it is not passed on as it came."""
-        body = _json_object(event.data)
-        if event.data == "[DONE]":
+        if self.done or self.error is not None:
+            return True
+        body = self._note(event)
+        if self.error is not None or (body is not None and self._strips(event, body)):
+            return True
+        self._release(passed)
+        if self._strip_usage and body is not None and self._protocol(body)[1]:
+            self._waiting = event
+        else:
+            passed.append(event)
+        return False
+
+    def _note(self, event: Event) -> Json | None:
+        """Take down what one event says of content, end and errors; its body, if it is a JSON object."""
+        if event.data == "[DONE]" and self._protocol is _openai:
             self.done = self.finished = True
-        elif body is not None:
-            self.error = self.error or _error_in(body)
-            if self.error is not None:
-                return True
-            content, finished = self._protocol(body)
+            return None
+        body = _json_object(event.data)
+        if body is not None and self.error is None:
+            self.error = _error_in(body)
+            content, finished = self._protocol(body) if self.error is None else (False, False)
             self.content = self.content or content
             self.finished = self.finished or finished
-            if self._strips(event, body):
-                return True
-            if finished and self._strip_usage:
-                self._release(passed)
-                self._waiting = event
-                return False
-        self._release(passed)
-        passed.append(event)
-        return False
+        return body
 
     def _release(self, passed: list[Event]) -> None:
         if self._waiting is not None:
@@ -137,7 +151,7 @@ class Tap:
         mark = body.get("system_fingerprint")
         waiting = self._waiting
         if mark is not None and waiting is not None and '"system_fingerprint"' not in waiting.data:
-            spliced = f'{waiting.data[:-1]},"system_fingerprint":{orjson.dumps(mark).decode()}}}'
+            spliced = f'{waiting.data.rstrip()[:-1]},"system_fingerprint":{orjson.dumps(mark).decode()}}}'
             self._waiting = Event(waiting.name, spliced)
         return True
 
@@ -158,14 +172,15 @@ def _has_usage(block: bytes) -> bool:
 def _error_in(body: Json) -> Json | None:
     """The error object of an in-stream error: OpenAI's, vLLM's `{"object": "error"}`, Anthropic's, Responses'."""
     error = body.get("error")
-    if isinstance(error, dict):
-        return error
+    if error and isinstance(error, dict | str):
+        return error if isinstance(error, dict) else {"message": error}
     if body.get("object") == "error" or body.get("type") == "error":
         return {key: body[key] for key in ("message", "type", "code", "param") if key in body}
+    if body.get("type") != "response.failed":
+        return None
     response = body.get("response")
-    if body.get("type") == "response.failed" and isinstance(response, dict):
-        return response.get("error") or {"message": "the response failed"}
-    return None
+    error = response.get("error") if isinstance(response, dict) else None
+    return error if isinstance(error, dict) else {"message": "the response failed"}
 
 
 _CHAT_CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
@@ -174,9 +189,13 @@ _CHAT_CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content", "ref
 def _openai(body: Json) -> tuple[bool, bool]:
     """Chat and completions chunks: (is content, is finished)."""
     content = finished = False
-    for choice in body.get("choices") or ():
-        delta = choice.get("delta") or {}
-        content = content or bool(choice.get("text")) or any(delta.get(key) for key in _CHAT_CONTENT)
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        delta = choice.get("delta")
+        content = content or bool(choice.get("text"))
+        content = content or (isinstance(delta, dict) and any(delta.get(key) for key in _CHAT_CONTENT))
         finished = finished or choice.get("finish_reason") is not None
     return content or finished, finished
 
