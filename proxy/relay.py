@@ -175,7 +175,7 @@ class Relay:
         """The reply's headers; those of first attempts, whose reasons are few, are made once."""
         if attempt.cause is not Cause.PREFERRED:
             return _reply_headers(snapshot, plan, attempt)
-        key = (snapshot.revision, plan.route, attempt.target.name, attempt.reason)
+        key = (snapshot.digest, plan.route, attempt.target.name, attempt.reason)
         headers = self._known_headers.get(key)
         if headers is None:
             headers = self._known_headers[key] = _reply_headers(snapshot, plan, attempt)
