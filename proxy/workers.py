@@ -6,7 +6,8 @@ Every worker is a whole proxy with a data socket of its own on the shared port (
 connections) and its admin application on a Unix socket. They share budgets, counts and in-flight numbers through the
 store, exactly as proxies on different machines do. The parent serves the admin port: it asks every worker and puts a
 `worker` label on what each says. A worker that dies is started again; workers end when their parent does, however that
-ends.
+ends. The signal that ends the parent is passed on to them, and only by the parent: they are in sessions of their own,
+so that Ctrl-C in the terminal does not reach them twice.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 import uvloop
@@ -32,6 +35,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from proxy.serving import QuietServer, bound, load, log_to_stderr, serve
 from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -44,12 +48,29 @@ async def supervise(settings: Settings, store_url: str, data: socket.socket, adm
     """Run the workers and the admin port until a signal comes."""
     with tempfile.TemporaryDirectory(prefix="spillway-") as folder:
         workers = [Worker(settings, store_url, data, Path(folder) / f"{n}.sock") for n in range(settings.workers)]
-        server = uvicorn.Server(
-            uvicorn.Config(_admin(workers), lifespan="off", log_config=None, access_log=False, server_header=False)
+        server = _Supervisor(
+            uvicorn.Config(
+                _admin(workers),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=int(ASK_TIMEOUT_S),
+            )
         )
-        async with _kept(workers, settings.drain_s):
-            with contextlib.suppress(KeyboardInterrupt):
-                await server.serve(sockets=[admin])
+        async with _kept(workers, settings.drain_s, server):
+            await server.serve(sockets=[admin])
+
+
+class _Supervisor(QuietServer):
+    """The parent's admin port; it remembers which signal ended it."""
+
+    ended_by: int = signal.SIGTERM
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.ended_by = sig
+        super().handle_exit(sig, frame)
 
 
 class Worker:
@@ -62,7 +83,17 @@ class Worker:
 
     def start(self) -> None:
         self.process = _SPAWN.Process(target=_work, args=self._arguments, daemon=False)
-        self.process.start()
+        # The worker inherits the mask: Ctrl-C is not for it, and must not find it half-way into its own session.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def tell(self, signal_number: int) -> None:
+        """Pass a signal on; a worker that has ended by now needs none."""
+        if self.process is not None and self.process.exitcode is None and self.process.pid is not None:
+            os.kill(self.process.pid, signal_number)
 
     async def keep(self) -> None:
         """Start the process, and start it again whenever it ends by itself."""
@@ -87,40 +118,56 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def _kept(workers: list[Worker], drain_s: float) -> AsyncIterator[None]:
+async def _kept(workers: list[Worker], drain_s: float, server: _Supervisor) -> AsyncIterator[None]:
     keepers = [asyncio.create_task(worker.keep()) for worker in workers]
     try:
         yield
     finally:
         for keeper in keepers:
             keeper.cancel()
-        processes = [worker.process for worker in workers if worker.process is not None]
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            await asyncio.to_thread(process.join, drain_s + 5.0)
-            process.kill()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        for worker in workers:
+            worker.tell(server.ended_by)
+        for worker in workers:
+            await _ended(worker, drain_s + 5.0)
+
+
+async def _ended(worker: Worker, within_s: float) -> None:
+    process = worker.process
+    if process is None:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await _readable(process.sentinel)
+    process.kill()
+    process.join()
 
 
 def _work(settings: Settings, store_url: str, address: tuple[str, int], admin: str) -> None:
     """The whole life of a worker process."""
-    from proxy import run  # noqa: PLC0415  (the worker's own import; the parent's module imports us)
-
-    run.log_to_stderr()
-    snapshot = run.load(settings)
-    with run.bound(*address, shared=True) as data, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    log_to_stderr()
+    snapshot = load(settings)
+    with bound(*address, shared=True) as data, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         Path(admin).unlink(missing_ok=True)
         listener.bind(admin)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_orphaned(run.serve(snapshot, settings, store_url, data, listener)))
+            runner.run(_until_orphaned(serve(snapshot, settings, store_url, data, listener)))
 
 
-async def _until_orphaned(serving: object) -> None:
+async def _until_orphaned(serving: Coroutine[None, None, None]) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        # A parent that is killed cannot say so; its end is seen here, and handled like a polite signal.
-        asyncio.get_running_loop().add_reader(parent.sentinel, signal.raise_signal, signal.SIGTERM)
-    await serving  # type: ignore[misc]
+        asyncio.get_running_loop().add_reader(parent.sentinel, _orphaned, parent.sentinel)
+    await serving
+
+
+def _orphaned(sentinel: int) -> None:
+    """A parent that is killed cannot say so; its end is seen here, and handled like a polite signal."""
+    asyncio.get_running_loop().remove_reader(sentinel)
+    signal.raise_signal(signal.SIGTERM)
 
 
 async def _readable(descriptor: int) -> None:
