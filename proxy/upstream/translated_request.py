@@ -57,7 +57,11 @@ RESPONSES = frozenset({
     "top_p", "truncation", "user",
 })  # fmt: skip
 
-_STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
+_ELSEWHERE: Mapping[Endpoint, tuple[str, ...]] = {
+    Endpoint.RESPONSES: ("previous_response_id", "conversation", "prompt", "background"),
+    Endpoint.MESSAGES: ("mcp_servers", "container"),
+}
+"""Members that rely on state or servers of the vendor's: without them the request would mean something else."""
 _EMBEDDINGS = frozenset({"input", "dimensions", "user"})
 _PROMPT_ONLY: Mapping[str, tuple[Any, ...]] = {
     "best_of": (None, 1),
@@ -96,9 +100,9 @@ def read_body(endpoint: Endpoint, members: Mapping[str, msgspec.Raw]) -> Json:
     """The members of the body that may be translated, decoded. Raises `Untranslatable`."""
     allowed = _ALLOWED[endpoint]
     body = {key: orjson.loads(bytes(raw)) for key, raw in members.items() if key in allowed}
-    for name in _STATEFUL if endpoint is Endpoint.RESPONSES else ():
-        if name in members and bytes(members[name]) not in (b"null", b"false"):
-            raise Untranslatable(f"`{name}` needs state that a translated target does not keep", name)
+    for name in _ELSEWHERE.get(endpoint, ()):
+        if name in members and bytes(members[name]) not in (b"null", b"false", b"[]"):
+            raise Untranslatable(f"`{name}` needs what only its vendor keeps; it cannot be translated", name)
     return {key: value for key, value in body.items() if value is not None}
 
 

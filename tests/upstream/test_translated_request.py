@@ -71,12 +71,23 @@ def test_known_parameters_get_through_and_nulls_do_not() -> None:
     assert body == {"messages": USER, "temperature": 0}
 
 
-@pytest.mark.parametrize("name", ["previous_response_id", "conversation", "prompt", "background"])
-def test_state_cannot_be_translated(name: str) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        (Endpoint.RESPONSES, "previous_response_id"),
+        (Endpoint.RESPONSES, "conversation"),
+        (Endpoint.RESPONSES, "prompt"),
+        (Endpoint.RESPONSES, "background"),
+        (Endpoint.MESSAGES, "mcp_servers"),
+        (Endpoint.MESSAGES, "container"),
+    ],
+)
+def test_what_a_vendor_keeps_cannot_be_translated(endpoint: Endpoint, name: str) -> None:
     with pytest.raises(Untranslatable) as raised:
-        read_body(Endpoint.RESPONSES, raw(input="hi", **{name: "x"}))
+        read_body(endpoint, raw(top_p=1, **{name: "x"}))
     assert raised.value.param == name
-    assert read_body(Endpoint.RESPONSES, raw(input="hi", **{name: None})) == {"input": "hi"}
+    for idle in (None, False, []):
+        assert read_body(endpoint, raw(top_p=1, **{name: idle})) == {"top_p": 1}
 
 
 @pytest.mark.parametrize("messages", [None, "hi", [], ["hi"], {}])
