@@ -22,12 +22,13 @@ from typing import Protocol
 
 import msgspec
 
+from proxy.policy.model import Endpoint, Lane
 from proxy.routing.charge import Charge
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Refusal
 from proxy.upstream.base import Call, Exchange, Head, RawHeaders
 from proxy.upstream.errors import UpstreamError
-from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, refusal_of, retry_after_s
+from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, full, refusal_of, retry_after_s
 from proxy.upstream.sse import EventTooLong, Splitter
 from proxy.upstream.tap import Tap
 from proxy.upstream.usage import read_usage
@@ -183,7 +184,8 @@ class Forward:
             self._rejected(self._head)
 
     def on_failure(self, error: UpstreamError) -> None:
-        self._fail(error.failure, error.detail)
+        broken = error.failure is Failure.BROKEN
+        self._fail(self._when_broken() if broken else error.failure, error.detail)
 
     # the client's side
 
@@ -249,12 +251,16 @@ class Forward:
         if self._ended:
             return
         if self._splitter.incomplete or not tap.close() or not self._committed:
-            self._fail(Failure.BROKEN, "the stream ended early")
+            self._fail(self._when_broken(), "the stream ended early")
             return
         self._conclude(200, None, "")
         self._client.end(tap.flush())
 
     def _reply(self, head: Head) -> None:
+        if self._client.started:
+            # A keep-alive has promised the client a stream, and a document cannot stand in one.
+            self._fail(Failure.PROTOCOL, "answered with no stream where one was asked for")
+            return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         usage = read_usage(body)
         self._first_at = self._last_at = time.monotonic()
@@ -279,6 +285,16 @@ class Forward:
         if wait_s is not None and failure is Failure.FULL:
             refusal = msgspec.structs.replace(refusal, retry_after_s=wait_s)
         self._conclude(head.status, failure, f"answered {head.status}", refusal=refusal, retry_after=wait_s)
+
+    def _when_broken(self) -> Failure:
+        """What a break means.
+
+        vLLM, when full, may announce a Responses stream and close it before the first token. An engine that has really
+        died will not take the next connection, and is found out by that.
+        """
+        announced = self._tap is not None and self._tap.chunks > 0 and not self._committed
+        engine = self._attempt.target.lane is Lane.DEDICATED and self._call.endpoint is Endpoint.RESPONSES
+        return Failure.FULL if announced and engine else Failure.BROKEN
 
     def _fail(self, failure: Failure, detail: str, message: str = "") -> None:
         if self._ended:
@@ -326,6 +342,8 @@ class Forward:
     def _usage(self, found: Usage | None, failure: Failure | None) -> Usage:
         """What was used: as reported, else estimated from what passed; nothing if nothing can have been generated."""
         tap = self._tap
+        if self._call.endpoint is Endpoint.COUNT_TOKENS:
+            return Usage()
         if found is None and tap is not None:
             found = tap.usage
         if found is not None and (failure is None or found.output_tokens):
@@ -347,6 +365,8 @@ _TIMEOUTS = (Failure.CONNECT_TIMEOUT, Failure.FIRST_TOKEN_TIMEOUT, Failure.IDLE_
 
 def _refusal(attempt: Attempt, failure: Failure, detail: str) -> Refusal:
     """What the caller is told of a failure that is nobody's answer."""
+    if failure is Failure.FULL:
+        return full(attempt.target)
     timed_out = failure in _TIMEOUTS
     code = "upstream_timeout" if timed_out else "upstream_stream_truncated" if failure is Failure.BROKEN else ""
     return Refusal(
