@@ -47,8 +47,11 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._answered = False
         self._until_close = False
+        self._heading = False
+        self._heading_bytes = 0
         self._complete = False
         self._keep_alive = False
+        self._paused = False
         self.reused = False
         self.idle_since = 0.0
 
@@ -60,6 +63,8 @@ class Connection(asyncio.Protocol):
         self._sink = sink
         self._on_stale = on_stale
         self._answered = self._complete = self._until_close = False
+        self._heading = True
+        self._heading_bytes = 0
         self._transport.write(data)
 
     @property
@@ -72,10 +77,12 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -97,9 +104,16 @@ class Connection(asyncio.Protocol):
         self._answered = True
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, _HeadersTooLarge) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._keep_alive = False
             self._deliver()
             self._fail(ProtocolViolated(f"unreadable reply: {type(error).__name__}"))
+            return
+        if self._heading:
+            # The parser keeps an unfinished line to itself, however long.
+            self._heading_bytes += len(data)
+            if self._heading_bytes > MAX_HEADER_BYTES:
+                self._fail(ProtocolViolated(f"more than {MAX_HEADER_BYTES} bytes of headers"))
             return
         self._deliver()
 
@@ -123,6 +137,8 @@ class Connection(asyncio.Protocol):
     # httptools' side
 
     def on_message_begin(self) -> None:
+        if self._complete:
+            raise _Unsolicited
         self._headers = []
         self._header_bytes = 0
 
@@ -136,6 +152,7 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:
             return
+        self._heading = False
         head = Head(status, self._headers)
         # RFC 9112, 6.3: with neither a length nor chunks, the reply ends where the connection does.
         framing = (b"content-length", b"transfer-encoding")
@@ -166,6 +183,8 @@ class Connection(asyncio.Protocol):
         sink = self._sink
         self._sink = self._on_stale = None
         if self._keep_alive:
+            if self._paused:
+                self.resume()
             self.reused = True
             self._owner.on_idle(self)
         else:
@@ -186,3 +205,7 @@ class Connection(asyncio.Protocol):
 
 class _HeadersTooLarge(Exception):
     """The reply's headers grew past `MAX_HEADER_BYTES`."""
+
+
+class _Unsolicited(Exception):
+    """A second reply to one request: the first one stands, the connection does not."""
