@@ -346,7 +346,8 @@ class Forward:
             return Usage()
         if found is None and tap is not None:
             found = tap.usage
-        if found is not None and (failure is None or found.output_tokens):
+        # All zero is what a translated stream opens with, and says that nothing was reported.
+        if found is not None and (found.output_tokens or (failure is None and found.input_tokens)):
             return found
         if not self._committed and failure is not Failure.CLIENT_LEFT:
             return Usage()
