@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from proxy.cli.command import app
+from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
+from proxy.meters.report import Period
 from proxy.policy.compile import compile_policy
 from proxy.policy.schema import MatchSpec, RequireSpec, RouteSpec, TargetSpec, TenantSpec, WantSpec
 from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
@@ -142,6 +144,12 @@ def test_the_keys_of_a_route(key: str, spec: type) -> None:
 def test_the_default_threshold() -> None:
     (text,) = [row[1] for row in table("keys: targets") if names(row[0]) == ["max_in_flight"]]
     assert f"takes {DEFAULT_MAX_IN_FLIGHT}" in text
+
+
+def test_the_columns_of_status() -> None:
+    nothing = {"requests": 0, "spilled": 0, "spill_share": None, "shared_nano_usd": 0, "dedicated_nano_usd": 0}
+    shown = period_table(Period(seconds=None, targets=(), **nothing))
+    assert block("shows", "status").text.splitlines()[0].split() == [column.header for column in shown.columns]
 
 
 def test_the_targets_of_the_makefile() -> None:
