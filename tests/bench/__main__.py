@@ -3,6 +3,7 @@
     python -m tests.bench                     everything, about five minutes; writes bench-out/bench.json
     python -m tests.bench --quick             one repetition, about a minute: a look, not a figure to quote
     python -m tests.bench --only spillway,nginx
+    python -m tests.bench --perf              also instructions per request and per event
     python -m tests.bench --python PATH       another interpreter, which must have Spillway's dependencies
 
 A mock upstream (mock_upstream.c) runs on one core, the system under test alone on the next, the load generator
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one short repetition")
+    parser.add_argument("--perf", action="store_true", help="also count instructions, where the processor lets us")
     parser.add_argument("--only", metavar="A,B", help=f"some of {','.join(SYSTEMS)}; `direct` is always there")
     parser.add_argument("--json", metavar="FILE", type=Path, default=OUT / "bench.json", help="where every sample goes")
     parser.add_argument(
@@ -79,7 +82,8 @@ def _bench(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="spillway-bench-") as folder:
         generator = Generator(compiled("load_generator.c"), layout.generator, Path(folder))
         surroundings = Surroundings(free_port(), layout.system, Path(folder), interpreter)
-        bench = Bench(surroundings, generator, QUICK if options.quick else FULL, results)
+        effort = replace(QUICK if options.quick else FULL, instructions=options.perf)
+        bench = Bench(surroundings, generator, effort, results)
         systems = bench.prepare(options.systems)
         about = _about(layout, interpreter, [f"{system.name} {system.version}".strip() for system in systems])
         with raised_priority() as about["priority"]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.bench.counters import instructions_per_s
 from tests.bench.installs import MissingError
 from tests.bench.load import Generator, Seen, Watch, body, core_share, memory, nothing
 from tests.bench.processes import Tree
@@ -25,6 +26,7 @@ SIZES_BYTES = {"8k": 8 * 1024, "100k": 100 * 1024}
 CONNECTIONS = 64
 IDLE_PACE_US = 1_000_000
 IDLE_RAMP_S = 1.0
+COUNTED_S = 2.0
 STREAM_RAMP_S = 1.0  # as long as a stream lasts, so that they are spread evenly and stay so
 
 
@@ -40,6 +42,7 @@ class Effort:
     fixed_s: float
     stream_s: float
     idle_s: float
+    instructions: bool = False
 
 
 FULL = Effort(repetitions=3, starts=3, warmup_s=0.4, closed_s=2.0, sizes_s=1.0, fixed_s=2.0, stream_s=3.0, idle_s=2.5)
@@ -94,6 +97,10 @@ class Bench:
                     _tell(f"repetition {repetition + 1} of {self.effort.repetitions}: {running.system.name}")
                     with running.awake():
                         self._load(running, everyone)
+            if self.effort.instructions:
+                for running in everyone:
+                    with running.awake():
+                        self._count_instructions(running)
 
     def _start(self, system: System, stack: contextlib.ExitStack) -> Running | None:
         if not system.command:
@@ -210,6 +217,33 @@ class Bench:
         )
         if running.tree and events_s:
             self.results.add(system.name, core_share=share, event_cpu_us=1e6 * share / events_s)
+
+    def _count_instructions(self, running: Running) -> None:
+        """Thousands of instructions a request at full load and an event at the streams' rate, user and kernel apart."""
+        if running.tree is None:
+            return
+        system = running.system
+        _tell(f"counting instructions: {system.name}")
+        stream: dict[str, Any] = {
+            "mode": "stream",
+            "connections": system.streams,
+            "ramp": STREAM_RAMP_S,
+            "warmup_s": STREAM_RAMP_S,
+        }
+        try:
+            watch = instructions_per_s(running.tree)
+            requests, per_s = self._generate(
+                running, body(1024), watch, seconds=COUNTED_S, mode="closed", connections=CONNECTIONS
+            )
+            self._add_instructions(system.name, "req", per_s, requests["answers_per_s"])
+            events, per_s = self._generate(running, body(1024, stream=True), watch, seconds=COUNTED_S, **stream)
+            self._add_instructions(system.name, "event", per_s, events["events_per_s"])
+        except MissingError as error:
+            self.results.leave_out(system.name, "instructions", str(error))
+
+    def _add_instructions(self, name: str, unit: str, per_s: dict[str, float], units_per_s: float) -> None:
+        if units_per_s:
+            self.results.add(name, **{f"{unit}_kinstr_{space}": n / units_per_s / 1000 for space, n in per_s.items()})
 
     def _generate(
         self, running: Running, request: bytes, watch: Watch[Seen], *, warmup_s: float | None = None, **options: Any

@@ -15,15 +15,17 @@ MISSING = "-"
 def tables(results: Results, names: Sequence[str]) -> str:
     """Every system in three tables: requests, streams, and what it takes to have it running."""
     measured = [name for name in names if "*" not in results.missing.get(name, {})]
-    parts = [_requests(results, measured), _streams(results, measured), _footprint(results, measured)]
-    parts += [f"{name}: not measured: {results.missing[name]['*']}" for name in names if name not in measured]
+    sections = [_requests(results, measured), _streams(results, measured), _footprint(results, measured)]
+    if any(results.value(name, "req_kinstr_user") for name in measured):
+        sections.append(_instructions(results, measured))
+    parts = [f"{name}: not measured: {results.missing[name]['*']}" for name in names if name not in measured]
     parts += [
         f"{name}: {measure.removesuffix('_us').removesuffix('_mb')} not measured: {why}"
         for name in measured
         for measure, why in results.missing.get(name, {}).items()
     ]
     parts += [f"{name}: {what}" for name, whats in results.errors.items() for what in whats]
-    return "\n\n".join(parts[:3]) + "".join(f"\n{part}" for part in parts[3:])
+    return "\n\n".join([*sections, "\n".join(parts)]).rstrip()
 
 
 def bars(verdicts: Sequence[Verdict]) -> str:
@@ -96,6 +98,21 @@ def _footprint(results: Results, names: Sequence[str]) -> str:
         if name != DIRECT
     ]
     return _table("to have it running", head, rows)
+
+
+def _instructions(results: Results, names: Sequence[str]) -> str:
+    rows = [
+        [
+            name,
+            *(
+                "+".join(_number(results.value(name, f"{unit}_kinstr_{space}"), 1) for space in ("user", "kernel"))
+                for unit in ("req", "event")
+            ),
+        ]
+        for name in names
+        if name != DIRECT
+    ]
+    return _table("thousands of instructions, user + kernel", ["", "a request", "an event"], rows)
 
 
 def _with_rss(results: Results, name: str, measure: str) -> str:
