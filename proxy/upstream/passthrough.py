@@ -57,6 +57,7 @@ class Passthrough:
     def _add_door(self, target: Target, replica: int, url: str) -> _Door:
         previous = self._doors.get((target.name, replica, url))
         door = _Door(target, url, previous.pool if previous else self._pool(target, url))
+        door.pool.connect_s = target.timeouts.connect_s
         self._doors[(target.name, replica, url)] = door
         return door
 

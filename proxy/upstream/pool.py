@@ -39,7 +39,7 @@ class Pool:
 
     def __init__(self, origin: Origin, *, connect_s: float) -> None:
         self._origin = origin
-        self._connect_s = connect_s
+        self.connect_s = connect_s
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
 
@@ -58,14 +58,17 @@ class Pool:
         origin = self._origin
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(self.connect_s):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self), origin.host, origin.port, ssl=origin.tls
                 )
         except TimeoutError:
-            raise ConnectTimedOut(f"no connection within {self._connect_s:g} s") from None
-        except (OSError, ssl.SSLError) as error:
+            raise ConnectTimedOut(f"no connection within {self.connect_s:g} s") from None
+        except (OSError, ValueError, OverflowError) as error:
+            # Besides what the network does: a name that no encoding of names allows, a port that cannot be.
             raise ConnectFailed(type(error).__name__) from None
+        if connection.closing:
+            raise ConnectFailed("closed at once")
         self._open.add(connection)
         return connection
 
