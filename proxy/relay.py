@@ -28,6 +28,7 @@ from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Attempt, Cause, Plan, Refusal
 from proxy.routing.readings import Readings
+from proxy.routing.refusals import turned_away
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, RawHeaders, Upstream
 
@@ -106,7 +107,7 @@ class Relay:
             self._budget.deposit(now)
             for attempt in self._walk(decision, endings):
                 endings.append(await self._attempt(snapshot, decision, attempt, facts, call, client))
-            refusal = endings[-1].refusal
+            refusal = _left_with(endings[-1], decision, facts)
         else:
             refusal = decision
         if refusal is not None and not client.left:
@@ -184,6 +185,13 @@ class Relay:
     def _settle(self, facts: Facts, outcome: Outcome) -> Charge:
         self._signals.feed(outcome, time.monotonic())
         return self._meters.settle(facts, outcome)
+
+
+def _left_with(last: Ending, plan: Plan, facts: Facts) -> Refusal | None:
+    """What the client is told once nothing else is tried; None when it has its reply."""
+    if last.refusal is None or last.outcome.failure is not Failure.FULL:
+        return last.refusal
+    return turned_away(facts, plan.route, last.refusal)
 
 
 def _after(last: Outcome, attempt: Attempt, ordinal: int) -> Attempt:

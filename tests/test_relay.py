@@ -14,6 +14,7 @@ from tests.scripted import (
     CHAT_REPLY,
     CLOSE,
     HOLD,
+    LAST_CHUNK,
     RESET,
     STREAM_HEAD,
     chat_events,
@@ -282,3 +283,32 @@ async def test_replies_on_one_client_connection_do_not_mix() -> None:
                 statuses.append((await read_reply(reader)).status)
             writer.close()
     assert statuses == [200, 200, 503]
+
+
+FULL_BURST = (
+    STREAM_HEAD
+    + chunked(b'data: {"error": {"message": "busy", "type": "Service Unavailable", "param": null, "code": 503}}\n\n')
+    + LAST_CHUNK
+)
+
+
+@pytest.mark.parametrize("answer", [FULL, FULL_BURST], ids=["by its status", "in its first event"])
+async def test_a_caller_that_insists_on_dedicated_is_told_when_the_engine_turns_it_away(answer: bytes) -> None:
+    async with scripted([answer]) as gpu, scripted([chat_stream("a")]) as api:
+        async with proxy(snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url))) as spillway:
+            got = await spillway.post(CHAT, STREAM, {"x-spillway-lane": "dedicated"})
+            anyone = await spillway.post(CHAT, STREAM, {"x-spillway-lane": "auto"})
+    assert (got.status, got.json["error"]["code"]) == (429, "dedicated_at_capacity")
+    assert got.json["error"]["type"] == "rate_limit_error"
+    assert int(got.headers["retry-after"]) >= 1
+    assert got.headers["x-should-retry"] == "true"
+    assert got.headers["x-spillway-route"] == "default"
+    assert anyone.headers["x-spillway-target"] == "api"
+    assert len(api.requests) == 1
+
+
+async def test_an_engine_that_is_full_in_its_first_event_is_full_not_broken() -> None:
+    async with scripted([FULL_BURST]) as gpu, proxy(snapshot_of(dedicated("gpu", gpu.url))) as spillway:
+        got = await spillway.post(CHAT, STREAM)
+    assert (got.status, got.json["error"]["code"]) == (503, "upstream_full")
+    assert "retry-after" in got.headers

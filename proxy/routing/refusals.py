@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from proxy.policy.model import Lane, Route
 from proxy.routing import gates
 from proxy.routing.facts import Facts
@@ -104,6 +106,19 @@ def none_able(
         retry_after_s=retry_after_s,
         retryable=True,
         excluded=barred + tuple(left_out),
+    )
+
+
+def turned_away(facts: Facts, route: str, by_upstream: Refusal) -> Refusal:
+    """The engine itself said that it was full, and nothing else is left to try; `by_upstream` is its refusal.
+
+    A caller that insisted on dedicated reads the same as when the router turns it away.
+    """
+    if facts.lane_override is not Lane.DEDICATED:
+        return by_upstream
+    status, code, rule = _when_full(facts)
+    return msgspec.structs.replace(
+        by_upstream, status=status, code=code, rule=rule, type="rate_limit_error", route=route, retryable=True
     )
 
 

@@ -85,7 +85,7 @@ def refusal_of(target: Target, endpoint: Endpoint, status: int, body: bytes) -> 
     """What the caller is told when this answer is the last one."""
     failure = failure_of(status)
     if failure is Failure.FULL:
-        return _full(target, status)
+        return full(target, limited=status == 429)
     if failure is Failure.CREDENTIALS:
         return _own_fault(target, "upstream_credentials_rejected", "rejected the proxy's credentials")
     if failure is Failure.FAULTED:
@@ -95,8 +95,8 @@ def refusal_of(target: Target, endpoint: Endpoint, status: int, body: bytes) -> 
     return msgspec.structs.replace(refusal, verbatim=body) if _speaks(endpoint, document) else refusal
 
 
-def _full(target: Target, status: int) -> Refusal:
-    limited = status == 429
+def full(target: Target, *, limited: bool = False) -> Refusal:
+    """The target is full, or its provider's rate `limited`; in whatever way it said so."""
     return Refusal(
         status=429 if limited else 503,
         type="rate_limit_error" if limited else "server_error",
