@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from tests.bench.audit import shortfall
 from tests.bench.counters import instructions_per_s
 from tests.bench.installs import MissingError
 from tests.bench.load import Generator, Seen, Watch, body, core_share, memory, nothing
@@ -46,7 +48,7 @@ class Effort:
 
 
 FULL = Effort(repetitions=3, starts=3, warmup_s=0.4, closed_s=2.0, sizes_s=1.0, fixed_s=2.0, stream_s=3.0, idle_s=2.5)
-QUICK = Effort(repetitions=1, starts=1, warmup_s=0.3, closed_s=1.5, sizes_s=0.6, fixed_s=1.2, stream_s=2.0, idle_s=1.5)
+QUICK = Effort(repetitions=1, starts=1, warmup_s=0.3, closed_s=1.5, sizes_s=0.5, fixed_s=1.0, stream_s=1.5, idle_s=1.5)
 
 
 @dataclass(slots=True)
@@ -77,15 +79,20 @@ class Bench:
     generator: Generator
     effort: Effort
     results: Results
+    answers: Counter[str] = field(default_factory=Counter)
 
     def prepare(self, names: Sequence[str]) -> list[System]:
         """Configure, and where need be install, every system that can be had; leave out the others, with the reason."""
         systems = []
         for name in names:
             try:
-                systems.append(SYSTEMS[name](self.surroundings))
+                system = SYSTEMS[name](self.surroundings)
             except MissingError as error:
                 self.results.leave_out(name, "*", str(error))
+                continue
+            systems.append(system)
+            if system.note:
+                self.results.notes[name] = system.note
         return systems
 
     def run(self, systems: Sequence[System]) -> None:
@@ -95,8 +102,11 @@ class Bench:
             for repetition in range(self.effort.repetitions):
                 for running in everyone if repetition % 2 == 0 else reversed(everyone):
                     _tell(f"repetition {repetition + 1} of {self.effort.repetitions}: {running.system.name}")
-                    with running.awake():
+                    with running.awake(), self._watched_for_waiting(running):
                         self._load(running, everyone)
+            for running in everyone:
+                with running.awake():
+                    self._audit(running)
             if self.effort.instructions:
                 for running in everyone:
                     with running.awake():
@@ -218,6 +228,25 @@ class Bench:
         if running.tree and events_s:
             self.results.add(system.name, core_share=share, event_cpu_us=1e6 * share / events_s)
 
+    @contextlib.contextmanager
+    def _watched_for_waiting(self, running: Running) -> Iterator[None]:
+        """Record the share of its running time that the system had to wait for its core: the noise it was measured in."""
+        tree = running.tree
+        if tree is None:
+            yield
+            return
+        waited_s, used_s = tree.waited_s(), tree.cpu_s()
+        yield
+        waited_s, used_s = tree.waited_s() - waited_s, tree.cpu_s() - used_s
+        self.results.add(running.system.name, waited_share=waited_s / (waited_s + used_s))
+
+    def _audit(self, running: Running) -> None:
+        system = running.system
+        if running.tree is not None and system.admin_port is not None:
+            short = shortfall(self.answers[system.name], admin_port=system.admin_port, log=running.tree.log)
+            if short:
+                self.results.errors.setdefault(system.name, []).append(short)
+
     def _count_instructions(self, running: Running) -> None:
         """Thousands of instructions a request at full load and an event at the streams' rate, user and kernel apart."""
         if running.tree is None:
@@ -259,6 +288,7 @@ class Bench:
             warmup_s=self.effort.warmup_s if warmup_s is None else warmup_s,
             **options,
         )
+        self.answers[running.system.name] += result["answers"]
         if result["errors"]:
             what = f"{options['mode']} {len(request)} B: {result['errors']} errors, first: {result['first_error']}"
             self.results.errors.setdefault(running.system.name, []).append(what)

@@ -70,6 +70,10 @@ class Tree:
         """User plus system time of every process of the tree that is alive, in seconds."""
         return sum(_cpu_ticks(pid) for pid in self.pids()) / TICKS_PER_S
 
+    def waited_s(self) -> float:
+        """How long its threads have stood ready without getting a core, in seconds: what other programs took from it."""
+        return sum(_waited_ns(pid) for pid in self.pids()) / 1e9
+
     def memory(self) -> Memory:
         pids = self.pids()
         return Memory(pss_mb=sum(map(_pss_bytes, pids)) / MB, rss_mb=sum(map(_rss_bytes, pids)) / MB)
@@ -173,6 +177,15 @@ def _stat_fields(pid: int) -> list[str]:
 def _cpu_ticks(pid: int) -> int:
     fields = _stat_fields(pid)
     return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _waited_ns(pid: int) -> int:
+    """The second figure of each thread's schedstat (kernel documentation, scheduler/sched-stats)."""
+    waited = 0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            waited += int((task / "schedstat").read_text(encoding="ascii").split()[1])
+    return waited
 
 
 def _birth_ticks(pid: int) -> int | None:

@@ -18,7 +18,8 @@ def tables(results: Results, names: Sequence[str]) -> str:
     sections = [_requests(results, measured), _streams(results, measured), _footprint(results, measured)]
     if any(results.value(name, "req_kinstr_user") for name in measured):
         sections.append(_instructions(results, measured))
-    parts = [f"{name}: not measured: {results.missing[name]['*']}" for name in names if name not in measured]
+    parts = [f"{name}: {results.notes[name]}" for name in measured if name in results.notes]
+    parts += [f"{name}: not measured: {results.missing[name]['*']}" for name in names if name not in measured]
     parts += [
         f"{name}: {measure.removesuffix('_us').removesuffix('_mb')} not measured: {why}"
         for name in measured
@@ -51,7 +52,7 @@ def document(results: Results, verdicts: Sequence[Verdict], about: Mapping[str, 
 
 
 def _requests(results: Results, names: Sequence[str]) -> str:
-    head = ["", "1 KB req/s", "spread", "8 KB", "100 KB", "c=64 p50/p99", "200/s added", "half load added"]
+    head = ["", "1 KB req/s", "spread", "8 KB", "100 KB", "c=64 p50/p99", "200/s added", "half load added", "waited"]
     rows = [
         [
             name,
@@ -62,10 +63,15 @@ def _requests(results: Results, names: Sequence[str]) -> str:
             _pair_ms(results.value(name, "closed_p50_us"), results.value(name, "closed_p99_us")),
             _added_ms(results, name, "fixed_{}_us"),
             _added_ms(results, name, "half_{}_us", "half_direct_{}_us"),
+            _percent(results.value(name, "waited_share")),
         ]
         for name in names
     ]
-    return _table("non-streaming (64 connections; added: p50/p99 in ms over the direct path)", head, rows)
+    return _table(
+        "non-streaming (64 connections; added: p50/p99 in ms over the direct path; waited: for its core, out of its time)",
+        head,
+        rows,
+    )
 
 
 def _streams(results: Results, names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ class Results:
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     errors: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def add(self, system: str, **measures: float) -> None:
         for measure, value in measures.items():

@@ -41,7 +41,7 @@ class System:
     """One system, ready to be started. `command` is empty for the one without a proxy.
 
     `streams` and `idle_streams` are how many it is asked to carry at 100 events/s and at 1 event/s each: less than the
-    others for one that would otherwise be measured far past saturation.
+    others for one that would otherwise be measured far past saturation. `admin_port` is where its meters can be read.
     """
 
     name: str
@@ -53,6 +53,8 @@ class System:
     streams: int = 400
     idle_streams: int = 1000
     starts: int = 3
+    note: str = ""
+    admin_port: int | None = None
 
     def start(self, surroundings: Surroundings) -> tuple[Tree, float]:
         """Spawn it and wait for its first 200; the tree, and the seconds that took.
@@ -214,8 +216,9 @@ def litellm(surroundings: Surroundings) -> System:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         },
         headers=(f"Authorization: Bearer {LITELLM_KEY}",),
-        streams=8,
+        streams=5,
         idle_streams=40,
+        note="5 streams at 100 events/s, 40 at 1/s and these scaled to 1,000: more would be far past saturation",
         starts=1,
     )
 
@@ -262,7 +265,7 @@ routes:
 
 def spillway(surroundings: Surroundings) -> System:
     """Spillway as a user runs it: keys, two targets, three routes, metering into its own store, a line a request."""
-    port, data = free_port(), surroundings.folder / "spillway-data"
+    port, admin_port, data = free_port(), free_port(), surroundings.folder / "spillway-data"
     policy = surroundings.folder / "bench-policy.yaml"
     policy.write_text(
         SPILLWAY_POLICY.format(
@@ -275,7 +278,7 @@ def spillway(surroundings: Surroundings) -> System:
     )
     python = surroundings.interpreter.path
     command = [python, "-m", "proxy", "serve", "--policy", str(policy), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--admin-port", str(free_port()), "--workers", "1"]
+    command += ["--admin-port", str(admin_port), "--workers", "1"]
     return System(
         name="spillway",
         version=_said_by(python, "-c", "import proxy; print(proxy.__version__)"),
@@ -283,6 +286,7 @@ def spillway(surroundings: Surroundings) -> System:
         command=tuple(command),
         env={"SPILLWAY_DATA_DIR": str(data), "BENCH_UPSTREAM_KEY": "sk-upstream"},
         headers=(f"Authorization: Bearer {SPILLWAY_KEY}",),
+        admin_port=admin_port,
     )
 
 
