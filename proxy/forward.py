@@ -40,6 +40,9 @@ BYTES_PER_TOKEN = 4
 """Only for replies without `usage`; such counts are marked as estimated."""
 
 
+FixedHeaders = tuple[tuple[bytes, bytes], ...]
+
+
 class Client(Protocol):
     """The caller, whatever server it came in by. Bytes are accepted at once and sent in order."""
 
@@ -47,8 +50,8 @@ class Client(Protocol):
     started: bool
     left: bool
 
-    def start(self, status: int, headers: RawHeaders) -> None:
-        """The status line and headers; body bytes follow at once."""
+    def start(self, status: int, headers: RawHeaders, fixed: FixedHeaders = ()) -> None:
+        """The status line and headers; body bytes follow at once. `fixed` are those that many replies share."""
 
     def write(self, data: bytes) -> bool:
         """Send body bytes; False when the client is slow, and `listener.on_client_ready()` will follow."""
@@ -107,7 +110,7 @@ class Forward:
         client: Client,
         *,
         input_tokens: int,
-        headers: RawHeaders,
+        headers: FixedHeaders,
         settle: Callable[[Outcome], Charge],
         done: asyncio.Future[Ending],
         now: float,
@@ -239,7 +242,7 @@ class Forward:
         self._first_at = self._last_at
         self.deadline = self._started_at + self._attempt.target.timeouts.total_s
         if not self._client.started:
-            self._client.start(200, [*_STREAM_HEADERS, *self._headers])
+            self._client.start(200, [], _STREAM_HEADERS + self._headers)
         self._client.write(self._held)
         self._held = b""
 
@@ -269,12 +272,11 @@ class Forward:
         headers = [
             (b"content-type", head.get(b"content-type") or b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            *self._headers,
         ]
         if charge.priced:
             headers.append((b"x-spillway-cost-usd", b"%d.%09d" % divmod(charge.nano_usd, 1_000_000_000)))
             headers.append((b"x-spillway-cost-basis", charge.price_source.encode()))
-        self._client.start(head.status, headers)
+        self._client.start(head.status, headers, self._headers)
         self._client.end(body)
 
     def _rejected(self, head: Head) -> None:
@@ -355,11 +357,11 @@ class Forward:
         return Usage(input_tokens=self._input_tokens, output_tokens=seen, estimated=True)
 
 
-_STREAM_HEADERS: RawHeaders = [
+_STREAM_HEADERS: FixedHeaders = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
-]
+)
 
 _TIMEOUTS = (Failure.CONNECT_TIMEOUT, Failure.FIRST_TOKEN_TIMEOUT, Failure.IDLE_TIMEOUT, Failure.TOTAL_TIMEOUT)
 

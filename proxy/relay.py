@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from proxy.deadlines import Deadlines
-from proxy.forward import Client, Ending, Forward
+from proxy.forward import Client, Ending, FixedHeaders, Forward
 from proxy.policy.model import Candidate, Snapshot
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
@@ -30,7 +30,7 @@ from proxy.routing.plan import Attempt, Cause, Plan, Refusal
 from proxy.routing.readings import Readings
 from proxy.routing.refusals import turned_away
 from proxy.telemetry.records import Record
-from proxy.upstream.base import Call, RawHeaders, Upstream
+from proxy.upstream.base import Call, Upstream
 
 
 class Signals(Protocol):
@@ -90,7 +90,7 @@ class Relay:
         self._upstreams = upstreams
         self._telemetry = telemetry
         self._deadlines = deadlines
-        self._known_headers: dict[tuple[str, ...], RawHeaders] = {}
+        self._known_headers: dict[tuple[str, ...], FixedHeaders] = {}
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
 
@@ -172,7 +172,7 @@ class Relay:
             client.listener = None
             forward.abandon()
 
-    def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> RawHeaders:
+    def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
         """The reply's headers; those of first attempts, whose reasons are few, are made once."""
         if attempt.cause is not Cause.PREFERRED:
             return _reply_headers(snapshot, plan, attempt)
@@ -205,13 +205,13 @@ def _after(last: Outcome, attempt: Attempt, ordinal: int) -> Attempt:
     return msgspec.structs.replace(attempt, ordinal=ordinal, cause=cause, reason=reason)
 
 
-def _reply_headers(snapshot: Snapshot, plan: Plan, attempt: Attempt) -> RawHeaders:
+def _reply_headers(snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
     target = attempt.target
-    return [
+    return (
         (b"x-spillway-target", target.name.encode()),
         (b"x-spillway-lane", target.lane.value.encode()),
         (b"x-spillway-route", plan.route.encode()),
         (b"x-spillway-reason", attempt.reason.encode()),
         (b"x-spillway-attempts", b"%d" % (attempt.ordinal + 1)),
         (b"x-spillway-policy", snapshot.revision.encode()),
-    ]
+    )

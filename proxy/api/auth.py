@@ -27,9 +27,8 @@ def authenticate(snapshot: Snapshot, fields: dict[bytes, bytes]) -> Tenant | Ref
     return INVALID_KEY if tenant is None else tenant
 
 
-def _key(fields: dict[bytes, bytes]) -> str | None:
+def _key(fields: dict[bytes, bytes]) -> bytes | None:
     scheme, _, key = fields.get(b"authorization", b"").partition(b" ")
     if key and scheme.lower() == b"bearer":
-        return key.strip().decode("latin-1")
-    key = fields.get(b"x-api-key", b"")
-    return key.decode("latin-1") or None
+        return key.strip()
+    return fields.get(b"x-api-key") or None

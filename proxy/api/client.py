@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from proxy.api.errors import Dialect
-from proxy.forward import Forward
+from proxy.forward import FixedHeaders, Forward
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import RawHeaders
 
@@ -23,7 +23,7 @@ class BaseClient(ABC):
         self.left = False
 
     @abstractmethod
-    def start(self, status: int, headers: RawHeaders) -> None:
+    def start(self, status: int, headers: RawHeaders, fixed: FixedHeaders = ()) -> None:
         """The status line and headers, and the request id with them; body bytes follow at once."""
 
     @abstractmethod

@@ -11,6 +11,7 @@ are the same to the byte on both paths; a test compares them.
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from proxy.api.client import BaseClient
 from proxy.api.errors import DIALECTS
 from proxy.api.request import request_id
+from proxy.forward import FixedHeaders
 from proxy.policy.model import Endpoint, Tenant
 from proxy.upstream.base import RawHeaders
 
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from proxy.api.server import GuardedProtocol
 
 _LENGTH = b"content-length"
+
+
+@functools.lru_cache(maxsize=1024)
+def _rendered(fixed: FixedHeaders) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in fixed])
 
 
 class _NoEvent:
@@ -70,16 +77,16 @@ class DirectClient(BaseClient):
         self.body: list[bytes] = []
         self.size = 0
         self._protocol = protocol
-        self._chunked = True
+        self._chunked = http_version != "1.0"
         self._head = b""
         self.keep_alive = keep_alive
         self.disconnected = self.response_started = self.response_complete = False
 
     # the relay's side
 
-    def start(self, status: int, headers: RawHeaders) -> None:
+    def start(self, status: int, headers: RawHeaders, fixed: FixedHeaders = ()) -> None:
         self.started = self.response_started = True
-        lines = [STATUS_LINE[status]]
+        lines = [STATUS_LINE[status], _rendered(fixed)]
         for name, value in self._protocol.server_state.default_headers:
             lines.append(b"%b: %b\r\n" % (name, value))
         for name, value in headers:
@@ -94,7 +101,7 @@ class DirectClient(BaseClient):
         self._head = b"".join(lines)
 
     def write(self, data: bytes) -> bool:
-        return self._put(b"%x\r\n%b\r\n" % (len(data), data))
+        return self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
         if not self._chunked:

@@ -86,10 +86,7 @@ def read_members(body: bytes) -> dict[str, msgspec.Raw] | Refusal:
 
 def _is_compact(body: bytes, members: dict[str, msgspec.Raw]) -> bool:
     """Whether the members, written without white space, are exactly as long as the body: then none is repeated."""
-    size = 1 + 4 * len(members)
-    for key, raw in members.items():
-        size += len(key.encode()) + len(memoryview(raw))
-    return size == len(body)
+    return len(_encode(members)) == len(body)
 
 
 def _each_stands_once(body: bytes, members: dict[str, msgspec.Raw]) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy.api.direct import DirectClient
@@ -84,7 +85,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         self._idle_since = None
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The offer is declined by being passed over: the request itself is answered in HTTP/1.1.
+            pass
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or _MALFORMED)
         if self._in_head and self._received > self._limits.header_bytes:
             self._refuse(_HEAD_TOO_LARGE)
 

@@ -20,6 +20,7 @@ from typing import Any
 from proxy.api.client import BaseClient
 from proxy.api.errors import Dialect
 from proxy.api.stepped import Stepped
+from proxy.forward import FixedHeaders
 from proxy.upstream.base import RawHeaders
 
 Message = MutableMapping[str, Any]
@@ -42,9 +43,9 @@ class AsgiClient(BaseClient):
 
     # the relay's side
 
-    def start(self, status: int, headers: RawHeaders) -> None:
+    def start(self, status: int, headers: RawHeaders, fixed: FixedHeaders = ()) -> None:
         self.started = True
-        named = [*headers, (b"x-request-id", self.name.encode("latin-1"))]
+        named = [*headers, *fixed, (b"x-request-id", self.name.encode("latin-1"))]
         self._step({"type": "http.response.start", "status": status, "headers": named})
 
     def write(self, data: bytes) -> bool:

@@ -272,13 +272,13 @@ class Snapshot:
         """The short form of the digest, for headers and logs."""
         return self.digest[:12]
 
-    def tenant_of(self, key: str | None) -> Tenant | None:
+    def tenant_of(self, key: bytes | None) -> Tenant | None:
         """The tenant a bearer key belongs to; `ANONYMOUS` when the policy has no tenants; None when it is not valid."""
         if not self.keys:
             return ANONYMOUS
         if key is None:
             return None
-        return self.keys.get(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest())
+        return self.keys.get(hashlib.sha256(key).digest())
 
 
 def matches_any(value: str, globs: tuple[str, ...]) -> bool:

@@ -20,8 +20,8 @@ def test_a_key_finds_its_tenant(tmp_path: Path) -> None:
 """
     snapshot = compiled(tmp_path, two_lanes(tenants)).snapshot
     bank, shop = snapshot.tenants["bank"], snapshot.tenants["shop"]
-    assert [snapshot.tenant_of(key) for key in ("sk-one", "sk-two", "sk-three")] == [bank, bank, shop]
-    assert snapshot.tenant_of("sk-four") is None
+    assert [snapshot.tenant_of(key) for key in (b"sk-one", b"sk-two", b"sk-three")] == [bank, bank, shop]
+    assert snapshot.tenant_of(b"sk-four") is None
     assert snapshot.tenant_of(None) is None
     assert (bank.tags, bank.models, shop.models) == (frozenset({"gdpr"}), frozenset({"m"}), None)
 
