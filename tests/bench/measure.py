@@ -230,7 +230,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _watched_for_waiting(self, running: Running) -> Iterator[None]:
-        """Record the share of its running time that the system had to wait for its core: the noise it was measured in."""
+        """Record the share of its running time that the system waited for its core: the noise it was measured in."""
         tree = running.tree
         if tree is None:
             yield

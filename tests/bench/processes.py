@@ -71,7 +71,7 @@ class Tree:
         return sum(_cpu_ticks(pid) for pid in self.pids()) / TICKS_PER_S
 
     def waited_s(self) -> float:
-        """How long its threads have stood ready without getting a core, in seconds: what other programs took from it."""
+        """How long its threads have stood ready without a core, in seconds: what other programs took from it."""
         return sum(_waited_ns(pid) for pid in self.pids()) / 1e9
 
     def memory(self) -> Memory:

@@ -68,7 +68,7 @@ def _requests(results: Results, names: Sequence[str]) -> str:
         for name in names
     ]
     return _table(
-        "non-streaming (64 connections; added: p50/p99 in ms over the direct path; waited: for its core, out of its time)",
+        "non-streaming (64 connections; added: p50/p99 in ms over the direct path; waited: its time without its core)",
         head,
         rows,
     )
