@@ -2,22 +2,24 @@
 
 Theory of operation
 -------------------
-A request touches about eight series. Looking a series up by its labels costs more than counting (2 us against 0.5 us),
-so all the series that one kind of request touches are bound together once, in a `_Series`, and found by one dict
-look-up. Gauges are read from their owners when Prometheus asks. Names and units: reliability report, B5.
+A request touches about eight series. Looking a series up by its labels costs more than counting, so all the series
+that one kind of request touches are bound together once, in a `_Series`, and found by one dict look-up. Samples are
+made, and gauges read from their owners, when Prometheus asks. Names follow Prometheus: base units, `_total`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from proxy import __version__
-from proxy.routing.outcome import Failure
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Cause, Refusal
 from proxy.telemetry.records import Record
+from proxy.telemetry.series import Counter, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.5, 1)
@@ -36,11 +38,15 @@ class Metrics:
         self.registry = CollectorRegistry()
         by_request = ("endpoint", "route", "lane", "target")
 
-        def counter(name: str, help: str, *labels: str) -> Counter:  # noqa: A002
-            return Counter(f"spillway_{name}", help, labels, registry=self.registry)
+        def counter(name: str, help: str, *labels: str, unit: int = 1) -> Counter:  # noqa: A002
+            family = Counter(f"spillway_{name}", help, labels, unit=unit)
+            self.registry.register(family)
+            return family
 
         def histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:  # noqa: A002
-            return Histogram(f"spillway_{name}", help, labels, buckets=buckets, registry=self.registry)
+            family = Histogram(f"spillway_{name}", help, buckets, labels)
+            self.registry.register(family)
+            return family
 
         self.requests = counter("requests", "Requests by how they ended", *by_request, "outcome", "reason")
         self.duration = histogram("request_duration_seconds", "From request to end of reply", _SECONDS, *by_request)
@@ -51,7 +57,7 @@ class Metrics:
         self.retries = counter("retries", "Attempts that failed and were tried elsewhere", "target", "failure")
         self.tokens = counter("tokens", "Tokens by direction", "target", "direction")
         self.estimated = counter("estimated_requests", "Attempts whose usage no upstream confirmed", "target")
-        self.cost = counter("cost_usd", "Token dollars", "lane", "target")
+        self.cost = counter("cost_usd", "Token dollars", "lane", "target", unit=_NANO)
         self.unpriced = counter("unpriced_requests", "Shared attempts without a known price", "target")
         self.disconnects = counter("client_disconnects", "Clients that left early", "phase")
         self.refusals = counter("refusals", "Requests answered by the proxy itself", "endpoint", "rule", "status")
@@ -60,40 +66,47 @@ class Metrics:
 
     def record(self, record: Record) -> None:
         """Count one request."""
-        facts, decision = record.facts, record.decision
-        last = record.outcomes[-1] if record.outcomes else None
-        route = decision.route or NONE
+        outcomes = record.outcomes
+        last = outcomes[-1] if outcomes else None
         lane, target = (last.attempt.target.lane, last.attempt.target.name) if last else (NONE, NONE)
-        ended, reason = _ended(record)
-        key = (facts.endpoint, route, lane, target, ended, reason)
+        key = (record.facts.endpoint, record.decision.route, lane, target, *_ended(record, last))
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series(self, key)
         series.count(record)
         if record.refusal is not None:
-            self.refusals.labels(facts.endpoint, record.refusal.rule, str(record.refusal.status)).inc()
-        if len(record.outcomes) > 1 or (last is not None and last.attempt.cause is Cause.SPILLOVER):
+            self._count_refusal(record.facts, record.refusal)
+        if last is None:
+            return
+        if last.failure is Failure.CLIENT_LEFT:
+            self.disconnects.labels("stream" if last.committed else "waiting").value += 1
+        if len(outcomes) > 1 or last.attempt.cause is Cause.SPILLOVER:
             self._count_detours(record)
-        if last is not None and last.failure is Failure.CLIENT_LEFT:
-            self.disconnects.labels("stream" if last.committed else "waiting").inc()
         for charge in record.charges:
             if charge.usage.estimated:
-                self.estimated.labels(charge.target).inc()
+                self.estimated.labels(charge.target).value += 1
             if not charge.priced:
-                self.unpriced.labels(charge.target).inc()
+                self.unpriced.labels(charge.target).value += 1
+
+    def _count_refusal(self, facts: Facts, refusal: Refusal) -> None:
+        self.refusals.labels(facts.endpoint, refusal.rule, str(refusal.status)).value += 1
 
     def _count_detours(self, record: Record) -> None:
-        for outcome, following in zip(record.outcomes, record.outcomes[1:], strict=False):
+        for outcome, charge, following in zip(record.outcomes, record.charges, record.outcomes[1:], strict=False):
             assert outcome.failure is not None
             name = outcome.attempt.target.name
+            self.tokens.labels(name, "input").value += charge.usage.input_tokens
+            self.tokens.labels(name, "output").value += charge.usage.output_tokens
+            self.cost.labels(charge.lane, name).value += charge.nano_usd
             if outcome.failure is Failure.FULL:
-                self.spill.labels(name, following.attempt.target.name, "full").inc()
+                self.spill.labels(name, following.attempt.target.name, "full").value += 1
             else:
-                self.retries.labels(name, outcome.failure.label).inc()
+                self.retries.labels(name, outcome.failure.label).value += 1
         first = record.outcomes[0].attempt
         if first.cause is Cause.SPILLOVER:
             left = next((exclusion for exclusion in record.decision.excluded if not exclusion.hard), None)
-            self.spill.labels(left.target if left else NONE, first.target.name, left.rule if left else NONE).inc()
+            came_from, why = (left.target, left.rule) if left else (NONE, NONE)
+            self.spill.labels(came_from, first.target.name, why).value += 1
 
 
 class _Series:
@@ -103,38 +116,40 @@ class _Series:
 
     def __init__(self, metrics: Metrics, key: tuple[str, ...]) -> None:
         endpoint, route, lane, target, ended, reason = key
+        route = route or NONE
         self.requests = metrics.requests.labels(endpoint, route, lane, target, ended, reason)
         self.duration = metrics.duration.labels(endpoint, route, lane, target)
+        self.overhead = metrics.overhead.labels()
+        if lane == NONE:
+            return
         self.ttft = metrics.ttft.labels(route, target)
         self.itl = metrics.itl.labels(route, target)
         self.tokens_in = metrics.tokens.labels(target, "input")
         self.tokens_out = metrics.tokens.labels(target, "output")
         self.cost = metrics.cost.labels(lane, target)
-        self.overhead = metrics.overhead
 
     def count(self, record: Record) -> None:
-        self.requests.inc()
+        self.requests.value += 1
         self.duration.observe(record.duration_s)
         self.overhead.observe(record.overhead_s)
         if not record.outcomes:
             return
-        outcome, charge = record.outcomes[-1], record.charges[-1]
+        outcome = record.outcomes[-1]
         if outcome.ttft_s is not None:
             self.ttft.observe(outcome.ttft_s)
         if outcome.itl_s is not None:
             self.itl.observe(outcome.itl_s)
-        self.tokens_in.inc(outcome.usage.input_tokens)
-        self.tokens_out.inc(outcome.usage.output_tokens)
-        if charge.nano_usd:
-            self.cost.inc(charge.nano_usd / _NANO)
+        usage = outcome.usage
+        self.tokens_in.value += usage.input_tokens
+        self.tokens_out.value += usage.output_tokens
+        self.cost.value += record.charges[-1].nano_usd
 
 
-def _ended(record: Record) -> tuple[str, str]:
+def _ended(record: Record, last: Outcome | None) -> tuple[str, str]:
     """(outcome, reason): served for its attempt's cause, refused by a rule, failed, or left by the client."""
-    if not record.outcomes:
+    if last is None:
         assert isinstance(record.decision, Refusal)
         return "refused", record.decision.rule
-    last = record.outcomes[-1]
     if last.failure is None:
         return "ok", last.attempt.cause
     if last.failure is Failure.CLIENT_LEFT:

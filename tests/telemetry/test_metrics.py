@@ -1,0 +1,196 @@
+"""What Prometheus reads after a request: names, labels, counts; and nothing that came from the request itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from proxy import __version__
+from proxy.policy.model import Endpoint, Tenant
+from proxy.routing.outcome import Failure, Usage
+from proxy.routing.plan import Cause, Exclusion, Refusal
+from proxy.telemetry.metrics import Metrics, count, gauge
+from proxy.telemetry.records import Record
+from tests.harness import dedicated
+from tests.telemetry.requests import API, GPU, charge, outcome, record
+
+SLO = Exclusion(target="gpu", rule="slo", observed="2.3 s", limit="2 s", hard=False)
+GATED = Exclusion(target="other", rule="region", observed="us", limit="eu-*", hard=True)
+
+
+def exposition(metrics: Metrics) -> str:
+    return generate_latest(metrics.registry).decode()
+
+
+def scraped(metrics: Metrics) -> dict[str, float]:
+    """Every sample that is not zero, as Prometheus writes it."""
+    return {
+        f"{sample.name}{{{','.join(f'{name}={value}' for name, value in sorted(sample.labels.items()))}}}": sample.value
+        for family in text_string_to_metric_families(exposition(metrics))
+        for sample in family.samples
+        if sample.value and "_bucket" not in sample.name
+    }
+
+
+def after(*records: Record) -> dict[str, float]:
+    metrics = Metrics()
+    for one in records:
+        metrics.record(one)
+    return scraped(metrics)
+
+
+def test_the_names_are_those_that_dashboards_and_alerts_are_written_for() -> None:
+    families = {family.name: family.type for family in text_string_to_metric_families(exposition(Metrics()))}
+    assert families == {
+        "spillway_requests": "counter",
+        "spillway_request_duration_seconds": "histogram",
+        "spillway_time_to_first_token_seconds": "histogram",
+        "spillway_inter_token_seconds": "histogram",
+        "spillway_overhead_seconds": "histogram",
+        "spillway_spill": "counter",
+        "spillway_retries": "counter",
+        "spillway_tokens": "counter",
+        "spillway_estimated_requests": "counter",
+        "spillway_cost_usd": "counter",
+        "spillway_unpriced_requests": "counter",
+        "spillway_client_disconnects": "counter",
+        "spillway_refusals": "counter",
+        "spillway_build_info": "gauge",
+    }
+
+
+def test_a_served_request_is_counted_once_everywhere() -> None:
+    seen = after(record(outcome(ttft_s=0.02, itl_s=0.003)))
+    where = "endpoint=chat,lane=dedicated"
+    assert seen == {
+        f"spillway_requests_total{{{where},outcome=ok,reason=preferred,route=default,target=gpu}}": 1,
+        f"spillway_request_duration_seconds_count{{{where},route=default,target=gpu}}": 1,
+        f"spillway_request_duration_seconds_sum{{{where},route=default,target=gpu}}": 0.3,
+        "spillway_time_to_first_token_seconds_count{route=default,target=gpu}": 1,
+        "spillway_time_to_first_token_seconds_sum{route=default,target=gpu}": 0.02,
+        "spillway_inter_token_seconds_count{route=default,target=gpu}": 1,
+        "spillway_inter_token_seconds_sum{route=default,target=gpu}": 0.003,
+        "spillway_overhead_seconds_count{}": 1,
+        "spillway_overhead_seconds_sum{}": 0.0002,
+        "spillway_tokens_total{direction=input,target=gpu}": 7,
+        "spillway_tokens_total{direction=output,target=gpu}": 3,
+        f"spillway_build_info{{version={__version__}}}": 1,
+    }
+
+
+def test_money_is_summed_as_integers_and_shown_in_dollars() -> None:
+    seen = after(*[record(outcome(API)) for _ in range(3)])
+    assert seen["spillway_cost_usd_total{lane=shared,target=api}"] == 1.5
+
+
+def test_a_spill_names_both_ends_and_the_rule_that_asked_for_it() -> None:
+    seen = after(record(outcome(API, Cause.SPILLOVER), excluded=(GATED, SLO)))
+    assert seen["spillway_spill_total{from=gpu,reason=slo,to=api}"] == 1
+    assert not any("retries" in name for name in seen)
+
+
+def test_a_full_engine_is_a_spill_and_a_failure_a_retry() -> None:
+    full = record(outcome(failure=Failure.FULL, status=503), outcome(API, Cause.SPILLOVER))
+    broken = record(outcome(failure=Failure.BROKEN), outcome(API, Cause.FALLBACK))
+    seen = after(full, broken)
+    assert seen["spillway_spill_total{from=gpu,reason=full,to=api}"] == 1
+    assert seen["spillway_retries_total{failure=broken,target=gpu}"] == 1
+    served = "spillway_requests_total{endpoint=chat,lane=shared,outcome=ok,reason=%s,route=default,target=api}"
+    assert seen[served % "spillover"] == seen[served % "fallback"] == 1
+
+
+def test_a_failed_attempt_that_cost_money_is_in_the_sum() -> None:
+    used = Usage(input_tokens=100, output_tokens=20)
+    first = outcome(API, failure=Failure.BROKEN, usage=used)
+    seen = after(record(first, outcome(GPU, Cause.FALLBACK)))
+    assert seen["spillway_cost_usd_total{lane=shared,target=api}"] == 0.5
+    assert seen["spillway_tokens_total{direction=input,target=api}"] == 100
+    assert seen["spillway_tokens_total{direction=output,target=gpu}"] == 3
+
+
+@pytest.mark.parametrize(("committed", "phase"), [(True, "stream"), (False, "waiting")])
+def test_a_client_that_left_is_neither_served_nor_a_failure(committed: bool, phase: str) -> None:
+    used = Usage(input_tokens=7, output_tokens=2, estimated=True)
+    seen = after(record(outcome(failure=Failure.CLIENT_LEFT, committed=committed, usage=used)))
+    assert seen[f"spillway_client_disconnects_total{{phase={phase}}}"] == 1
+    assert seen["spillway_estimated_requests_total{target=gpu}"] == 1
+    (requests,) = [name for name in seen if name.startswith("spillway_requests_total")]
+    assert "outcome=client_left,reason=client_left" in requests
+
+
+def test_a_request_without_a_price_is_counted_apart() -> None:
+    one = outcome(API)
+    seen = after(record(one, charges=(charge(one, nano_usd=0, priced=False),)))
+    assert seen["spillway_unpriced_requests_total{target=api}"] == 1
+    assert not any("cost_usd" in name for name in seen)
+
+
+def test_a_refusal_has_its_rule_and_status() -> None:
+    seen = after(record())
+    assert seen["spillway_refusals_total{endpoint=chat,rule=capacity,status=429}"] == 1
+    none = "endpoint=chat,lane=none,outcome=refused,reason=capacity,route=default,target=none"
+    assert seen[f"spillway_requests_total{{{none}}}"] == 1
+    assert not any("tokens" in name for name in seen)
+
+
+def test_a_refusal_before_any_route_was_found_has_none() -> None:
+    refusal = Refusal(status=401, code="invalid_api_key", message="no", rule="auth")
+    seen = after(record(decision=refusal))
+    assert any("route=none" in name for name in seen)
+
+
+def test_a_failure_that_the_client_was_told_of_is_failed_and_refused() -> None:
+    told = Refusal(status=502, code="upstream_broken", message="no", rule="upstream")
+    seen = after(record(outcome(failure=Failure.BROKEN), refusal=told))
+    assert seen["spillway_refusals_total{endpoint=chat,rule=upstream,status=502}"] == 1
+    failed = "endpoint=chat,lane=dedicated,outcome=failed,reason=broken,route=default,target=gpu"
+    assert seen[f"spillway_requests_total{{{failed}}}"] == 1
+
+
+def test_a_target_may_be_called_none() -> None:
+    seen = after(record(), record(outcome(dedicated("none", "http://x"))))
+    assert seen["spillway_tokens_total{direction=input,target=none}"] == 7
+
+
+HOSTILE = st.text() | st.sampled_from(['"} 1\nevil 2', "\\", "\n", "a" * 5000, "\x00", "é\u2028"])
+
+
+@given(model=HOSTILE, session=HOSTILE, tenant=HOSTILE, request_id=HOSTILE, reason=HOSTILE)
+def test_no_label_comes_from_a_request(model: str, session: str, tenant: str, request_id: str, reason: str) -> None:
+    def facts(**words: str) -> dict[str, object]:
+        named = Tenant(name=words.pop("tenant"))
+        return {"endpoint": Endpoint.MESSAGES, "tenant": named, **words}
+
+    def of(words: dict[str, object], why: str) -> str:
+        metrics = Metrics()
+        failed = outcome(failure=Failure.FAULTED, detail=why)
+        metrics.record(record(failed, outcome(API, Cause.FALLBACK, detail=why), facts=words))
+        metrics.record(record(facts=words, decision=Refusal(status=400, code=why, message=why, rule="request")))
+        return exposition(metrics)
+
+    plain = of(facts(model="m", session="s", tenant="t", request_id="r"), "x")
+    assert of(facts(model=model, session=session, tenant=tenant, request_id=request_id), reason) == plain
+
+
+def test_a_policys_own_odd_names_are_escaped() -> None:
+    name = 'a"b\\c\nd'
+    seen = after(record(outcome(dedicated(name, "http://x"))))
+    assert seen[f"spillway_tokens_total{{direction=input,target={name}}}"] == 7
+
+
+def test_gauges_are_read_when_prometheus_asks() -> None:
+    depth = [1.0]
+
+    def gauges() -> Iterator[Metric]:
+        yield gauge("queue_depth", "help", ({"target": "gpu"}, depth[0]))
+        yield count("lines", "help", ({}, 5))
+
+    metrics = Metrics(gauges)
+    depth[0] = 3.0
+    assert scraped(metrics)["spillway_queue_depth{target=gpu}"] == 3.0
+    assert scraped(metrics)["spillway_lines_total{}"] == 5
