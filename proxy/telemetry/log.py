@@ -11,17 +11,71 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import orjson
+import msgspec
 
+from proxy.policy.model import Endpoint, Lane, Traffic
 from proxy.routing.charge import Charge
 from proxy.routing.outcome import Outcome
-from proxy.routing.plan import Exclusion, Plan
+from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
 from proxy.telemetry.records import Record
 
 FLUSH_S = 0.1
 MAX_PENDING_LINES = 50_000
+CLOSE_S = 1.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Attempted(msgspec.Struct, frozen=True, gc=False):
+    """One attempt in a line."""
+
+    target: str
+    lane: Lane
+    replica: int
+    cause: Cause
+    reason: str
+    status: int | None
+    failure: str | None
+    committed: bool
+    ttft_ms: float | None
+    itl_ms: float | None
+    total_ms: float | None
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    estimated: bool
+    nano_usd: int
+    price: str
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """What the client was told instead of an answer."""
+
+    status: int
+    code: str
+    rule: str
+
+
+class Line(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="request"):
+    """One line of the log. `at` is wall time in seconds; durations are milliseconds."""
+
+    at: float
+    request_id: str
+    tenant: str
+    model: str
+    endpoint: Endpoint
+    stream: bool
+    traffic: Traffic
+    route: str
+    attempts: list[Attempted]
+    excluded: tuple[Exclusion, ...]
+    relaxed: bool
+    overhead_ms: float | None
+    duration_ms: float | None
+    policy: str
+    refusal: Refused | msgspec.UnsetType = msgspec.UNSET
 
 
 class RequestLog:
@@ -38,12 +92,12 @@ class RequestLog:
     def record(self, record: Record) -> None:
         if len(self._lines) == MAX_PENDING_LINES:
             self.dropped += 1
-        self._lines.append(orjson.dumps(entry(record, time.time()), option=orjson.OPT_APPEND_NEWLINE))
+        self._lines.append(_encode(line_of(record, time.time())))
 
     def close(self) -> None:
         """Write what is left; gives up after a second if nobody reads."""
         self._closing.set()
-        self._writer.join(timeout=1.0)
+        self._writer.join(timeout=CLOSE_S)
 
     def _write(self) -> None:
         while not self._closing.wait(FLUSH_S):
@@ -55,66 +109,61 @@ class RequestLog:
         if not lines:
             return
         try:
-            self._stream.write(b"".join(lines))
+            self._stream.write(b"\n".join([*lines, b""]))
             self._stream.flush()
         except (OSError, ValueError):
             self.dropped += len(lines)
 
 
-def entry(record: Record, at: float) -> dict[str, Any]:
-    """One request as a flat JSON object; `at` is wall time in seconds. Durations are milliseconds."""
-    facts, decision = record.facts, record.decision
-    line: dict[str, Any] = {
-        "event": "request",
-        "at": round(at, 3),
-        "request_id": facts.request_id,
-        "tenant": facts.tenant.name,
-        "model": facts.model,
-        "endpoint": facts.endpoint,
-        "stream": facts.stream,
-        "traffic": facts.traffic,
-        "route": decision.route,
-        "attempts": [_attempt(*pair) for pair in zip(record.outcomes, record.charges, strict=True)],
-        "excluded": [_exclusion(exclusion) for exclusion in decision.excluded],
-        "relaxed": isinstance(decision, Plan) and decision.relaxed,
-        "overhead_ms": round(record.overhead_s * 1000, 3),
-        "duration_ms": round(record.duration_s * 1000, 3),
-        "policy": record.snapshot.revision,
-    }
-    if record.refusal is not None:
-        refusal = record.refusal
-        line["refusal"] = {"status": refusal.status, "code": refusal.code, "rule": refusal.rule}
-    return line
+def line_of(record: Record, at: float) -> Line:
+    """One request's line, written at wall time `at`."""
+    facts, decision, refusal = record.facts, record.decision, record.refusal
+    return Line(
+        int(at * 1000) / 1000,
+        facts.request_id,
+        facts.tenant.name,
+        facts.model,
+        facts.endpoint,
+        facts.stream,
+        facts.traffic,
+        decision.route,
+        [*map(_attempted, record.outcomes, record.charges)],
+        decision.excluded,
+        type(decision) is Plan and decision.relaxed,
+        _ms(record.overhead_s),
+        _ms(record.duration_s),
+        record.snapshot.revision,
+        msgspec.UNSET if refusal is None else _refused(refusal),
+    )
 
 
-def _attempt(outcome: Outcome, charge: Charge) -> dict[str, Any]:
-    attempt, usage = outcome.attempt, outcome.usage
-    return {
-        "target": attempt.target.name,
-        "lane": attempt.target.lane,
-        "replica": attempt.replica,
-        "cause": attempt.cause,
-        "reason": attempt.reason,
-        "status": outcome.status,
-        "failure": outcome.failure.label if outcome.failure else None,
-        "committed": outcome.committed,
-        "ttft_ms": None if outcome.ttft_s is None else round(outcome.ttft_s * 1000, 3),
-        "itl_ms": None if outcome.itl_s is None else round(outcome.itl_s * 1000, 3),
-        "total_ms": round(outcome.total_s * 1000, 3),
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "estimated": usage.estimated,
-        "nano_usd": charge.nano_usd,
-        "price": charge.price_source,
-    }
+def _attempted(outcome: Outcome, charge: Charge) -> Attempted:
+    attempt, target, usage = outcome.attempt, outcome.attempt.target, outcome.usage
+    return Attempted(
+        target.name,
+        target.lane,
+        attempt.replica,
+        attempt.cause,
+        attempt.reason,
+        outcome.status,
+        None if outcome.failure is None else outcome.failure.label,
+        outcome.committed,
+        _ms(outcome.ttft_s),
+        _ms(outcome.itl_s),
+        _ms(outcome.total_s),
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        usage.estimated,
+        charge.nano_usd,
+        charge.price_source,
+    )
 
 
-def _exclusion(exclusion: Exclusion) -> dict[str, Any]:
-    return {
-        "target": exclusion.target,
-        "rule": exclusion.rule,
-        "observed": exclusion.observed,
-        "limit": exclusion.limit,
-        "hard": exclusion.hard,
-    }
+def _refused(refusal: Refusal) -> Refused:
+    return Refused(refusal.status, refusal.code, refusal.rule)
+
+
+def _ms(seconds: float | None) -> float | None:
+    """Milliseconds to the microsecond; cutting off is three times faster than `round()`."""
+    return None if seconds is None else int(seconds * 1_000_000) / 1000

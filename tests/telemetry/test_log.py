@@ -1,0 +1,223 @@
+"""The request log: what a line says and never says, and what happens when nobody reads it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxy.policy.model import Secret, Tenant
+from proxy.routing.outcome import Failure, Usage
+from proxy.routing.plan import Cause, Exclusion, Refusal
+from proxy.telemetry import log as log_module
+from proxy.telemetry.log import RequestLog
+from tests.harness import proxy, shared, snapshot_of
+from tests.scripted import CHAT_REPLY, CLOSE, chat_stream, reply, scripted
+from tests.telemetry.requests import API, outcome, record
+
+CANARY = "canary-7f3a9b"
+SLO = Exclusion(target="gpu", rule="slo", observed="2.3 s", limit="2 s", hard=False)
+
+
+def lines(*records: Any) -> list[dict[str, Any]]:
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    for one in records:
+        log.record(one)
+    log.close()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_says_what_was_decided_and_why_and_how_it_ended() -> None:
+    spilled = outcome(API, Cause.SPILLOVER, ttft_s=0.0123456, itl_s=0.002)
+    (line,) = lines(record(outcome(failure=Failure.FULL, status=503), spilled, excluded=(SLO,)))
+    assert line.pop("at") > 1_700_000_000
+    first, second = line.pop("attempts")
+    assert line == {
+        "event": "request",
+        "request_id": "req_1",
+        "tenant": "anonymous",
+        "model": "m",
+        "endpoint": "chat",
+        "stream": False,
+        "traffic": "online",
+        "route": "default",
+        "excluded": [{"target": "gpu", "rule": "slo", "observed": "2.3 s", "limit": "2 s", "hard": False}],
+        "relaxed": False,
+        "overhead_ms": 0.2,
+        "duration_ms": 300.0,
+        "policy": "d" * 12,
+    }
+    assert (first["target"], first["status"], first["failure"], first["committed"]) == ("gpu", 503, "full", False)
+    assert second == {
+        "target": "api",
+        "lane": "shared",
+        "replica": 0,
+        "cause": "spillover",
+        "reason": "preferred: cost",
+        "status": 200,
+        "failure": None,
+        "committed": True,
+        "ttft_ms": 12.345,
+        "itl_ms": 2.0,
+        "total_ms": 250.0,
+        "input_tokens": 7,
+        "output_tokens": 3,
+        "cached_input_tokens": 0,
+        "estimated": False,
+        "nano_usd": 500_000_000,
+        "price": "policy",
+    }
+
+
+def test_a_refusal_says_its_rule_and_not_its_text() -> None:
+    refusal = Refusal(status=403, code="no_lawful_target", message=CANARY, rule="region")
+    (line,) = lines(record(decision=refusal))
+    assert line["refusal"] == {"status": 403, "code": "no_lawful_target", "rule": "region"}
+    assert line["attempts"] == []
+    assert line["route"] == ""
+    assert CANARY not in json.dumps(line)
+
+
+def test_counts_that_nobody_confirmed_are_marked() -> None:
+    used = Usage(input_tokens=7, output_tokens=2, estimated=True)
+    (line,) = lines(record(outcome(failure=Failure.CLIENT_LEFT, usage=used)))
+    assert line["attempts"][0]["estimated"] is True
+
+
+ODD = st.text() | st.sampled_from(['"', "\n", "\u2028", "\x00\x1b[31m", "\\u0000", "é😀"])
+
+
+@given(model=ODD, tenant=ODD, reason=ODD)
+def test_every_line_is_one_json_object_whatever_the_request_holds(model: str, tenant: str, reason: str) -> None:
+    stream = io.BytesIO()
+    log = RequestLog(stream)
+    refusal = Refusal(status=400, code=reason, message=reason, rule="request")
+    for decision in (None, refusal):
+        log.record(record(*([] if decision else [outcome()]), decision=decision, facts=named(model, tenant)))
+    log.close()
+    written = stream.getvalue()
+    assert written.endswith(b"\n")
+    first, second = map(json.loads, written.decode().removesuffix("\n").split("\n"))
+    assert (first["model"], first["tenant"], second["refusal"]["code"]) == (model, tenant, reason)
+
+
+def named(model: str, tenant: str) -> dict[str, Any]:
+    return {"model": model, "tenant": Tenant(name=tenant)}
+
+
+# secrets
+
+
+class Captured:
+    """Standard output as a process has it."""
+
+    def __init__(self) -> None:
+        self.buffer = io.BytesIO()
+
+
+STREAMED = chat_stream("the word is " + CANARY)
+ERROR = reply({"error": {"message": f"bad key {CANARY}", "code": CANARY, "type": CANARY}}, "401 Unauthorized")
+MISTAKE = reply({"error": {"message": f"bad {CANARY}", "param": CANARY}}, "400 Bad Request", f"x-{CANARY}: {CANARY}")
+GARBAGE = f"HTTP/1.1 abc {CANARY}\r\n\r\n".encode()
+EVENT = STREAMED[: STREAMED.index(b"\r\n\r\n") + 4] + b"2c\r\ndata: " + b'{"error":"%b"}' % CANARY.encode()
+
+
+@pytest.mark.parametrize(
+    "answer", [reply(CHAT_REPLY), STREAMED, STREAMED[:-200], ERROR, MISTAKE, GARBAGE, EVENT, b""], ids=range(8)
+)
+async def test_neither_content_nor_secrets_reach_log_or_metrics(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = Captured()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    ask = {"model": "m", "stream": answer.startswith(STREAMED[:30]), "user": CANARY, "metadata": {CANARY: CANARY}}
+    ask["messages"] = [{"role": "user", "content": f"my secret is {CANARY}"}]
+    headers = {"authorization": f"Bearer {CANARY}", "cookie": CANARY, "x-api-key": CANARY, "openai-beta": CANARY}
+    async with scripted([answer, CLOSE]) as up:
+        target = shared("api", up.url + f"/{CANARY}", api_key=Secret(CANARY))
+        async with proxy(snapshot_of(target)) as spillway:
+            await spillway.post(f"/v1/chat/completions?key={CANARY}", ask, headers)
+            seen = (await spillway.get("/metrics", admin=True)).body.decode()
+    written = stdout.buffer.getvalue().decode()
+    assert json.loads(written)["event"] == "request"
+    assert up.requests
+    assert CANARY in up.requests[0].headers["authorization"]
+    assert CANARY not in written
+    assert CANARY not in seen
+
+
+# a reader that stays away
+
+
+class Clogged(io.RawIOBase):
+    """A pipe that nobody reads: a write waits until somebody does."""
+
+    def __init__(self) -> None:
+        self.waiting, self.read = threading.Event(), threading.Event()
+        self.written = b""
+
+    def write(self, data: Any) -> int:
+        self.waiting.set()
+        self.read.wait(10)
+        self.written += bytes(data)
+        return len(data)
+
+
+@pytest.fixture
+def clogged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clogged]:
+    monkeypatch.setattr(log_module, "FLUSH_S", 0.001)
+    stream = Clogged()
+    yield stream
+    stream.read.set()
+
+
+def numbered(number: int) -> Any:
+    return record(outcome(), facts={"request_id": f"req_{number}"})
+
+
+def test_a_full_pipe_holds_up_no_request_and_what_is_lost_is_counted(
+    clogged: Clogged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = RequestLog(cast(BinaryIO, clogged))
+    log.record(numbered(0))
+    assert clogged.waiting.wait(5)
+    waiting = 100
+    monkeypatch.setattr(log_module, "MAX_PENDING_LINES", waiting)
+    log._lines = type(log._lines)(maxlen=waiting)
+    for number in range(1, 151):
+        log.record(numbered(number))
+    assert log.dropped == 50
+    clogged.read.set()
+    log.close()
+    ids = [json.loads(line)["request_id"] for line in clogged.written.splitlines()]
+    assert ids == ["req_0", *(f"req_{number}" for number in range(51, 151))]
+
+
+def test_closing_writes_what_is_left() -> None:
+    assert [line["request_id"] for line in lines(*map(numbered, range(500)))] == [f"req_{n}" for n in range(500)]
+
+
+def test_closing_gives_up_on_a_pipe_that_nobody_reads(clogged: Clogged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "CLOSE_S", 0.01)
+    log = RequestLog(cast(BinaryIO, clogged))
+    log.record(numbered(0))
+    assert clogged.waiting.wait(5)
+    log.close()
+    assert clogged.written == b""
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("write to closed file")])
+def test_a_pipe_that_broke_costs_its_lines_and_nothing_else(error: Exception) -> None:
+    class Broken(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise error
+
+    log = RequestLog(Broken())
+    log.record(numbered(0))
+    log.close()
+    assert log.dropped == 1
