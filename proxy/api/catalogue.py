@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxy.api.auth import authenticate
-from proxy.api.errors import OPENAI
+from proxy.api.errors import dialect_at
 from proxy.api.health import Health
 from proxy.api.openai import ROUTED
 from proxy.api.request import request_id
@@ -30,10 +32,12 @@ class Catalogue:
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{model:path}", self._model, methods=["GET"]),
             *health.routes(),
-            *[Route(path.decode(), _post_only, methods=["GET", "PUT", "PATCH", "DELETE"]) for path in ROUTED],
+            # A POST comes here only by a path that is spelled otherwise, with `%2f` say: that is another path.
+            *[Route(path.decode(), _not_found, methods=["POST"]) for path in ROUTED],
         ]
-        handlers = {404: _not_found, 405: _not_allowed}
+        handlers: dict[Any, Any] = {404: _not_found, 405: _not_allowed}
         self.app = Starlette(routes=routes, exception_handlers=handlers)
+        self.app.router.redirect_slashes = False
 
     async def _models(self, request: Request) -> Response:
         snapshot = self._current()
@@ -55,10 +59,11 @@ class Catalogue:
 
 
 def refusal_response(request: Request, refusal: Refusal) -> Response:
-    """A refusal as a Starlette response, in OpenAI's shape."""
-    response = Response(OPENAI.body(refusal, ""), refusal.status)
-    response.raw_headers.extend(OPENAI.headers(refusal))
-    response.headers["x-request-id"] = _request_id(request)
+    """A refusal as a Starlette response, in the protocol of the path's callers."""
+    dialect, name = dialect_at(request.scope["path"]), _request_id(request)
+    response = Response(dialect.body(refusal, name), refusal.status)
+    response.raw_headers.extend(dialect.headers(refusal))
+    response.headers["x-request-id"] = name
     return response
 
 
@@ -90,21 +95,15 @@ def _no_model(name: str) -> Refusal:
     )
 
 
-async def _not_found(request: Request, _: Exception) -> Response:
+async def _not_found(request: Request, _: Exception | None = None) -> Response:
     message = f"unknown request URL: {request.method} {request.scope['path']}"
     return refusal_response(request, Refusal(status=404, code="unknown_url", message=message, rule="path"))
 
 
-async def _not_allowed(request: Request, _: Exception) -> Response:
-    return refusal_response(request, _wrong_method(request))
-
-
-async def _post_only(request: Request) -> Response:
-    response = refusal_response(request, _wrong_method(request))
-    response.headers["allow"] = "POST"
-    return response
-
-
-def _wrong_method(request: Request) -> Refusal:
+async def _not_allowed(request: Request, error: Exception) -> Response:
     message = f"`{request.method}` is not allowed on {request.scope['path']}"
-    return Refusal(status=405, code="method_not_allowed", message=message, rule="method")
+    refusal = Refusal(status=405, code="method_not_allowed", message=message, rule="method")
+    response = refusal_response(request, refusal)
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})
+    return response

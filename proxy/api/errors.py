@@ -104,11 +104,17 @@ def _anthropic_error(refusal: Refusal) -> dict[str, Any]:
 
 
 OPENAI = Dialect()
+_ANTHROPIC = MessagesDialect()
 DIALECTS: Mapping[Endpoint, Dialect] = {
     Endpoint.CHAT: OPENAI,
     Endpoint.COMPLETIONS: OPENAI,
     Endpoint.EMBEDDINGS: OPENAI,
     Endpoint.RESPONSES: ResponsesDialect(),
-    Endpoint.MESSAGES: MessagesDialect(),
-    Endpoint.COUNT_TOKENS: MessagesDialect(),
+    Endpoint.MESSAGES: _ANTHROPIC,
+    Endpoint.COUNT_TOKENS: _ANTHROPIC,
 }
+
+
+def dialect_at(path: str) -> Dialect:
+    """The protocol of whoever asks for `path`, whether or not anything is there."""
+    return _ANTHROPIC if path.startswith("/v1/messages") else OPENAI

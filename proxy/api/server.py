@@ -6,6 +6,10 @@ Measured on uvicorn 0.54 (reliability report, A1): a connection that sends nothi
 for ever; a 4 MB header is accepted; a client that stops reading blocks `send()` for ever; and a malformed request gets
 plain text. This subclass of `HttpToolsProtocol` adds the limits, kept by the one sweep of `deadlines.py`, and answers
 in JSON. It leans on the names of uvicorn's methods, which is why uvicorn's minor version is pinned.
+
+Clients that offer an upgrade to HTTP/2 with every request (Java's, curl's) lose their body there: httptools takes what
+follows for another protocol. Nobody has to accept an offer (RFC 9110, section 7.8), so the head is read once more
+without it.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy.api.direct import DirectClient
-from proxy.api.errors import OPENAI
+from proxy.api.errors import dialect_at
 from proxy.api.openai import ROUTED, DataPort
 from proxy.api.request import request_id
 from proxy.deadlines import Deadlines
@@ -59,6 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _deadlines: Deadlines
     _limits: ReceivingLimits
     _port: DataPort | None
+    url = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,13 +90,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         self._idle_since = None
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The offer is declined by being passed over: the request itself is answered in HTTP/1.1.
-            pass
-        except httptools.HttpParserError:
-            self._refuse(self._refusal or _MALFORMED)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._in_head and self._received > self._limits.header_bytes:
             self._refuse(_HEAD_TOO_LARGE)
 
@@ -107,8 +107,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._received > self._limits.header_bytes and self._head_size() > self._limits.header_bytes:
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("headers too large")
-        endpoint = ROUTED.get(self.url)
-        if self._port is None or endpoint is None or self._answering() or self.expect_100_continue or not self._posts():
+        if self.parser.should_upgrade():
+            return
+        posts = self.parser.get_method() == b"POST"
+        endpoint = ROUTED.get(self.url) or ROUTED.get(self.url.partition(b"?")[0])
+        if self._port is None or endpoint is None or self._answering() or self.expect_100_continue or not posts:
             self._through_asgi()
             return
         version = self.parser.get_http_version()
@@ -128,6 +131,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._port.refuse_size(direct)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._receiving_since = None
         self._received = 0
         direct = self._direct
@@ -156,9 +161,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._direct is not None:
             self._direct.on_ready()
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(self._refusal or _MALFORMED)
-
     def check(self, now: float) -> None:
         """The sweep: cut whoever takes too long to ask, or to listen."""
         limits = self._limits
@@ -171,8 +173,22 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive:
             self.transport.close()
 
-    def _posts(self) -> bool:
-        return self.parser.get_method() == b"POST" and not self.parser.should_upgrade()
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._feed(self._declined() + data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or _MALFORMED)
+
+    def _declined(self) -> bytes:
+        """The head once more without the offer of an upgrade, for a new parser."""
+        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        if len(kept) == len(self.headers):
+            return b"\0"  # CONNECT, which is nothing but an upgrade: no parser takes this
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([line, *[b"%b: %b" % header for header in kept], b"", b""])
 
     def _through_asgi(self) -> None:
         """The way of everything that is not routed: uvicorn's own, from the beginning of the message."""
@@ -194,7 +210,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not answered:
-            self.transport.write(_render(refusal))
+            self.transport.write(_render(refusal, self.url.decode("latin-1")))
         self.transport.close()
 
     def _answering(self) -> bool:
@@ -202,11 +218,11 @@ class GuardedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
 
-def _render(refusal: Refusal) -> bytes:
-    name = request_id({})
-    body = OPENAI.body(refusal, name)
+def _render(refusal: Refusal, path: str) -> bytes:
+    name, dialect = request_id({}), dialect_at(path)
+    body = dialect.body(refusal, name)
     lines = [b"HTTP/1.1 %d %b" % (refusal.status, HTTPStatus(refusal.status).phrase.encode())]
-    lines += [b"%b: %b" % header for header in OPENAI.headers(refusal)]
+    lines += [b"%b: %b" % header for header in dialect.headers(refusal)]
     lines += [b"x-request-id: " + name.encode(), b"content-length: %d" % len(body), b"connection: close", b"", body]
     return b"\r\n".join(lines)
 

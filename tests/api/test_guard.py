@@ -38,8 +38,10 @@ def of_members(members: list[tuple[str, str]], space: str) -> str:
 
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.builds(listed, st.lists(inner, max_size=3), SPACE)
-    | st.builds(of_members, st.lists(st.tuples(STRINGS, inner), max_size=3), SPACE),
+    lambda inner: (
+        st.builds(listed, st.lists(inner, max_size=3), SPACE)
+        | st.builds(of_members, st.lists(st.tuples(STRINGS, inner), max_size=3), SPACE)
+    ),
     max_leaves=8,
 )
 KEYS = st.builds(spelled, st.sampled_from(["model", "stream", "a", "é", "", 'q"', "\\"]) | TEXT, st.booleans())
@@ -101,7 +103,9 @@ def test_well_formed_bodies_are_read_as_a_strict_parser_reads_them(body: str) ->
 def test_damaged_bodies_are_read_as_a_strict_parser_reads_them(body: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(body)))
     cut = data.draw(st.integers(0, 2))
-    piece = data.draw(st.sampled_from([b"", b'"', b"{", b"}", b",", b":", b"\\", b"\x00", b"\xff", b"\xc3", b"NaN", b"0"]))
+    piece = data.draw(
+        st.sampled_from([b"", b'"', b"{", b"}", b",", b":", b"\\", b"\x00", b"\xff", b"\xc3", b"NaN", b"0"])
+    )
     agrees(body[:at] + piece + body[at + cut :])
 
 
