@@ -1,6 +1,8 @@
-"""The client libraries under test, each in an environment of its own in the user's cache: `python -m tests.clients.libraries`.
+"""The client libraries under test, each in an environment of its own in the user's cache: `python -m
+tests.clients.libraries`.
 
-The locks are made by `uv pip compile --universal --python-version 3.11 --generate-hashes --exclude-newer "1 week" --no-annotate NAME.in`.
+The locks are made by `uv pip compile --universal --python-version 3.11 --generate-hashes --exclude-newer "1 week"
+--no-annotate NAME.in`.
 """
 
 import shutil
@@ -20,7 +22,8 @@ NODE_PACKAGES = [SCRIPTS / "package.json", SCRIPTS / "package-lock.json"]
 
 @dataclass(frozen=True)
 class Library:
-    """A client library and the script that uses it. `command` installs what is missing and gives the script's command line."""
+    """A client library and the script that uses it. `command` installs what is missing and gives the script's command
+    line."""
 
     name: str
     command: Callable[[], list[str | Path]]

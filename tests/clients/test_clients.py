@@ -28,8 +28,15 @@ def through(library: Library, spillway: Spillway) -> dict[str, str]:
     return {"OPENAI_BASE_URL": spillway.url, "OPENAI_API_KEY": proxies.KEY}
 
 
+FINGERPRINT_IN_LAST_CHUNK_ONLY = {"chat_stream_twice"}
+"""With usage included vLLM moves `system_fingerprint` from each choice's last chunk to the usage chunk. The proxy,
+which includes it unasked, puts the field back where a stream of one choice has it; with several, only into the last."""
+
+
 def comparable(case: str, result: Any) -> Any:
     result = normalised(result)
+    if case in FINGERPRINT_IN_LAST_CHUNK_ONLY:
+        return [{key: chunk[key] for key in chunk if key != "system_fingerprint"} for chunk in result]
     if case in ANSWERED_BY_THE_PROXY:
         return {key: result[key] for key in ("class", "status", "content_type") if key in result}
     return result
@@ -42,6 +49,8 @@ def test_library_reads_the_same_through_the_proxy(library: Library, engine: Engi
     seen = parsed(run(command, through(library, spillway)))
     assert seen.keys() == expected.keys()
     different = [
-        line for case in expected for line in differences(comparable(case, expected[case]), comparable(case, seen[case]), case)
+        line
+        for case in expected
+        for line in differences(comparable(case, expected[case]), comparable(case, seen[case]), case)
     ]
     assert not different, "\n".join(["", *different])

@@ -1,10 +1,10 @@
 """Virtual environments outside the tree, each built once from a hashed lock file.
 
-An engine or a client library brings its own pins, which must not meet the proxy's. Each gets an environment of its own in the user's cache, so
-that a fresh clone, or `git clean`, does not download gigabytes again.
+An engine or a client library brings its own pins, which must not meet the proxy's. Each gets an environment of its own
+in the user's cache, so that a fresh clone, or `git clean`, does not download gigabytes again.
 
-An environment is finished when its marker says so. The marker is written last and holds the digest of everything it was built from: an
-interrupted build, or a changed lock, is built anew from nothing.
+Its folder is named for what it is built from, so that two checkouts with different locks do not take it from each
+other. It is finished when its marker says so, which is written last: an interrupted build starts over from nothing.
 """
 
 import fcntl
@@ -29,32 +29,31 @@ def cache_root() -> Path:
 
 
 def environment(name: str, sources: list[Path], build: Callable[[Path], None]) -> Path:
-    """The folder of environment `name`, built by `build(folder)` if it is missing, unfinished or built from other `sources`.
+    """The folder of environment `name`, built from `sources` by `build(folder)` if it is missing or unfinished.
 
     Two processes asking at once build it once: the second waits for the first.
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache_root() / f"{name}-py{version}"
-    wanted = digest(sources)
+    folder = cache_root() / f"{name}-py{version}-{digest(sources)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_name(folder.name + ".lock")):
-        if not finished(folder, wanted):
+        if not finished(folder):
             print(f"building {folder}", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             venv.create(folder, with_pip=False, symlinks=True)
             build(folder)
-            (folder / MARKER).write_text(wanted)
+            (folder / MARKER).touch()
     return folder
 
 
 def digest(sources: list[Path]) -> str:
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    """Twelve hex digits that tell these files from others."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
-def finished(folder: Path, wanted: str) -> bool:
-    """Whether `folder` was built to the end from these sources, by a Python that is still there."""
-    marker = folder / MARKER
-    return marker.is_file() and marker.read_text() == wanted and python_of(folder).exists()
+def finished(folder: Path) -> bool:
+    """Whether `folder` was built to the end, by a Python that is still there."""
+    return (folder / MARKER).is_file() and python_of(folder).exists()
 
 
 def python_of(folder: Path) -> Path:

@@ -1,6 +1,8 @@
-"""Fixtures shared by the suites against a real engine. Engines and proxies are started at most once a session, when first asked for."""
+"""Fixtures of the suites against a real engine. Engines and proxies start at most once a session, when asked for."""
 
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +16,13 @@ from tests.engine.vllm import Engine
 
 StartSpillway = Callable[[str], Spillway]
 """Starts a proxy under the given policy text; it ends with the test."""
+
+ENGINES = {
+    "engine": ["--max-num-seqs=16", "--max-num-queued-reqs=64", *vllm.GENERATE, *vllm.GUARDED],
+    "small_engine": ["--max-num-seqs=2", "--max-num-queued-reqs=2", *vllm.GENERATE],
+    "embedding_engine": vllm.EMBED,
+}
+"""The flags of each engine, by the name of its fixture."""
 
 ONE_ENGINE = """
 version: 1
@@ -32,6 +41,18 @@ models:
 """
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # A test run that is told to end takes its servers down with it, as one that is interrupted does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.addinivalue_line("markers", "engine: needs a real vLLM, installed by `python -m tests.engine.install`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not {"engines", "engine"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("engine")
+
+
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the servers of this session write what they print."""
@@ -39,25 +60,33 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(logs: Path) -> Iterator[Engine]:
+def engines(request: pytest.FixtureRequest, logs: Path) -> Iterator[dict[str, Engine]]:
+    """Those of `ENGINES` that this session's tests ask for, started side by side: each takes half a minute of one
+    core."""
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    contexts = {name: vllm.engine(logs, name, *flags) for name, flags in ENGINES.items() if name in asked}
+    with ExitStack() as stack:
+        with ThreadPoolExecutor() as pool:
+            starting = {name: pool.submit(stack.enter_context, context) for name, context in contexts.items()}
+        yield {name: future.result() for name, future in starting.items()}
+
+
+@pytest.fixture(scope="session")
+def engine(engines: dict[str, Engine]) -> Engine:
     """A vLLM with room for everybody who has its key."""
-    flags = ["--max-num-seqs=16", "--max-num-queued-reqs=64", *vllm.GENERATE, *vllm.GUARDED]
-    with vllm.engine(logs, "vllm", *flags) as running:
-        yield running
+    return engines["engine"]
 
 
 @pytest.fixture(scope="session")
-def small_engine(logs: Path) -> Iterator[Engine]:
+def small_engine(engines: dict[str, Engine]) -> Engine:
     """A vLLM that takes two requests and refuses the third. It asks for no key."""
-    with vllm.engine(logs, "vllm-small", "--max-num-seqs=2", "--max-num-queued-reqs=2", *vllm.GENERATE) as running:
-        yield running
+    return engines["small_engine"]
 
 
 @pytest.fixture(scope="session")
-def embedding_engine(logs: Path) -> Iterator[Engine]:
+def embedding_engine(engines: dict[str, Engine]) -> Engine:
     """A vLLM that serves the tiny model as an embedding model."""
-    with vllm.engine(logs, "vllm-embed", *vllm.EMBED) as running:
-        yield running
+    return engines["embedding_engine"]
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""Replies freed of what differs between two runs of the same thing straight to the same engine, so that they can be compared.
+"""Replies freed of what differs between two runs of the same thing straight to the same engine, so that they can be
+compared.
 
-Three things do. Ids and times are new each time. And where one chunk of a stream ends and the next begins is the engine's timing: vLLM puts
-two tokens into one event when its server is a little late. So the chunks of a stream are joined before they are compared, as a client joins
-them: text grows, absent fields are filled in, and whatever does not fit stays an event of its own. A lost, doubled, reordered or changed
-event still shows.
+Three things do. Ids and times are new each time. And where one chunk of a stream ends and the next begins is the
+engine's timing: vLLM puts two tokens into one event when its server is a little late. So the chunks of a stream are
+joined before they are compared, as a client joins them: text grows, absent fields are filled in, and whatever does not
+fit stays an event of its own. A lost, doubled, reordered or changed event still shows.
 """
 
 import json
@@ -27,7 +28,8 @@ class DoesNotFit(Exception):
 
 
 def events(stream: bytes) -> list[dict[str, Any]]:
-    """The events of a stream, by field; the data of all but `[DONE]` as JSON. Comments, which keep a connection alive, are no events."""
+    """The events of a stream, by field; the data of all but `[DONE]` as JSON. Comments, which keep a connection alive,
+    are no events."""
     assert stream.endswith(b"\n\n"), f"the stream ends within an event: {stream[-80:]!r}"
     parts = [event.split("\n") for event in stream.decode().split("\n\n")[:-1]]
     return [dict(field(line) for line in lines) for lines in parts if not all(line.startswith(":") for line in lines)]
@@ -76,9 +78,8 @@ def joined(parts: list[Any]) -> list[Any]:
     numbers = [part[SEQUENCE] for part in parts if isinstance(part, dict) and SEQUENCE in part]
     assert all(after == before + 1 for before, after in pairwise(numbers)), numbers
     whole: list[Any] = []
-    for part in parts:
-        if isinstance(part, dict):
-            part = {key: value for key, value in part.items() if key != SEQUENCE}
+    for numbered in parts:
+        part = {key: numbered[key] for key in numbered if key != SEQUENCE} if isinstance(numbered, dict) else numbered
         try:
             whole[-1:] = [join(whole[-1], part)] if whole else [part]
         except DoesNotFit:

@@ -43,7 +43,10 @@ def test_engines_refusal_reaches_the_client(
     name: str, stream: bool, direct: httpx.Client, proxied: httpx.Client, spillway: Spillway
 ) -> None:
     path, body = REJECTED[name]
-    expected, seen = direct.post(path, json=body | {"stream": stream}), proxied.post(path, json=body | {"stream": stream})
+    expected, seen = (
+        direct.post(path, json=body | {"stream": stream}),
+        proxied.post(path, json=body | {"stream": stream}),
+    )
     assert expected.status_code == 400
     error = assert_shaped(path, seen, 400)
     assert error["message"] == expected.json()["error"]["message"]

@@ -31,7 +31,9 @@ REPLIES: dict[str, tuple[str, dict[str, Any]]] = {
     "tool call": ("/chat/completions", chat(**OPENAI_TOOLS)),
     "structured output": (
         "/chat/completions",
-        chat(max_tokens=60, response_format={"type": "json_schema", "json_schema": {"name": "known", "schema": SCHEMA}}),
+        chat(
+            max_tokens=60, response_format={"type": "json_schema", "json_schema": {"name": "known", "schema": SCHEMA}}
+        ),
     ),
     "vLLM's own fields": (
         "/chat/completions",

@@ -50,12 +50,14 @@ def provider(tmp_path: Path) -> Iterator[str]:
         yield f"{root}/v1"
 
 
-async def burst(spillway: Spillway, asks: list[tuple[str, dict[str, Any]]]) -> list[httpx.Response]:
-    """All of these requests at once."""
+async def burst(
+    spillway: Spillway, asks: list[tuple[str, dict[str, Any]]], *, at_once: int = BURST
+) -> list[httpx.Response]:
+    """The replies to all of these requests, so many of them in flight at any time."""
     headers = {"authorization": f"Bearer {proxies.KEY}"}
-    limits = httpx.Limits(max_connections=None)
+    limits = httpx.Limits(max_connections=at_once)
     async with httpx.AsyncClient(
-        base_url=spillway.url, headers=headers, timeout=60, limits=limits, trust_env=False
+        base_url=spillway.url, headers=headers, timeout=httpx.Timeout(60, pool=None), limits=limits, trust_env=False
     ) as http:
         return await asyncio.gather(*[http.post(path, json=body) for path, body in asks])
 
@@ -112,8 +114,9 @@ async def test_overflow_spills_to_a_provider(
 async def test_overflow_of_every_protocol_spills_to_another_engine(
     small_engine: Engine, engine: Engine, start_spillway: StartSpillway
 ) -> None:
-    """Streams that arrive together pass vLLM's first look at its queue, and are refused after it has answered 200: as an error event on
-    chat, completions and messages, and by a connection closed after two events on responses. All four count as full."""
+    """Streams that arrive together pass vLLM's first look at its queue, and are refused after it has answered 200: as
+    an error event on chat, completions and messages, and by a connection closed after two events on responses. All four
+    count as full."""
     shared = f"provider: hosted_vllm\n    url: {engine.url}\n    model: tiny\n    api_key: ${{ENGINE_KEY}}"
     spillway = start_spillway(DEDICATED_THEN.format(url=small_engine.url, shared=shared))
     for path in GENERATING:
@@ -125,6 +128,22 @@ async def test_overflow_of_every_protocol_spills_to_another_engine(
         lanes = Counter(reply.headers["x-spillway-lane"] for reply in replies)
         assert lanes.keys() == {"dedicated", "shared"}
         assert spillway.metric("spillway_spill_total") - before == lanes["shared"]
+
+
+async def test_nobody_fails_while_the_engine_stays_full(
+    small_engine: Engine, engine: Engine, start_spillway: StartSpillway
+) -> None:
+    """Being full is no failure, so that no retry budget runs out however long it lasts."""
+    shared = f"provider: hosted_vllm\n    url: {engine.url}\n    model: tiny\n    api_key: ${{ENGINE_KEY}}"
+    spillway = start_spillway(DEDICATED_THEN.format(url=small_engine.url, shared=shared))
+    asks = [(path, of_length(path, 20, stream=stream)) for path in GENERATING for stream in (False, True)] * 20
+    replies = await burst(spillway, asks, at_once=12)
+    for (path, _), reply in zip(asks, replies, strict=True):
+        assert_whole(path, reply)
+    lanes = Counter(reply.headers["x-spillway-lane"] for reply in replies)
+    assert lanes["shared"] > lanes["dedicated"] > 0
+    assert spillway.metric("spillway_spill_total", reason="full") == lanes["shared"]
+    assert spillway.metric("spillway_retries_total") == 0
 
 
 async def test_full_is_not_broken(small_engine: Engine, provider: str, start_spillway: StartSpillway) -> None:

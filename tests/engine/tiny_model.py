@@ -1,9 +1,10 @@
-"""Writes a tiny Llama with random weights, a real tokenizer and a chat template: everything vLLM needs, nothing to download.
+"""Writes a tiny Llama: random weights, a real tokenizer and a chat template. All that vLLM needs, nothing to download.
 
-Runs inside the engine's own environment (it needs `torch`, `tokenizers` and `transformers`): `python tiny_model.py FOLDER`.
+Runs inside the engine's own environment (it has `torch`, `tokenizers`, `transformers`): `python tiny_model.py FOLDER`.
 
-The answers are gibberish, but they are the same gibberish every time: the weights are drawn wide enough that the best token leads the next by
-thousands of float32 rounding errors, so greedy decoding does not depend on which requests happen to share a batch.
+The answers are gibberish, but they are the same gibberish every time: the weights are drawn wide enough that the best
+token leads the next by thousands of float32 rounding errors, so greedy decoding does not depend on which requests
+happen to share a batch.
 """
 
 import pydoc_data.topics
@@ -65,8 +66,9 @@ def llama() -> LlamaForCausalLM:
 def discourage(model: LlamaForCausalLM, token_ids: list[int]) -> None:
     """Makes the model shun these tokens, though a Llama's output layer has no bias.
 
-    Dimension 0 of the residual stream is fixed to a constant that no layer writes to, and so serves as one. JSON may hold white space anywhere:
-    without this a random model, held to a grammar, would emit blanks until it runs out of tokens and never finish a tool call.
+    Dimension 0 of the residual stream is fixed to a constant that no layer writes to, and so serves as one. JSON may
+    hold white space anywhere: without this a random model, held to a grammar, would emit blanks until it runs out of
+    tokens and never finish a tool call.
     """
     model.model.embed_tokens.weight[:, 0] = 1.0
     for layer in model.model.layers:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.engine.install import MODEL, engine_environment
+from tests.engine.install import engine_environment, tiny_model
 from tests.engine.processes import free_port, serving
 
 START_DEADLINE_S = 240.0
@@ -59,10 +59,10 @@ def engine(folder: Path, name: str, *flags: str) -> Iterator[Engine]:
     port = free_port()
     root = f"http://127.0.0.1:{port}"
     log = folder / f"{name}.log"
-    command = [
+    command: list[str | Path] = [
         environment / "bin" / "vllm",
         "serve",
-        environment / MODEL,
+        tiny_model(environment),
         f"--served-model-name={SERVED_NAME}",
         "--dtype=float32",
         "--enforce-eager",

@@ -1,4 +1,4 @@
-"""The `anthropic` package. Address and key come from ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN."""
+"""The `anthropic` package. Address and key come from ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN."""
 
 import asyncio
 import json
@@ -29,9 +29,7 @@ def ask(**options):
 
 def helped():
     """The package's own accumulating stream."""
-    with client.messages.stream(
-        model=MODEL, messages=MESSAGES, max_tokens=12, extra_body={"temperature": 0}
-    ) as stream:
+    with client.messages.stream(model=MODEL, messages=MESSAGES, max_tokens=12, extra_body={"temperature": 0}) as stream:
         return {"text": "".join(stream.text_stream), "message": plain(stream.get_final_message())}
 
 

@@ -14,12 +14,17 @@ SCHEMA = {
     "required": ["known"],
     "additionalProperties": False,
 }
-TOOL = {"type": "function", "function": {"name": "note", "description": "Note it", "strict": True, "parameters": SCHEMA}}
+TOOL = {
+    "type": "function",
+    "function": {"name": "note", "description": "Note it", "strict": True, "parameters": SCHEMA},
+}
 RESPONSE_TOOL = {"type": "function", "name": "note", "strict": True, "parameters": SCHEMA}
 
 
 def chat(**options):
-    return client.chat.completions.create(model=MODEL, messages=MESSAGES, **{"temperature": 0, "max_tokens": 12, **options})
+    return client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, **{"temperature": 0, "max_tokens": 12, **options}
+    )
 
 
 def completion(**options):
@@ -27,7 +32,9 @@ def completion(**options):
 
 
 def response(**options):
-    return client.responses.create(model=MODEL, input="Hello there", temperature=0, **{"max_output_tokens": 12, **options})
+    return client.responses.create(
+        model=MODEL, input="Hello there", temperature=0, **{"max_output_tokens": 12, **options}
+    )
 
 
 def refused(call):
