@@ -12,6 +12,7 @@ HTML, Anthropic's shape for an OpenAI caller) is put into that protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from proxy.upstream.base import Head
 
 MAX_ERROR_BYTES = 64 * 1024
 _FULL = frozenset({429, 503, 529})
+_FULL_IN_STREAM: frozenset[int | str] = _FULL | {"overloaded_error", "rate_limit_error", "rate_limit_exceeded"}
 _CODES: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request_error", "invalid_request"),
     404: ("invalid_request_error", "model_not_found"),
@@ -55,8 +57,8 @@ def failure_in_stream(error: Mapping[str, Any]) -> Failure:
     vLLM answers 200 and then says *full* in the first event when a burst of requests has passed its own check together;
     on `/v1/messages` that sits, quoted, inside a validation error's text.
     """
-    code, message = error.get("code"), str(error.get("message"))
-    if code in _FULL or "'code': 503" in message or error.get("type") == "overloaded_error":
+    signs, message = (error.get("code"), error.get("type")), str(error.get("message"))
+    if any(isinstance(sign, int | str) and sign in _FULL_IN_STREAM for sign in signs) or "'code': 503" in message:
         return Failure.FULL
     return Failure.FAULTED
 
@@ -75,8 +77,9 @@ def retry_after_s(head: Head, wall_time: float) -> float | None:
         elif after.strip().replace(b".", b"", 1).isdigit():
             seconds = float(after)
         else:
-            seconds = parsedate_to_datetime(after.decode("ascii")).timestamp() - wall_time
-    except (ValueError, TypeError, UnicodeDecodeError):
+            date = parsedate_to_datetime(after.decode("ascii"))
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall_time
+    except (ValueError, TypeError, OverflowError):
         return None
     return seconds if 0 <= seconds <= 86_400 else None
 
