@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,7 @@ OUT = ROOT / "bench-out"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for, print the tables, and return the exit status."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whichever way it is ended, nothing it started stays
     try:
         if sys.platform != "linux":
             raise MissingError("the benchmark reads /proc and pins cores, so it needs Linux")
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MissingError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
