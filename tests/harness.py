@@ -133,14 +133,15 @@ async def proxy(
     limits: ReceivingLimits | None = None,
     store_url: str = "unix:///nonexistent",
     direct: bool = True,
+    http: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[Proxy]:
-    """Serve a snapshot on two free ports until the block ends."""
+    """Serve a snapshot on two free ports until the block ends; `http` names a protocol of uvicorn's, instead of ours."""
     async with Spillway(snapshot, Settings(policy=None, **settings), store_url) as spillway:  # type: ignore[arg-type]
         limits = limits or ReceivingLimits()
         protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None)
         plain = guarded_protocol(spillway.deadlines, limits)
-        async with _listening(spillway.data, protocol) as port, _listening(spillway.admin, plain) as admin_port:
+        async with _listening(spillway.data, http or protocol) as port, _listening(spillway.admin, plain) as admin_port:
             yield Proxy(spillway, port, admin_port)
 
 
