@@ -61,12 +61,13 @@ class Tap:
         """Look at a block of whole events and return the bytes to pass on."""
         if not block or self.done:
             return b""
-        self.chunks += block.count(b"\n\n") or block.count(b"\r\n\r\n") or block.count(b"\r\r")
+        # Two line ends are one event of one line, the usual block; one byte is counted far faster than a pair.
+        self.chunks += 1 if block.count(b"\n") == 2 else _events_in(block)
         if (
             not self.content
             or b'error"' in block
             or (b'"usage"' in block and _has_usage(block))
-            or (self._strip_usage and (self._waiting is not None or b'"finish_reason":"' in block))
+            or (self._strip_usage and (self._waiting is not None or b'_reason":"' in block))
             or block.endswith(b"[DONE]\n\n")
         ):
             return self._read(block)
@@ -162,6 +163,10 @@ def _json_object(data: str) -> Json | None:
     except orjson.JSONDecodeError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _events_in(block: bytes) -> int:
+    return block.count(b"\n\n") or block.count(b"\r\n\r\n") or block.count(b"\r\r")
 
 
 def _has_usage(block: bytes) -> bool:
