@@ -136,7 +136,7 @@ async def proxy(
     http: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[Proxy]:
-    """Serve a snapshot on two free ports until the block ends; `http` names a protocol of uvicorn's, instead of ours."""
+    """Serve a snapshot on two free ports until the block ends; `http` names a protocol of uvicorn's to use instead."""
     async with Spillway(snapshot, Settings(policy=None, **settings), store_url) as spillway:  # type: ignore[arg-type]
         limits = limits or ReceivingLimits()
         protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None)

@@ -1,0 +1,136 @@
+"""What is read from a request, what is refused in it, and what of it reaches an upstream."""
+
+from __future__ import annotations
+
+import pytest
+from proxy.api.guard import read_members
+from proxy.api.request import read_call, read_facts, request_id
+from proxy.policy.model import Endpoint, Lane, Tenant, Traffic
+from proxy.routing.facts import Facts
+from proxy.routing.plan import Refusal
+from proxy.upstream.base import Call
+
+TENANT = Tenant(name="bank", tags=frozenset({"gdpr"}))
+
+
+def facts(body: bytes, fields: dict[bytes, bytes] | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Facts | Refusal:
+    members = read_members(body)
+    assert not isinstance(members, Refusal)
+    return read_facts(TENANT, endpoint, "r1", fields or {}, members, len(body))
+
+
+def call(body: bytes, fields: dict[bytes, bytes] | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Call | Refusal:
+    members, known = read_members(body), facts(body, fields, endpoint)
+    assert isinstance(known, Facts)
+    assert not isinstance(members, Refusal)
+    return read_call(known, fields or {}, members)
+
+
+def test_facts_of_a_plain_request() -> None:
+    known = facts(b'{"model":"m","max_tokens":50,"messages":[]}')
+    assert isinstance(known, Facts)
+    assert (known.model, known.stream, known.traffic) == ("m", False, Traffic.ONLINE)
+    assert (known.max_output_tokens, known.lane_override, known.tags) == (50, None, TENANT.tags)
+    assert known.input_tokens == len(b'{"model":"m","max_tokens":50,"messages":[]}') // 4
+
+
+@pytest.mark.parametrize(
+    ("member", "limit"),
+    [
+        (b'"max_completion_tokens":7,"max_tokens":9', 7),
+        (b'"max_output_tokens":8', 8),
+        (b'"max_tokens":null', None),
+        (b'"max_tokens":-1', None),
+        (b'"max_tokens":"7"', None),
+        (b'"max_tokens":1.5', None),
+        (b'"max_tokens":99999999999999999999999999', 999999999999999999),
+    ],
+)
+def test_the_output_limit(member: bytes, limit: int | None) -> None:
+    known = facts(b'{"model":"m",' + member + b"}")
+    assert isinstance(known, Facts)
+    assert known.max_output_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "param"),
+    [
+        (b"{}", {}, "model"),
+        (b'{"model":null}', {}, "model"),
+        (b'{"model":["m"]}', {}, "model"),
+        (b'{"model":"m","stream":1}', {}, "stream"),
+        (b'{"model":"m","stream":"true"}', {}, "stream"),
+        (b'{"model":"m"}', {b"x-spillway-lane": b"fast"}, "x-spillway-lane"),
+        (b'{"model":"m"}', {b"x-spillway-traffic": b"batch"}, "x-spillway-traffic"),
+    ],
+)
+def test_what_is_wrong_is_named(body: bytes, fields: dict[bytes, bytes], param: str) -> None:
+    refusal = facts(body, fields)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.param, refusal.retryable) == (400, param, False)
+
+
+@pytest.mark.parametrize(("said", "lane"), [(b"Dedicated", Lane.DEDICATED), (b"shared", Lane.SHARED), (b"auto", None)])
+def test_the_lane_a_caller_asks_for(said: bytes, lane: Lane | None) -> None:
+    known = facts(b'{"model":"m"}', {b"x-spillway-lane": said, b"x-spillway-traffic": b"offline"})
+    assert isinstance(known, Facts)
+    assert (known.lane_override, known.traffic) == (lane, Traffic.OFFLINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (b'{"include_usage":true}', True),
+        (b'{"include_usage":false}', False),
+        (b'{"include_usage" : true, "include_obfuscation":false}', True),
+        (b"{}", False),
+        (b"null", False),
+    ],
+)
+def test_whether_the_caller_wants_usage(options: bytes, wanted: bool) -> None:
+    made = call(b'{"model":"m","stream":true,"stream_options":' + options + b"}")
+    assert isinstance(made, Call)
+    assert (made.stream, made.usage_wanted) == (True, wanted)
+
+
+def test_stream_options_must_be_an_object() -> None:
+    assert isinstance(call(b'{"model":"m","stream_options":[1]}'), Refusal)
+
+
+def test_headers_go_up_by_a_list_of_the_allowed() -> None:
+    fields = {
+        b"authorization": b"Bearer k",
+        b"cookie": b"c",
+        b"x-forwarded-for": b"1",
+        b"x-custom-labels": b"bomb",
+        b"traceparent": b"t",
+        b"anthropic-beta": b"b",
+        b"user-agent": b"u",
+    }
+    made = call(b'{"model":"m"}', fields)
+    assert isinstance(made, Call)
+    assert dict(made.headers) == {
+        b"traceparent": b"t",
+        b"anthropic-beta": b"b",
+        b"user-agent": b"u",
+        b"x-request-id": b"r1",
+    }
+
+
+def test_anthropics_version_is_there_in_any_case() -> None:
+    made = call(b'{"model":"m"}', {}, Endpoint.MESSAGES)
+    assert isinstance(made, Call)
+    assert dict(made.headers)[b"anthropic-version"] == b"2023-06-01"
+    own = call(b'{"model":"m"}', {b"anthropic-version": b"2099-01-01"}, Endpoint.MESSAGES)
+    assert isinstance(own, Call)
+    assert [value for name, value in own.headers if name == b"anthropic-version"] == [b"2099-01-01"]
+
+
+@pytest.mark.parametrize("given", [b"a b", b"a\nb", b"", b"x" * 129, b"\xff", b'"', b"<script>"])
+def test_a_request_id_that_could_do_harm_is_replaced(given: bytes) -> None:
+    assert request_id({b"x-request-id": given}).startswith("req_")
+
+
+def test_a_harmless_request_id_is_kept_and_others_never_repeat() -> None:
+    assert request_id({b"x-request-id": b"app:7/a.b_c-d"}) == "app:7/a.b_c-d"
+    assert len({request_id({}) for _ in range(1000)}) == 1000
