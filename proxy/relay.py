@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -38,9 +38,9 @@ class Signals(Protocol):
 
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
 
-    def begin(self, attempt: Attempt, now: float) -> None: ...
+    def begin(self, attempt: Attempt, now: float) -> Any: ...
 
-    def feed(self, outcome: Outcome, now: float) -> None: ...
+    def feed(self, begun: Any, outcome: Outcome, now: float) -> None: ...
 
     def admits(self, attempt: Attempt, now: float) -> bool: ...
 
@@ -148,18 +148,18 @@ class Relay:
         self, snapshot: Snapshot, plan: Plan, attempt: Attempt, facts: Facts, call: Call, client: Client
     ) -> Ending:
         now = time.monotonic()
+        begun = self._signals.begin(attempt, now)
         forward = Forward(
             attempt,
             call,
             client,
             input_tokens=facts.input_tokens,
             headers=self._headers(snapshot, plan, attempt),
-            settle=partial(self._settle, facts),
+            settle=partial(self._settle, facts, begun),
             done=self._loop.create_future(),
             now=now,
         )
         client.listener = forward
-        self._signals.begin(attempt, now)
         self._deadlines.add(forward)
         try:
             if client.left:
@@ -182,8 +182,8 @@ class Relay:
             headers = self._known_headers[key] = _reply_headers(snapshot, plan, attempt)
         return headers
 
-    def _settle(self, facts: Facts, outcome: Outcome) -> Charge:
-        self._signals.feed(outcome, time.monotonic())
+    def _settle(self, facts: Facts, begun: Any, outcome: Outcome) -> Charge:
+        self._signals.feed(begun, outcome, time.monotonic())
         return self._meters.settle(facts, outcome)
 
 

@@ -20,12 +20,10 @@ from proxy.routing import gates, refusals, wants
 from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan
-from proxy.routing.readings import Reading, Readings
-from proxy.routing.table import Entry, Lawful, applies, compile_table
+from proxy.routing.readings import Breaker, Reading, Readings
+from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, applies, compile_table
 
 IN_FLIGHT_THRESHOLD = InFlightThreshold()
-
-FALLBACK_REASON = "fallback: next lawful target"
 
 Option = tuple[Entry, Reading]
 """A lawful target and the replica of it that would be tried."""
@@ -64,6 +62,8 @@ class Router:
 
     def _choose(self, lawful: Lawful, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:
         route, room = lawful.route, self._room
+        if lawful.ready is not None and _all_able(lawful, facts, readings, now, room):
+            return lawful.ready
         firsts: list[Option] = []
         spares: list[Option] = []
         left_out: list[Exclusion] = []
@@ -99,6 +99,15 @@ class Router:
             relaxed=relaxed,
             max_failovers=route.max_failovers,
         )
+
+
+def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room: Room) -> bool:
+    for entry in lawful.entries:
+        target = entry.target
+        (reading,) = readings.get(target.name) or entry.unseen
+        if reading.breaker is Breaker.OPEN or reading.full_until > now or not room.has_room(target, reading, facts):
+            return False
+    return True
 
 
 def decide(snapshot: Snapshot, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:

@@ -17,8 +17,10 @@ from functools import partial
 from proxy.policy.model import Candidate, Endpoint, Lane, Match, Prefer, Route, Snapshot, Target
 from proxy.routing import gates, refusals, wants
 from proxy.routing.facts import Facts
-from proxy.routing.plan import Exclusion, Refusal
+from proxy.routing.plan import Attempt, Cause, Exclusion, Plan, Refusal
 from proxy.routing.readings import Reading
+
+FALLBACK_REASON = "fallback: next lawful target"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,8 @@ class Lawful:
     """The lawful set of one (model, route, endpoint, caller's lane), best first.
 
     `barred` are the targets that a gate keeps out; `excluded` adds the static wants that lawful targets miss. `refusal`
-    is set when nothing is lawful. `measured` says that the order also depends on readings.
+    is set when nothing is lawful. `measured` says that the order also depends on readings. `ready` is the plan while
+    every target is able, made once; None where replicas or measurements make it depend on the moment.
     """
 
     route: Route
@@ -51,6 +54,7 @@ class Lawful:
     refusal: Refusal | None
     reason: str
     measured: bool
+    ready: Plan | None
 
 
 class LawfulSets(dict[tuple[Endpoint, Lane | None], Lawful]):
@@ -137,14 +141,33 @@ def _lawful(model: str, route: Route, entries: list[Entry], endpoint: Endpoint, 
         refusal = refusals.lane_override_not_allowed(route, lane)
     elif not passed:
         refusal = refusals.nothing_lawful(route, model, barred) if barred else refusals.model_not_found(model)
+    excluded = barred + tuple(miss for entry in passed for miss in entry.missed)
+    measured = wants.needs_readings(route.want) or route.prefer is Prefer.LATENCY
+    varies = measured or not passed or any(entry.target.replicas > 1 for entry in passed)
     return Lawful(
         route=route,
         entries=passed,
         barred=barred,
-        excluded=barred + tuple(miss for entry in passed for miss in entry.missed),
+        excluded=excluded,
         refusal=refusal,
         reason=f"preferred: {route.prefer}",
-        measured=wants.needs_readings(route.want) or route.prefer is Prefer.LATENCY,
+        measured=measured,
+        ready=None if varies else _ready(route, passed, excluded),
+    )
+
+
+def _ready(route: Route, entries: tuple[Entry, ...], excluded: tuple[Exclusion, ...]) -> Plan:
+    first = [(Cause.PREFERRED, f"preferred: {route.prefer}")]
+    causes = first + [(Cause.FALLBACK, FALLBACK_REASON)] * (len(entries) - 1)
+    return Plan(
+        route=route.name,
+        attempts=tuple(
+            Attempt(target=entry.target, replica=0, model=entry.model, ordinal=ordinal, cause=cause, reason=reason)
+            for ordinal, (entry, (cause, reason)) in enumerate(zip(entries, causes, strict=True))
+        ),
+        excluded=excluded,
+        relaxed=bool(entries[0].missed),
+        max_failovers=route.max_failovers,
     )
 
 

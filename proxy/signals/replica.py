@@ -42,6 +42,8 @@ class Replica:
         "_health",
         "_itl",
         "_max_full_s",
+        "_measured",
+        "_measured_until",
         "_reading",
         "_ttft",
         "_uptime",
@@ -69,6 +71,8 @@ class Replica:
         self.index = index
         self._max_full_s = MAX_FULL_S[target.lane]
         self._reading = Reading(target=target.name, replica=index, as_of=0.0)
+        self._measured: tuple[float | None, float | None, float | None] = (None, None, None)
+        self._measured_until = 0.0
         self.fresh_until = 0.0
 
     def read(self, now: float) -> Reading:
@@ -141,6 +145,10 @@ class Replica:
         state = self._breaker(now)
         shut = not state.admits(now)
         self.fresh_until = min(now + READING_S, state.until) if shut else now + READING_S
+        if now >= self._measured_until:
+            self._measured_until = now + READING_S
+            self._measured = (self._ttft.quantile(now), self._itl.quantile(now), self._uptime.value(now))
+        ttft_p99_s, itl_p99_s, uptime = self._measured
         return Reading(
             target=self.target,
             replica=self.index,
@@ -150,7 +158,7 @@ class Replica:
             open_until=state.until,
             full_until=self._full_until,
             full_at=self._full_at,
-            ttft_p99_s=self._ttft.quantile(now),
-            itl_p99_s=self._itl.quantile(now),
-            uptime=self._uptime.value(now),
+            ttft_p99_s=ttft_p99_s,
+            itl_p99_s=itl_p99_s,
+            uptime=uptime,
         )

@@ -5,7 +5,7 @@ Theory of operation
 The relay asks for readings, reports the beginning of each attempt and then its outcome; nothing here waits.
 State belongs to a (target name, URL) and outlives the policy that named it: a reload keeps the breakers, the windows
 and the counts of whatever is still there. Requests that captured the policy before keep reading and reporting by their
-own targets. An attempt is known by identity from `begin` to `feed`, so its end always reaches the replica it began on.
+own targets. What `begin` returns is wanted back by `feed`, so an attempt's end always reaches the replica it began on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ Pool = tuple[Replica, ...]
 """The replicas of one target, in the order of its URLs."""
 
 
+Begun = tuple[Replica, int]
+"""The replica that an attempt began on, and its breaker's generation then."""
+
+
 class Tracker:
     """Readings out, outcomes in. `draw` gives numbers in [0, 1); they only jitter the length of ejections."""
 
@@ -31,7 +35,6 @@ class Tracker:
         self._draw = draw
         self._replicas: dict[tuple[str, str], Replica] = {}
         self._pools: dict[int, tuple[Target, Pool]] = {}
-        self._begun: dict[int, tuple[Attempt, Replica, int]] = {}
         self.adopt(targets)
 
     def adopt(self, targets: Iterable[Target]) -> None:
@@ -64,17 +67,14 @@ class Tracker:
         """Whether the breaker still lets the attempt through: ask before a fallback that was planned a while ago."""
         return self._replica(attempt).admits(now)
 
-    def begin(self, attempt: Attempt, now: float) -> None:
+    def begin(self, attempt: Attempt, now: float) -> Begun:
         """The attempt starts: it counts as in flight until its outcome is fed, exactly once."""
         replica = self._replica(attempt)
-        self._begun[id(attempt)] = (attempt, replica, replica.begin(now))
+        return replica, replica.begin(now)
 
-    def feed(self, outcome: Outcome, now: float) -> None:
-        """The attempt has ended. Raises `LookupError` unless this very attempt has begun and was not fed before."""
-        begun = self._begun.pop(id(outcome.attempt), None)
-        if begun is None:
-            raise LookupError(f"attempt on `{outcome.attempt.target.name}` was fed without having begun")
-        _, replica, generation = begun
+    def feed(self, begun: Begun, outcome: Outcome, now: float) -> None:
+        """The attempt that `begin` returned `begun` for has ended."""
+        replica, generation = begun
         replica.end(outcome, generation, now)
 
     def gauges(self) -> dict[str, int]:

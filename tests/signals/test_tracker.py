@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -12,7 +11,7 @@ from proxy.policy.model import Candidate, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Attempt
 from proxy.routing.readings import Breaker
-from proxy.signals.tracker import Tracker
+from proxy.signals.tracker import Begun, Tracker
 from tests.routing.policies import dedicated, shared
 from tests.signals.attempts import attempt, outcome
 
@@ -37,8 +36,7 @@ def loads(signals: Tracker, *targets: Target, at: float = T0) -> dict[str, list[
 def eject(signals: Tracker, target: Target, at: float = T0) -> None:
     for _ in range(5):
         one = attempt(target)
-        signals.begin(one, at)
-        signals.feed(outcome(one, Failure.CONNECT), at)
+        signals.feed(signals.begin(one, at), outcome(one, Failure.CONNECT), at)
 
 
 def test_there_is_a_reading_for_each_replica_of_the_candidates_asked_for() -> None:
@@ -57,21 +55,20 @@ def test_a_target_without_a_url_has_one_replica() -> None:
 def test_an_attempt_is_in_flight_on_its_replica_until_its_outcome() -> None:
     signals = tracker()
     one = attempt(EU, replica=1)
-    signals.begin(one, T0)
+    begun = signals.begin(one, T0)
     assert loads(signals, EU, US) == {"llama-eu": [0, 1], "together": [0]}
-    signals.feed(outcome(one), T0 + 1)
+    signals.feed(begun, outcome(one), T0 + 1)
     assert loads(signals, EU, US) == {"llama-eu": [0, 0], "together": [0]}
 
 
-def test_feeding_an_attempt_twice_or_never_begun_is_a_broken_promise() -> None:
+def test_one_attempt_may_be_under_way_many_times() -> None:
+    """A plan for the usual case is made once, and its attempts are everybody's."""
     signals = tracker()
     one = attempt(EU)
-    with pytest.raises(LookupError, match="without having begun"):
-        signals.feed(outcome(one), T0)
-    signals.begin(one, T0)
-    signals.feed(outcome(one), T0)
-    with pytest.raises(LookupError):
-        signals.feed(outcome(one), T0)
+    begun = [signals.begin(one, T0) for _ in range(3)]
+    assert loads(signals, EU) == {"llama-eu": [3, 0]}
+    for each in begun:
+        signals.feed(each, outcome(one), T0)
     assert loads(signals, EU) == {"llama-eu": [0, 0]}
 
 
@@ -112,16 +109,16 @@ class TestReload:
     def test_requests_of_the_old_policy_still_read_and_report_by_its_places(self) -> None:
         signals = tracker()
         running = attempt(EU, replica=0)
-        signals.begin(running, T0)
+        begun = signals.begin(running, T0)
         signals.adopt([REVERSED])
         assert loads(signals, EU) == {"llama-eu": [1, 0]}
         assert loads(signals, REVERSED) == {"llama-eu": [0, 1]}
         assert [one.replica for one in signals.read(candidates(EU), T0)["llama-eu"]] == [0, 1]
         late = attempt(EU, replica=1)
-        signals.begin(late, T0)
+        begun_late = signals.begin(late, T0)
         assert loads(signals, REVERSED) == {"llama-eu": [1, 1]}
-        signals.feed(outcome(running), T0)
-        signals.feed(outcome(late), T0)
+        signals.feed(begun, outcome(running), T0)
+        signals.feed(begun_late, outcome(late), T0)
         assert loads(signals, REVERSED) == {"llama-eu": [0, 0]}
 
     def test_a_target_that_left_and_came_back_idle_starts_blank(self) -> None:
@@ -134,11 +131,11 @@ class TestReload:
     def test_a_target_that_left_while_busy_is_remembered(self) -> None:
         signals = tracker()
         running = attempt(US)
-        signals.begin(running, T0)
+        begun = signals.begin(running, T0)
         signals.adopt([EU])
         signals.adopt([EU, US])
         assert loads(signals, US) == {"together": [1]}
-        signals.feed(outcome(running), T0)
+        signals.feed(begun, outcome(running), T0)
         assert loads(signals, US) == {"together": [0]}
 
 
@@ -149,19 +146,18 @@ class Traffic(RuleBasedStateMachine):
         super().__init__()
         self.now = T0
         self.signals = tracker()
-        self.running: list[Attempt] = []
+        self.running: list[tuple[Attempt, Begun]] = []
 
     @rule(place=st.sampled_from(((EU, 0), (EU, 1), (US, 0))))
     def begin(self, place: tuple[Target, int]) -> None:
         one = attempt(*place)
-        self.signals.begin(one, self.now)
-        self.running.append(one)
+        self.running.append((one, self.signals.begin(one, self.now)))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), failure=st.none() | st.sampled_from(Failure))
     def end(self, data: st.DataObject, failure: Failure | None) -> None:
-        one = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-        self.signals.feed(outcome(one, failure, ttft_s=0.3), self.now)
+        one, begun = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        self.signals.feed(begun, outcome(one, failure, ttft_s=0.3), self.now)
 
     @rule(later_s=st.floats(0, 100))
     def wait(self, later_s: float) -> None:
@@ -176,7 +172,7 @@ class Traffic(RuleBasedStateMachine):
         counted = loads(self.signals, EU, US, at=self.now)
         for target in (EU, US):
             for index in range(target.replicas):
-                mine = [one for one in self.running if one.target is target and one.replica == index]
+                mine = [one for one, _ in self.running if one.target is target and one.replica == index]
                 assert counted[target.name][index] == len(mine)
 
 
