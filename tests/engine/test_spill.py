@@ -117,23 +117,18 @@ async def test_overflow_spills_to_a_provider(
     assert_all_answered_and_accounted_for(spillway, replies)
 
 
-async def test_overflow_of_every_protocol_spills_to_another_engine(
-    small_engine: Engine, engine: Engine, start_spillway: StartSpillway
+@pytest.mark.parametrize("path", GENERATING)
+async def test_overflow_spills_to_another_engine(
+    path: str, small_engine: Engine, engine: Engine, start_spillway: StartSpillway
 ) -> None:
     """Streams that arrive together pass vLLM's first look at its queue, and are refused after it has answered 200: as
     an error event on chat, completions and messages, and by a connection closed after two events on responses. All four
     count as full."""
     shared = f"provider: hosted_vllm\n    url: {engine.url}\n    model: tiny\n    api_key: ${{ENGINE_KEY}}"
     spillway = start_spillway(DEDICATED_THEN.format(url=small_engine.url, shared=shared))
-    for path in GENERATING:
-        before = spillway.metric("spillway_spill_total")
-        asks = [(path, of_length(path, TOKENS, stream=index % 2 == 0)) for index in range(16)]
-        replies = await burst(spillway, asks)
-        for reply in replies:
-            assert_whole(reply)
-        lanes = Counter(reply.headers["x-spillway-lane"] for reply in replies)
-        assert lanes.keys() == {"dedicated", "shared"}
-        assert spillway.metric("spillway_spill_total") - before == lanes["shared"]
+    asks = [(path, of_length(path, TOKENS, stream=index % 3 > 0)) for index in range(BURST)]
+    replies = await burst(spillway, asks)
+    assert_all_answered_and_accounted_for(spillway, replies)
 
 
 async def test_nobody_fails_while_the_engine_stays_full(
@@ -156,9 +151,12 @@ async def test_full_is_not_broken(small_engine: Engine, provider: str, start_spi
     spillway = start_spillway(DEDICATED_THEN.format(url=small_engine.url, shared=shared))
     path = "/chat/completions"
     await burst(spillway, [(path, of_length(path, TOKENS, stream=True))] * BURST)
-    until(lambda: small_engine.metric("vllm:num_requests_running") == 0, "the engine never got idle", 5)
     with client(spillway.url, proxies.KEY) as http:
-        assert http.post(path, json=of_length(path, 2)).headers["x-spillway-lane"] == "dedicated"
+
+        def is_back() -> bool:
+            return http.post(path, json=of_length(path, 2)).headers["x-spillway-lane"] == "dedicated"
+
+        until(is_back, "an engine that was full is not used again", 2)
 
 
 async def test_caller_who_insists_on_dedicated_is_told_to_come_back(
