@@ -34,6 +34,7 @@ from proxy.policy.model import Price, Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.settings import Settings
 
+BACKLOG = 4096
 KEEP_ALIVE_S = 75
 """Longer than the idle timeout of the usual load balancer (60 s), which must be the first to close."""
 INTERRUPT_DRAIN_S = 2
@@ -71,6 +72,9 @@ def bound(host: str, port: int, *, shared: bool = False) -> Iterator[socket.sock
             listener.bind((host, port))
         except OSError as error:
             raise StartError(f"not started: cannot listen on {host}:{port}: {error.strerror or error}") from None
+        if not shared:
+            # From here on nobody is turned away: who comes early waits until the server takes the socket over.
+            listener.listen(BACKLOG)
         yield listener
 
 
@@ -96,7 +100,7 @@ async def serve(
             spillway.data,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_s),
-            backlog=4096,
+            backlog=BACKLOG,
             http=guarded_protocol(spillway.deadlines, limits, spillway.data),
             **common,  # type: ignore[arg-type]
         ),

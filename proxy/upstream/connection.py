@@ -14,6 +14,7 @@ dies before a single byte of reply, `on_stale` lets the pool send the same bytes
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -22,6 +23,8 @@ import httptools
 from proxy.upstream.base import Head, RawHeaders, Sink
 from proxy.upstream.errors import ConnectionBroken, ProtocolViolated
 
+STALE_S = 1.0
+"""A connection that dies later than this after a request was written was not closed for being idle."""
 MAX_HEADER_BYTES = 64 * 1024
 
 
@@ -42,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: Sink | None = None
         self._on_stale: Callable[[], None] | None = None
+        self._sent_at = 0.0
         self._headers: RawHeaders = []
         self._header_bytes = 0
         self._body: list[bytes] = []
@@ -62,6 +66,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._sink = sink
         self._on_stale = on_stale
+        self._sent_at = time.monotonic()
         self._answered = self._complete = self._until_close = False
         self._heading = True
         self._heading_bytes = 0
@@ -127,7 +132,7 @@ class Connection(asyncio.Protocol):
         self._sink = self._on_stale = None
         if sink is None:
             return
-        if not self._answered and stale is not None:
+        if not self._answered and stale is not None and time.monotonic() - self._sent_at < STALE_S:
             stale()
         elif self._until_close and exc is None:
             sink.on_end()
