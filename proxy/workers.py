@@ -50,7 +50,7 @@ async def supervise(settings: Settings, store_url: str, data: socket.socket, adm
         workers = [Worker(settings, store_url, data, Path(folder) / f"{n}.sock") for n in range(settings.workers)]
         server = _Supervisor(
             uvicorn.Config(
-                _admin(workers),
+                merged_admin(workers),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -180,7 +180,9 @@ async def _readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-def _admin(workers: list[Worker]) -> Starlette:
+def merged_admin(workers: list[Worker]) -> Starlette:
+    """The admin application of all workers together: ready when every one is, their metrics with a `worker` label."""
+
     async def metrics(request: Request) -> Response:
         answers = await _ask_all(workers, "/metrics")
         registry = CollectorRegistry()

@@ -141,12 +141,13 @@ async def proxy(
         limits = limits or ReceivingLimits()
         protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None)
         plain = guarded_protocol(spillway.deadlines, limits)
-        async with _listening(spillway.data, http or protocol) as port, _listening(spillway.admin, plain) as admin_port:
+        async with listening(spillway.data, http or protocol) as port, listening(spillway.admin, plain) as admin_port:
             yield Proxy(spillway, port, admin_port)
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: Any, protocol: Any) -> AsyncIterator[int]:
+async def listening(app: Any, protocol: Any) -> AsyncIterator[int]:
+    """Serve an ASGI application on a free port, which is given."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -23,10 +23,7 @@ MAY_CATCH_ALL = {
 }
 TESTED_ELSEWHERE = {  # composition: what it puts together is tested where it runs
     "proxy/app.py": "tests/test_relay.py",
-    "proxy/cli/serve.py": "tests/e2e/test_readme.py",
-    "proxy/run.py": "tests/e2e/test_readme.py",
-    "proxy/serving.py": "tests/e2e/test_readme.py",
-    "proxy/workers.py": "tests/e2e/test_readme.py",
+    "proxy/serving.py": "tests/e2e/test_serve.py",
 }
 EMPTY_NAMES = {"manager", "helper", "helpers", "util", "utils", "service", "common", "misc"}
 

@@ -1,0 +1,80 @@
+"""`spillway serve`: options, else the environment, become settings; a reason not to start is one line and status 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from proxy import run as starting
+from proxy.cli.command import app
+from proxy.serving import StartError
+from proxy.settings import Settings
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings that it was started with; nothing is."""
+    found: list[Settings] = []
+    monkeypatch.setattr(starting, "run", found.append)
+    return found
+
+
+def test_options_become_settings(started: list[Settings], tmp_path: Path) -> None:
+    options = ["--policy", "p.yaml", "--host", "::1", "--port", "0", "--admin-port", "7", "--workers", "3"]
+    options += ["--redis-url", "redis://r"]
+    ran = CliRunner().invoke(app, ["serve", *options], env={"SPILLWAY_DATA_DIR": str(tmp_path), "SPILLWAY_PORT": "9"})
+    assert ran.exit_code == 0, ran.output
+    assert started == [
+        Settings(
+            policy=Path("p.yaml"),
+            host="::1",
+            port=0,
+            admin_port=7,
+            redis_url="redis://r",
+            workers=3,
+            data_dir=tmp_path,
+        )
+    ]
+
+
+def test_the_environment_stands_in_for_options(started: list[Settings], tmp_path: Path) -> None:
+    env = {
+        "SPILLWAY_POLICY": "p.yaml",
+        "SPILLWAY_HOST": "10.0.0.1",
+        "SPILLWAY_PORT": "1",
+        "SPILLWAY_ADMIN_HOST": "127.0.0.1",
+        "SPILLWAY_ADMIN_PORT": "2",
+        "SPILLWAY_REDIS_URL": "redis://r",
+        "SPILLWAY_WORKERS": "4",
+        "SPILLWAY_DATA_DIR": str(tmp_path),
+    }
+    assert CliRunner().invoke(app, ["serve"], env=env).exit_code == 0
+    (settings,) = started
+    assert (settings.host, settings.admin_host, settings.port, settings.admin_port) == ("10.0.0.1", "127.0.0.1", 1, 2)
+    assert (settings.redis_url, settings.workers, settings.data_dir) == ("redis://r", 4, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--policy", "p", "--port", "65536"],
+        ["--policy", "p", "--admin-port", "-1"],
+        ["--policy", "p", "--workers", "0"],
+        ["--policy", "p", "--port", "http"],
+    ],
+)
+def test_options_out_of_range_are_refused(options: list[str], started: list[Settings]) -> None:
+    assert CliRunner().invoke(app, ["serve", *options]).exit_code == 2
+    assert started == []
+
+
+def test_a_reason_not_to_start_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(settings: Settings) -> None:
+        raise StartError("not started: because")
+
+    monkeypatch.setattr(starting, "run", refuse)
+    ran = CliRunner().invoke(app, ["serve", "--policy", "p"])
+    assert ran.exit_code == 1
+    assert ran.output == "not started: because\n"

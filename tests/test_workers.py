@@ -1,0 +1,101 @@
+"""The parent's view of its workers: their metrics as one, and what a silent worker means. Processes: e2e/test_crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from proxy.settings import Settings
+from proxy.workers import Worker, merged_admin
+
+from tests.harness import Reply, listening, read_reply, request_bytes
+
+METRICS = """\
+# HELP spillway_requests_total Requests
+# TYPE spillway_requests_total counter
+spillway_requests_total{route="default"} %(count)s
+# HELP spillway_wait_seconds Waits
+# TYPE spillway_wait_seconds histogram
+spillway_wait_seconds_bucket{le="1.0"} %(count)s
+spillway_wait_seconds_bucket{le="+Inf"} %(count)s
+spillway_wait_seconds_count %(count)s
+spillway_wait_seconds_sum 0.5
+"""
+
+
+@contextlib.asynccontextmanager
+async def worker(folder: Path, number: int, answers: dict[str, tuple[int, str]] | None) -> AsyncIterator[Worker]:
+    """A worker whose admin application says what it is told to; with None, nothing listens there."""
+    path = folder / f"{number}.sock"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        status, body = (answers or {}).get(asked, (404, "{}"))
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        writer.close()
+
+    with socket.socket() as data:
+        data.bind(("127.0.0.1", 0))
+        one = Worker(Settings(policy=folder), "unix:///nowhere", data, path)
+        if answers is None:
+            yield one
+            return
+        async with await asyncio.start_unix_server(answer, str(path)):
+            yield one
+
+
+async def asked(folder: Path, path: str, *said: dict[str, tuple[int, str]] | None) -> Reply:
+    """What the parent makes of what its workers say."""
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker(folder, n, one)) for n, one in enumerate(said)]
+        port = await stack.enter_async_context(listening(merged_admin(workers), "httptools"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_bytes("GET", path))
+        got = await read_reply(reader)
+        writer.close()
+        return got
+
+
+def samples(got: Reply) -> dict[tuple[str, str], float]:
+    families: Any = text_string_to_metric_families(got.body.decode())
+    return {(one.name, one.labels["worker"]): one.value for family in families for one in family.samples}
+
+
+async def test_metrics_of_all_workers_are_one_exposition(tmp_path: Path) -> None:
+    said = [{"/metrics": (200, METRICS % {"count": count})} for count in (3, 4)]
+    got = await asked(tmp_path, "/metrics", *said)
+    assert got.body.count(b"# TYPE spillway_requests_total counter") == 1
+    found = samples(got)
+    assert (found["spillway_requests_total", "0"], found["spillway_requests_total", "1"]) == (3, 4)
+    assert (found["spillway_wait_seconds_count", "0"], found["spillway_wait_seconds_sum", "1"]) == (3, 0.5)
+    assert b'le="+Inf"' in got.body
+
+
+async def test_a_worker_that_is_away_does_not_hide_the_others(tmp_path: Path) -> None:
+    got = await asked(tmp_path, "/metrics", None, {"/metrics": (200, METRICS % {"count": 4})})
+    assert got.status == 200
+    assert {number for _, number in samples(got)} == {"1"}
+
+
+async def test_ready_means_all_of_them(tmp_path: Path) -> None:
+    mixed, elsewhere = tmp_path / "mixed", tmp_path / "elsewhere"
+    mixed.mkdir()
+    elsewhere.mkdir()
+    ready, draining = (200, '{"status": "ready"}'), (503, '{"status": "draining"}')
+    assert (await asked(tmp_path, "/readyz", {"/readyz": ready}, {"/readyz": ready})).json == {"status": "ready"}
+    assert (await asked(elsewhere, "/readyz", None, {"/readyz": ready})).status == 503
+    assert (await asked(mixed, "/readyz", {"/readyz": ready}, {"/readyz": draining})).status == 503
+
+
+async def test_alive_depends_on_nobody(tmp_path: Path) -> None:
+    assert (await asked(tmp_path, "/healthz", None, None)).status == 200
+
+
+async def test_the_meters_are_those_of_any_worker_that_answers(tmp_path: Path) -> None:
+    got = await asked(tmp_path, "/admin/meters", None, {"/admin/meters": (200, '{"total": 1}')})
+    assert (got.status, got.json) == (200, {"total": 1})
