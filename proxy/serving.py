@@ -126,7 +126,7 @@ def _settle_garbage() -> None:
     """Keep the collector off what was built to stay: a full collection of it stops every stream for 60 to 130 ms."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 1_000)
+    gc.set_threshold(2_000, 50, 1_000)
 
 
 class QuietServer(uvicorn.Server):

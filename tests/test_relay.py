@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 
@@ -312,3 +313,27 @@ async def test_an_engine_that_is_full_in_its_first_event_is_full_not_broken() ->
         got = await spillway.post(CHAT, STREAM)
     assert (got.status, got.json["error"]["code"]) == (503, "upstream_full")
     assert "retry-after" in got.headers
+
+
+async def test_requests_leave_nothing_for_the_garbage_collector() -> None:
+    """What is in a reference cycle is freed only by a full collection, which stops every stream while it runs."""
+    async with scripted([reply(CHAT_REPLY)], [chat_stream("a")]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+            gc.collect()
+            gc.disable()
+            try:
+                reader, writer = await spillway.connect()
+                for ask in (ASK, STREAM) * 20:
+                    writer.write(request_bytes("POST", CHAT, json.dumps(ask).encode()))
+                    await read_reply(reader)
+                writer.close()
+                for _ in range(5):
+                    await spillway.post(CHAT, STREAM)
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                gc.collect()
+                left = {type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("proxy.")}
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+    assert left == set()

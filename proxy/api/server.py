@@ -84,8 +84,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deadlines.discard(self)
         super().connection_lost(exc)
         direct, self._direct = self._direct, None
-        if direct is not None and not direct.response_complete:
-            direct.on_lost()
+        if direct is not None:
+            # The two know each other, and would wait for a full collection.
+            self.cycle = None  # type: ignore[assignment]
+            if not direct.response_complete:
+                direct.on_lost()
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)

@@ -44,14 +44,22 @@ class Stepped:
         try:
             waits_for = step(argument)
         except StopIteration as stop:
-            self._coroutine = None
-            self._ended(stop.value)
+            self._end(stop.value)
         except asyncio.CancelledError:
-            self._coroutine = None
-            self._ended(None)
+            self._end(None)
         else:
             if waits_for is None:
                 asyncio.get_running_loop().call_soon(self.step)
             else:
                 waits_for._asyncio_future_blocking = False
                 waits_for.add_done_callback(self.step)
+
+    def _end(self, result: Any) -> None:
+        # Whoever waits for the end usually knows us: kept, the two would be garbage that only a full collection finds.
+        ended, self._ended = self._ended, _forgotten
+        self._coroutine = None
+        ended(result)
+
+
+def _forgotten(result: Any) -> None:
+    """It has ended, and said so."""
