@@ -365,15 +365,16 @@ async def test_a_reader_that_stalls_pauses_its_upstream_and_is_cut_and_charged_f
     """Beside it a client that reads is served as ever."""
     progress = [0]
     closed = asyncio.Event()
+    answering: list[asyncio.Task[None] | None] = []
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b"flood" not in head:
-            writer.write(chat_stream("quick"))
-            await writer.drain()
-            return
-        writer.write(STREAM_HEAD + chunked(chat_events()[0]))
+        answering.append(asyncio.current_task())
         try:
+            if b"flood" not in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(chat_stream("quick"))
+                await reader.read()
+                return
+            writer.write(STREAM_HEAD + chunked(chat_events()[0]))
             for _ in range(PIECES):
                 writer.write(PIECE)
                 progress[0] += len(PIECE)
@@ -385,8 +386,7 @@ async def test_a_reader_that_stalls_pauses_its_upstream_and_is_cut_and_charged_f
 
     server = await asyncio.start_server(flood, "127.0.0.1", 0)
     target = shared("api", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
-    limits = ReceivingLimits(stalled_s=1.5)
-    async with server, proxy(snapshot_of(target), limits=limits) as spillway:
+    async with server, proxy(snapshot_of(target), limits=ReceivingLimits(stalled_s=1.5)) as spillway:
         async with wire(spillway.port, 16 * 1024, listen=False) as stalled:
             await stalled.send(ask(CHAT, "x-request-id: flood", body=json.dumps(STREAM).encode()))
             stuck_at = await sent_until_it_stalls(progress)
@@ -397,6 +397,7 @@ async def test_a_reader_that_stalls_pauses_its_upstream_and_is_cut_and_charged_f
         await settled(spillway)
         totals = spillway.spillway.ledger.totals()
         metrics = (await spillway.get("/metrics", admin=True)).body.decode()
+    await asyncio.gather(*[task for task in answering if task is not None])
     assert 0 < stuck_at < 20_000_000
     assert held == 1
     assert beside.events[-1] == "[DONE]"
