@@ -101,6 +101,7 @@ class Forward:
         "_tap",
         "deadline",
         "done",
+        "ending",
     )
 
     def __init__(
@@ -112,7 +113,7 @@ class Forward:
         input_tokens: int,
         headers: FixedHeaders,
         settle: Callable[[Outcome], Charge],
-        done: asyncio.Future[Ending],
+        done: asyncio.Future[None],
         now: float,
     ) -> None:
         self._attempt = attempt
@@ -127,6 +128,7 @@ class Forward:
         timeouts = attempt.target.timeouts
         self.deadline = now + (timeouts.first_token_s if call.stream else timeouts.total_s)
         self.done = done
+        self.ending: Ending | None = None
         self._exchange: Exchange | None = None
         self._head: Head | None = None
         self._tap: Tap | None = None
@@ -144,7 +146,7 @@ class Forward:
 
     def abandon(self) -> None:
         """The relay's coroutine is leaving, cancelled perhaps: settle what is still open. Harmless after the end."""
-        self._fail(Failure.CLIENT_LEFT, "the proxy is shutting down")
+        self._fail(Failure.SHUT_DOWN, "the proxy is shutting down")
         # The exchange knows its sink: left together they are garbage that only a full collection finds.
         self._exchange = None
 
@@ -332,8 +334,9 @@ class Forward:
             detail=detail,
         )
         charge = self._settle(outcome)
+        self.ending = Ending(outcome, charge, refusal)
         if not self.done.done():
-            self.done.set_result(Ending(outcome, charge, refusal))
+            self.done.set_result(None)
         return charge
 
     def _mean_gap_s(self) -> float | None:

@@ -103,19 +103,22 @@ class Relay:
         overhead_s = time.monotonic() - received_at
         endings: list[Ending] = []
         refusal = None
-        if isinstance(decision, Plan):
-            self._budget.deposit(now)
-            for attempt in self._walk(decision, endings):
-                endings.append(await self._attempt(snapshot, decision, attempt, facts, call, client))
-            refusal = _left_with(endings[-1], decision, facts)
-        else:
-            refusal = decision
-        if refusal is not None and not client.left:
-            client.refuse(refusal)
-        duration_s = time.monotonic() - received_at
-        outcomes = tuple([ending.outcome for ending in endings])
-        charges = tuple([ending.charge for ending in endings])
-        self._telemetry.record(Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s))
+        try:
+            if isinstance(decision, Plan):
+                self._budget.deposit(now)
+                for attempt in self._walk(decision, endings):
+                    await self._attempt(snapshot, decision, attempt, facts, call, client, endings)
+                refusal = _left_with(endings[-1], decision, facts)
+            else:
+                refusal = decision
+            if refusal is not None and not client.left:
+                client.refuse(refusal)
+        finally:
+            outcomes = tuple([ending.outcome for ending in endings])
+            charges = tuple([ending.charge for ending in endings])
+            duration_s = time.monotonic() - received_at
+            record = Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s)
+            self._telemetry.record(record)
 
     def refuse(self, snapshot: Snapshot, facts: Facts, refusal: Refusal, client: Client, received_at: float) -> None:
         """Answer a request that never got as far as a decision."""
@@ -145,8 +148,16 @@ class Relay:
             yield _after(last, attempt, len(endings))
 
     async def _attempt(
-        self, snapshot: Snapshot, plan: Plan, attempt: Attempt, facts: Facts, call: Call, client: Client
-    ) -> Ending:
+        self,
+        snapshot: Snapshot,
+        plan: Plan,
+        attempt: Attempt,
+        facts: Facts,
+        call: Call,
+        client: Client,
+        endings: list[Ending],
+    ) -> None:
+        """One try; how it ended is appended to `endings`, however this ends."""
         now = time.monotonic()
         begun = self._signals.begin(attempt, now)
         forward = Forward(
@@ -166,11 +177,13 @@ class Relay:
                 forward.on_client_left()
             else:
                 forward.begin(self._upstreams.of(attempt, call).open(attempt, call, forward))
-            return await forward.done
+            await forward.done
         finally:
             self._deadlines.discard(forward)
             client.listener = None
             forward.abandon()
+            assert forward.ending is not None
+            endings.append(forward.ending)
 
     def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
         """The reply's headers; those of first attempts, whose reasons are few, are made once."""

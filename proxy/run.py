@@ -31,6 +31,9 @@ def run(settings: Settings) -> None:
     snapshot = load(settings)
     host = _host(settings, snapshot)
     many = settings.workers > 1
+    if many and settings.port:
+        with bound(host, settings.port):
+            pass  # `SO_REUSEPORT` would hide that somebody else serves there
     with (
         bound(host, settings.port, shared=many) as data,
         bound(settings.admin_host or host, settings.admin_port) as admin,

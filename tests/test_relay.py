@@ -337,3 +337,19 @@ async def test_requests_leave_nothing_for_the_garbage_collector() -> None:
                 gc.garbage.clear()
                 gc.enable()
     assert left == set()
+
+
+async def test_a_request_that_is_cut_by_the_end_of_the_proxy_is_told_and_leaves_a_record() -> None:
+    head = b"".join(chunked(event) for event in chat_events("a")[:2])
+    async with scripted([STREAM_HEAD + head, HOLD]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        reader, writer = await spillway.connect()
+        writer.write(request_bytes("POST", CHAT, json.dumps(STREAM).encode()))
+        await reader.readuntil(b'"a"')
+        spillway.spillway.data.cancel()
+        rest = await reader.readuntil(b"0\r\n\r\n")
+        await asyncio.wait_for(up.closed_at.get(), 1)
+        writer.close()
+        metrics = (await spillway.get("/metrics", admin=True)).body.decode()
+    assert b'"code":"shutting_down"' in rest
+    ended = 'endpoint="chat",lane="dedicated",outcome="failed",reason="shut_down",route="default",target="gpu"'
+    assert f"spillway_requests_total{{{ended}}} 1.0" in metrics

@@ -32,6 +32,7 @@ class Failure(Enum):
     BROKEN = ("broken", True, True)
     STALLED_CLIENT = ("stalled_client", False, False)
     CLIENT_LEFT = ("client_left", False, False)
+    SHUT_DOWN = ("shut_down", False, False)
 
     def __init__(self, label: str, retryable: bool, unhealthy: bool) -> None:
         self.label = label
