@@ -24,7 +24,7 @@ ApiKey = Annotated[str | None, typer.Option(help="Ask callers for this key")]
 
 
 @app.command()
-def engine(  # noqa: PLR0917 (options, not positions)
+def engine(
     port: Port = 8000,
     host: Host = "127.0.0.1",
     model: Model = "simulated-llama",
@@ -54,7 +54,7 @@ def engine(  # noqa: PLR0917 (options, not positions)
 
 
 @app.command()
-def provider(  # noqa: PLR0917 (options, not positions)
+def provider(
     port: Port = 8001,
     host: Host = "127.0.0.1",
     model: Model = "simulated-llama",
