@@ -177,7 +177,7 @@ async def recovered(served: object) -> bool:
 
 
 async def has_counted_one(served: object) -> bool:
-    """A store that knows nothing is first told who counts, and one sync later what was counted."""
+    """A store that lost track answers the first push with `behind`; the next one carries everything."""
     return (await served.meters()).get("gpu", {}).get("requests") == 1  # type: ignore[attr-defined]
 
 
