@@ -67,6 +67,7 @@ class Spillway:
             upstreams=self._upstreams,
             telemetry=self._telemetry,
             deadlines=self.deadlines,
+            degraded=self._degraded,
         )
         catalogue = Catalogue(lambda: self._router.snapshot, self.health)
         self.data = DataPort(
@@ -123,6 +124,8 @@ class Spillway:
         yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
         yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
+        gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._sync.gpus.items()]
+        yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
         yield gauge("policy_info", "The policy being served", ({"revision": snapshot.revision}, 1.0))
         yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
 

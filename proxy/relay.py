@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -83,6 +83,7 @@ class Relay:
         upstreams: Upstreams,
         telemetry: Telemetry,
         deadlines: Deadlines,
+        degraded: Callable[[], Mapping[str, str]],
     ) -> None:
         self._signals = signals
         self._budget = budget
@@ -90,6 +91,7 @@ class Relay:
         self._upstreams = upstreams
         self._telemetry = telemetry
         self._deadlines = deadlines
+        self._degraded = degraded
         self._known_headers: dict[tuple[str, ...], FixedHeaders] = {}
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
@@ -187,6 +189,9 @@ class Relay:
 
     def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
         """The reply's headers; those of first attempts, whose reasons are few, are made once."""
+        degraded = self._degraded()
+        if degraded:
+            return (*_reply_headers(snapshot, plan, attempt), (b"x-spillway-degraded", ", ".join(degraded).encode()))
         if attempt.cause is not Cause.PREFERRED:
             return _reply_headers(snapshot, plan, attempt)
         key = (snapshot.digest, plan.route, attempt.target.name, attempt.reason)

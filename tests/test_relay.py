@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import time
 
 import pytest
 from proxy.policy.model import Match, Prefer, Require, Route, Tenant, Timeouts
@@ -241,25 +240,20 @@ LEAVING = {
 
 
 @pytest.mark.parametrize("phase", LEAVING)
-async def test_the_upstream_is_closed_within_250_ms_when_the_client_leaves(phase: str) -> None:
-    """A hundred tries of each, and every one is metered."""
+async def test_the_upstream_is_closed_when_the_client_leaves_and_the_request_is_metered(phase: str) -> None:
+    """How soon is measured in tests/e2e/test_disconnect.py, where nothing else runs."""
     ask, script, seen = LEAVING[phase]
-    late = []
     async with scripted(script) as up, proxy(snapshot_of(shared("api", up.url))) as spillway:
-        for _ in range(100):
+        for _ in range(5):
             reader, writer = await spillway.connect()
             writer.write(request_bytes("POST", CHAT, json.dumps(ask).encode()))
             await asyncio.wait_for(up.arrived.get(), 5)
             if seen:
                 await reader.readuntil(seen)
-            left_at = time.monotonic()
             writer.close()
-            closed_at = await asyncio.wait_for(up.closed_at.get(), 5)
-            late.append(closed_at - left_at)
+            await asyncio.wait_for(up.closed_at.get(), 5)
         totals = spillway.spillway.ledger.totals()
-    assert max(late) <= 0.25, sorted(late)[-5:]
-    counted = {name.split("|")[0] if "|" in name else name: value for name, value in totals.items()}
-    assert any("abandoned" in name and value == 100 for name, value in counted.items()), counted
+    assert any("abandoned" in name and value == 5 for name, value in totals.items()), totals
 
 
 async def test_a_request_that_no_upstream_confirmed_is_estimated_not_zero() -> None:

@@ -66,6 +66,11 @@ class GpuClock:
         self._since: dict[str, float] = {}
         self._seen: dict[str, GpuTotals] = {}
 
+    @property
+    def totals(self) -> Mapping[str, GpuTotals]:
+        """By dedicated target, what the whole cluster had accrued when this process last heard."""
+        return self._seen
+
     def accruals(self, fleet: Iterable[Target], in_flight: Mapping[str, int], now: float) -> tuple[Accrual, ...]:
         """What to ask of the store at monotonic time `now`; `in_flight` is over all proxies, by gauge name."""
         dedicated = [target for target in fleet if target.lane is Lane.DEDICATED]

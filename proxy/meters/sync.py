@@ -21,7 +21,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from proxy.meters.gpu_hours import GpuClock
+from proxy.meters.gpu_hours import GpuClock, GpuTotals
 from proxy.meters.ledger import Ledger
 from proxy.meters.report import MeterReport, report
 from proxy.meters.slot import Accepted, Slot
@@ -80,6 +80,11 @@ class Sync:
     def lag_s(self) -> float:
         """Seconds since everything then counted was last known to be in the store; since the start if it never was."""
         return self._clock() - (self._started_at if self.last_sync_at is None else self.last_sync_at)
+
+    @property
+    def gpus(self) -> Mapping[str, GpuTotals]:
+        """What each dedicated target has accrued, over the whole cluster, as of the last sync."""
+        return self._gpus.totals
 
     def start(self) -> None:
         """Begin syncing on the running event loop."""
