@@ -55,7 +55,7 @@ def check_headers(headers: RawHeaders, fields: dict[bytes, bytes], http_version:
 def check_content_type(fields: dict[bytes, bytes]) -> Refusal | None:
     """Only JSON is understood; a missing Content-Type is taken for it."""
     kind = fields.get(b"content-type", b"application/json")
-    if kind.split(b";", 1)[0].strip().lower() != b"application/json":
+    if kind != b"application/json" and kind.split(b";", 1)[0].strip().lower() != b"application/json":
         return _refuse(415, "unsupported_media_type", "the Content-Type must be application/json")
     return None
 

@@ -106,8 +106,7 @@ def _literal(members: Members, name: str) -> bytes:
 
 def _output_limit(members: Members) -> int | None:
     for name in _OUTPUT_LIMITS:
-        text = _literal(members, name)
-        if text.isdigit():
+        if name in members and (text := _literal(members, name)).isdigit():
             return int(text[:18])
     return None
 

@@ -93,7 +93,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         self._idle_since = None
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._feed(data)
         if self._in_head and self._received > self._limits.header_bytes:
             self._refuse(_HEAD_TOO_LARGE)

@@ -88,8 +88,7 @@ class _Door:
 
     def request(self, model: str, call: Call) -> bytes:
         """The bytes of one request."""
-        members = dict(call.body)
-        members["model"] = msgspec.Raw(_encode(model))
+        members: dict[str, msgspec.Raw | str] = {**call.body, "model": model}
         if call.stream and call.endpoint in _STREAM_OPTIONS:
             members["stream_options"] = _with_usage(call.body.get("stream_options"))
         body = _encode(members)
