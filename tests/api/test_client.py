@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from proxy import forward
@@ -23,10 +23,16 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "KEEP_ALIVE_S", 0.1)
 
 
-def later(seconds: float) -> asyncio.Event:
-    event = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, event.set)
-    return event
+class later(asyncio.Event):  # noqa: N801  reads as a step of a script
+    """Set so many seconds after somebody first waits: from the request on, however long a start takes."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def wait(self) -> Literal[True]:
+        asyncio.get_running_loop().call_later(self._seconds, self.set)
+        return await super().wait()
 
 
 @WAYS
