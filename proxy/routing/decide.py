@@ -107,6 +107,8 @@ def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room
         (reading,) = readings.get(target.name) or entry.unseen
         if reading.breaker is Breaker.OPEN or reading.full_until > now or not room.has_room(target, reading, facts):
             return False
+        if lawful.measured and wants.missed_by_reading(target, lawful.route.want, reading):
+            return False
     return True
 
 

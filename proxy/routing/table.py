@@ -44,7 +44,7 @@ class Lawful:
 
     `barred` are the targets that a gate keeps out; `excluded` adds the static wants that lawful targets miss. `refusal`
     is set when nothing is lawful. `measured` says that the order also depends on readings. `ready` is the plan while
-    every target is able, made once; None where replicas or measurements make it depend on the moment.
+    every target is able and none is measured to miss a want, made once; None where it depends on the moment anyway.
     """
 
     route: Route
@@ -143,7 +143,7 @@ def _lawful(model: str, route: Route, entries: list[Entry], endpoint: Endpoint, 
         refusal = refusals.nothing_lawful(route, model, barred) if barred else refusals.model_not_found(model)
     excluded = barred + tuple(miss for entry in passed for miss in entry.missed)
     measured = wants.needs_readings(route.want) or route.prefer is Prefer.LATENCY
-    varies = measured or not passed or any(entry.target.replicas > 1 for entry in passed)
+    varies = route.prefer is Prefer.LATENCY or any(entry.target.replicas > 1 for entry in passed)
     return Lawful(
         route=route,
         entries=passed,
@@ -152,7 +152,7 @@ def _lawful(model: str, route: Route, entries: list[Entry], endpoint: Endpoint, 
         refusal=refusal,
         reason=f"preferred: {route.prefer}",
         measured=measured,
-        ready=None if varies else _ready(route, passed, excluded),
+        ready=None if varies or not passed else _ready(route, passed, excluded),
     )
 
 
