@@ -24,7 +24,7 @@ test: setup  ## the fast tests, on every core
 test-e2e: setup  ## whole processes: serving, faults, the README's commands
 	$(BIN)/pytest $(wildcard tests/e2e tests/faults) $(TESTS)
 
-test-engine: setup  ## against a real vLLM on this machine's CPU (installed once, about 3.5 GB)
+test-engine: setup  ## against a real vLLM on this machine's CPU (installed once, about 2 GB)
 	$(BIN)/pytest tests/engine $(TESTS)
 
 test-clients: setup  ## unchanged OpenAI, Anthropic and LangChain clients: the same result through the proxy as without it
