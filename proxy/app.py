@@ -67,7 +67,6 @@ class Spillway:
             upstreams=self._upstreams,
             telemetry=self._telemetry,
             deadlines=self.deadlines,
-            degraded=self._degraded,
         )
         catalogue = Catalogue(lambda: self._router.snapshot, self.health)
         self.data = DataPort(
@@ -82,6 +81,7 @@ class Spillway:
     async def __aenter__(self) -> Self:
         self.deadlines.start()
         self.deadlines.add(self._telemetry)
+        self.deadlines.add(self)
         self._sync.start()
         return self
 
@@ -99,6 +99,10 @@ class Spillway:
 
     def _absorb(self, others: Mapping[str, int]) -> None:
         self._tracker.absorb(others, time.monotonic())
+
+    def check(self, now: float) -> None:
+        """The sweep: keep the relay's word on what is degraded up to date."""
+        self._relay.degraded = ", ".join(self._degraded()).encode()
 
     def _degraded(self) -> Mapping[str, str]:
         if self._sync.connected:

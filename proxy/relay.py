@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -83,7 +83,6 @@ class Relay:
         upstreams: Upstreams,
         telemetry: Telemetry,
         deadlines: Deadlines,
-        degraded: Callable[[], Mapping[str, str]],
     ) -> None:
         self._signals = signals
         self._budget = budget
@@ -91,7 +90,8 @@ class Relay:
         self._upstreams = upstreams
         self._telemetry = telemetry
         self._deadlines = deadlines
-        self._degraded = degraded
+        self.degraded = b""
+        """What does not work as it should at the moment, for a header; whoever knows keeps it up to date."""
         self._known_headers: dict[tuple[str, ...], FixedHeaders] = {}
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
@@ -108,7 +108,8 @@ class Relay:
         try:
             if isinstance(decision, Plan):
                 self._budget.deposit(now)
-                for attempt in self._walk(decision, endings):
+                await self._attempt(snapshot, decision, decision.attempts[0], facts, call, client, endings)
+                for attempt in self._walk(decision, endings) if endings[0].refusal is not None else ():
                     await self._attempt(snapshot, decision, attempt, facts, call, client, endings)
                 refusal = _left_with(endings[-1], decision, facts)
             else:
@@ -129,12 +130,9 @@ class Relay:
         self._telemetry.record(Record(snapshot, facts, refusal, (), (), refusal, elapsed_s, elapsed_s))
 
     def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
-        """The plan's attempts, as long as the last ending allows another."""
+        """The plan's further attempts, as long as the last ending allows another."""
         failovers = 0
-        for attempt in plan.attempts:
-            if not endings:
-                yield attempt
-                continue
+        for attempt in plan.attempts[1:]:
             last = endings[-1].outcome
             if last.failure is None or last.committed or not last.failure.retryable:
                 return
@@ -189,9 +187,8 @@ class Relay:
 
     def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
         """The reply's headers; those of first attempts, whose reasons are few, are made once."""
-        degraded = self._degraded()
-        if degraded:
-            return (*_reply_headers(snapshot, plan, attempt), (b"x-spillway-degraded", ", ".join(degraded).encode()))
+        if self.degraded:
+            return (*_reply_headers(snapshot, plan, attempt), (b"x-spillway-degraded", self.degraded))
         if attempt.cause is not Cause.PREFERRED:
             return _reply_headers(snapshot, plan, attempt)
         key = (snapshot.digest, plan.route, attempt.target.name, attempt.reason)

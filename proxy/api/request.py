@@ -56,11 +56,11 @@ def read_facts(
     stream = _literal(members, "stream")
     if stream not in (b"", b"true", b"false", b"null"):
         return _refuse("`stream` must be true or false", "stream")
-    lane = fields.get(b"x-spillway-lane", b"auto").lower()
-    if lane not in _LANES:
+    lane = fields.get(b"x-spillway-lane", b"auto")
+    if lane not in _LANES and (lane := lane.lower()) not in _LANES:
         return _refuse("the header `x-spillway-lane` must be dedicated, shared or auto", "x-spillway-lane")
-    traffic = fields.get(b"x-spillway-traffic", b"online").lower()
-    if traffic not in _TRAFFIC:
+    traffic = fields.get(b"x-spillway-traffic", b"online")
+    if traffic not in _TRAFFIC and (traffic := traffic.lower()) not in _TRAFFIC:
         return _refuse("the header `x-spillway-traffic` must be online or offline", "x-spillway-traffic")
     return Facts(
         request_id=request_id,

@@ -160,8 +160,9 @@ class Connection(asyncio.Protocol):
         self._heading = False
         head = Head(status, self._headers)
         # RFC 9112, 6.3: with neither a length nor chunks, the reply ends where the connection does.
-        framing = (b"content-length", b"transfer-encoding")
-        self._until_close = status not in (204, 304) and not any(name in framing for name, _ in self._headers)
+        names = [name for name, _ in self._headers]
+        framed = b"content-length" in names or b"transfer-encoding" in names
+        self._until_close = not framed and status not in (204, 304)
         if self._sink is not None:
             self._sink.on_head(head)
 
