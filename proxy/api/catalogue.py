@@ -18,6 +18,7 @@ from proxy.api.openai import ROUTED
 from proxy.api.request import request_id
 from proxy.policy.model import Snapshot, Tenant
 from proxy.routing.plan import Refusal
+from proxy.routing.refusals import model_not_found
 
 _CREATED = 1_700_000_000
 """OpenAI's clients want a creation time for every model; a policy has none to give, so it is the same for all."""
@@ -54,7 +55,7 @@ class Catalogue:
             return refusal_response(request, tenant)
         name = request.path_params["model"]
         if name not in snapshot.models or not _allowed(tenant, name):
-            return refusal_response(request, _no_model(name))
+            return refusal_response(request, model_not_found(name))
         return _json(request, _entry(snapshot, name))
 
 
@@ -82,17 +83,6 @@ def _allowed(tenant: Tenant, model: str) -> bool:
 def _entry(snapshot: Snapshot, name: str) -> dict[str, object]:
     lanes = sorted({candidate.target.lane.value for candidate in snapshot.models[name]})
     return {"id": name, "object": "model", "created": _CREATED, "owned_by": "spillway", "lanes": lanes}
-
-
-def _no_model(name: str) -> Refusal:
-    return Refusal(
-        status=404,
-        code="model_not_found",
-        message=f"The model `{name}` does not exist or you do not have access to it",
-        rule="model",
-        param="model",
-        retryable=False,
-    )
 
 
 async def _not_found(request: Request, _: Exception | None = None) -> Response:
