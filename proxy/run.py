@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import uvloop
 
@@ -80,7 +80,12 @@ def _host(settings: Settings, snapshot: Snapshot) -> str:
 def _greeting(snapshot: Snapshot, data: socket.socket, admin: socket.socket) -> str:
     host, port = data.getsockname()[:2]
     return (
-        f"spillway serves {len(snapshot.models)} models on {len(snapshot.targets)} targets at http://{host}:{port}/v1,"
+        f"spillway serves {_counted(snapshot.models, 'model')} on {_counted(snapshot.targets, 'target')}"
+        f" at http://{host}:{port}/v1,"
         f" metrics and health at http://{admin.getsockname()[0]}:{admin.getsockname()[1]}"
         f" (policy {snapshot.revision})"
     )
+
+
+def _counted(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}" if len(things) == 1 else f"{len(things)} {name}s"

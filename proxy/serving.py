@@ -47,7 +47,10 @@ class StartError(Exception):
 def log_to_stderr() -> None:
     """The process's own log; requests have theirs, on standard output."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(logging.WARNING)
+    # It counts its own tasks as cut when draining ends, which is none of ours: each of those has its log line.
+    server.addFilter(lambda record: not str(record.msg).startswith("Cancel "))
 
 
 def load(settings: Settings) -> Snapshot:
