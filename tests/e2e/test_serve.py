@@ -232,6 +232,7 @@ async def test_ctrl_c_cuts_a_long_stream_with_an_error_that_its_client_can_read(
     assert b'"code":"shutting_down"' in rest
     assert rest.endswith(b"0\r\n\r\n")
     assert took_s < 8
+    assert "ERROR" not in served.said
 
 
 async def test_a_tenant_of_europe_is_refused_by_name_when_europe_is_down(tmp_path: Path) -> None:
