@@ -22,7 +22,7 @@ from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.routes import check_lawful, check_names, check_order, check_tags, compile_routes
 from proxy.policy.schema import CandidateSpec
 from proxy.policy.sections import PolicySpec, read_sections
-from proxy.policy.source import read_source
+from proxy.policy.source import Source, read_source
 from proxy.policy.targets import PriceOf, compile_target, priced_for
 from proxy.policy.tenants import compile_tenants
 
@@ -44,7 +44,11 @@ def compile_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> 
 
 def check_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Compiled:
     """`compile_policy`, with the warnings."""
-    source = read_source(path)
+    return check_source(read_source(path), env=env, price_of=price_of)
+
+
+def check_source(source: Source, *, env: Mapping[str, str], price_of: PriceOf) -> Compiled:
+    """`check_policy` for texts that have been read already: what was looked at is then what is compiled."""
     document = read_document(source.files, env)
     findings = Findings(document)
     if () in document.broken:
