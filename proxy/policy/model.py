@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
@@ -59,6 +60,26 @@ class Traffic(StrEnum):
 
     ONLINE = "online"
     OFFLINE = "offline"
+
+
+class Modality(StrEnum):
+    """What a prompt is made of; `text` is a prompt with nothing else in it."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    AUDIO = "audio"
+    VIDEO = "video"
+    FILE = "file"
+
+
+class Capability(StrEnum):
+    """What a model can take beyond text."""
+
+    TOOLS = "tools"
+    VISION = "vision"
+    AUDIO = "audio"
+    VIDEO = "video"
+    FILES = "files"
 
 
 class Mode(StrEnum):
@@ -130,10 +151,18 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """A shared provider's own rate limits; None is unknown."""
+    """Rates over a sliding minute, and requests at one time, of all proxies together; None is no limit."""
 
     rpm: int | None = None
     tpm: int | None = None
+    concurrency: int | None = None
+    mode: Mode = Mode.ENFORCE
+
+    def __bool__(self) -> bool:
+        return self.rpm is not None or self.tpm is not None or self.concurrency is not None
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +173,9 @@ class Target:
     or none when the provider is reached through LiteLLM without a `url`.
     `native` are the endpoints that the upstream speaks itself: those pass through as bytes. An endpoint outside it goes
     through LiteLLM when `provider` names one, and is gated off otherwise.
-    `max_in_flight` is per replica.
+    `max_in_flight` is per replica; `limits` are the provider's own.
+    `trains` says whether prompts may be used for training. `context_window` is in tokens, input and output together;
+    None, like `supports` None, claims nothing. `parameters` are body members that every request sent here carries.
     """
 
     name: str
@@ -162,8 +193,13 @@ class Target:
     price: Price | None = None
     gpus: Gpus | None = None
     max_in_flight: int | None = None
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     timeouts: Timeouts = Timeouts()
+    trains: bool | None = None
+    quantization: str = "unknown"
+    context_window: int | None = None
+    supports: frozenset[Capability] | None = None
+    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
 
     @property
     def replicas(self) -> int:
@@ -185,28 +221,71 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Whose key it is. `key_digests` are lower-case hex SHA-256 of the whole key; `models` None means all."""
+    """Whose key it is; `models` None means all. `request_tags` are those a caller may add to a request, None is any."""
 
     name: str
-    key_digests: tuple[str, ...] = ()
     tags: frozenset[str] = frozenset()
+    request_tags: frozenset[str] | None = frozenset()
     models: frozenset[str] | None = None
-    priority: int = 0
+    limits: Limits = UNLIMITED
 
 
-ANONYMOUS = Tenant(name="anonymous")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One of a tenant's keys. `name` is empty, or `tenant/name`; `tags` are the tenant's and its own together."""
+
+    tenant: Tenant
+    name: str = ""
+    tags: frozenset[str] = frozenset()
+    limits: Limits = UNLIMITED
+
+
+ANONYMOUS = Tenant(name="anonymous", request_tags=None)
+NO_KEY = Key(tenant=ANONYMOUS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A recurring span of local time: on `days` (0 is Monday), from minute to minute of the day in `zone`.
+
+    A span whose end is not after its beginning runs over midnight, and belongs to the day it begins on.
+    """
+
+    zone: tzinfo
+    days: frozenset[int] = frozenset(range(7))
+    from_minute: int = 0
+    to_minute: int = 24 * 60
+
+    def covers(self, at_s: float) -> bool:
+        """Whether the Unix time `at_s` lies within it."""
+        local = datetime.fromtimestamp(at_s, self.zone)
+        minute, day = local.hour * 60 + local.minute, local.weekday()
+        if self.from_minute < self.to_minute:
+            return day in self.days and self.from_minute <= minute < self.to_minute
+        if minute >= self.from_minute:
+            return day in self.days
+        return minute < self.to_minute and (local.date() - timedelta(days=1)).weekday() in self.days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """When a route applies. None matches anything; a set matches any of its members; `tags` must all be present."""
+    """When a route applies. None matches anything; a set matches any of its members; `tags` must all be present.
+
+    Token counts are of the input, as estimated, both ends included. `Modality.TEXT` stands for text and nothing else.
+    """
 
     models: frozenset[str] | None = None
     endpoints: frozenset[Endpoint] | None = None
     tenants: frozenset[str] | None = None
+    keys: frozenset[str] | None = None
     tags: frozenset[str] = frozenset()
     traffic: Traffic | None = None
     stream: bool | None = None
+    modalities: frozenset[Modality] | None = None
+    tools: bool | None = None
+    min_input_tokens: int | None = None
+    max_input_tokens: int | None = None
+    schedule: Schedule | None = None
 
     @property
     def catches_all(self) -> bool:
@@ -215,38 +294,55 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Require:
-    """Gates: never relaxed, on any path. `regions` and `retention` are lists of globs, of which one must match."""
+class Objective:
+    """A limit on a measured quantile: `ttft_p99: 800ms` has the rule `ttft_p99` and the field `ttft_p99_s`.
+
+    Perceived speed is kept as the gap between tokens that it allows: 30 tokens/s is an ITL of at most 1/30 s, and the
+    99 % of responses that are at least so fast are those below the 99th percentile of that gap.
+    """
+
+    rule: str
+    field: str
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What may be required of a target, or wanted. `regions` and `retention` are lists of globs, one of which must fit.
+
+    `no_training` asks for a target that does not train on prompts. Money per million tokens is the blended price.
+    `uptime` is a share of successes. `limits` are the route's own, of all its requests together.
+    """
 
     regions: tuple[str, ...] = ()
     retention: tuple[str, ...] = ()
     lane: Lane | None = None
     tags: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
-    """Preferences: relaxed last, and recorded when they are."""
-
-    regions: tuple[str, ...] = ()
-    retention: tuple[str, ...] = ()
-    lane: Lane | None = None
-    ttft_p99_s: float | None = None
-    itl_p99_s: float | None = None
-    uptime: float | None = None
+    no_training: bool = False
+    quantization: frozenset[str] = frozenset()
     nano_usd_per_mtok: int | None = None
+    max_nano_usd_per_request: int | None = None
+    uptime: float | None = None
+    objectives: tuple[Objective, ...] = ()
+    limits: Limits = UNLIMITED
+
+
+NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A named first-match rule: match + require + want + prefer."""
+    """A named first-match rule: `require` is never relaxed, `want` last and on record; shadows are only recorded."""
 
     name: str
     match: Match = Match()
-    require: Require = Require()
-    want: Want = Want()
+    require: Rules = NO_RULES
+    want: Rules = NO_RULES
+    shadow_require: Rules = NO_RULES
+    shadow_want: Rules = NO_RULES
     prefer: Prefer = Prefer.COST
     lane_override: bool = True
+    target_override: bool = False
     max_failovers: int = 1
 
 
@@ -254,7 +350,7 @@ class Route:
 class Snapshot:
     """One compiled policy. `digest` is the SHA-256 of its source text, hex; the first 12 digits go out in headers.
 
-    `keys` maps a key's SHA-256 digest (raw bytes) to its tenant; it is empty exactly when the policy has no tenants.
+    `keys` maps the raw SHA-256 digest of a key to what it opens; it is empty exactly when the policy has no tenants.
     `models` maps each public model name to its candidates, in order of preference.
     """
 
@@ -264,7 +360,7 @@ class Snapshot:
     models: Mapping[str, tuple[Candidate, ...]]
     routes: tuple[Route, ...]
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
-    keys: Mapping[bytes, Tenant] = field(default_factory=dict)
+    keys: Mapping[bytes, Key] = field(default_factory=dict)
     open_to_all: bool = False
 
     @property
@@ -272,10 +368,10 @@ class Snapshot:
         """The short form of the digest, for headers and logs."""
         return self.digest[:12]
 
-    def tenant_of(self, key: bytes | None) -> Tenant | None:
-        """The tenant a bearer key belongs to; `ANONYMOUS` when the policy has no tenants; None when it is not valid."""
+    def key_of(self, key: bytes | None) -> Key | None:
+        """What a bearer key opens; `NO_KEY` when the policy has no tenants; None when it is not valid."""
         if not self.keys:
-            return ANONYMOUS
+            return NO_KEY
         if key is None:
             return None
         return self.keys.get(hashlib.sha256(key).digest())

@@ -2,10 +2,11 @@
 
 Theory of operation
 -------------------
-Three things stop a lawful replica: its breaker is open, its engine said a moment ago that it is full, or it has no
-room. The first two are facts; *room* is a judgement, and stands behind the `Room` protocol so that a better one
-(predicted TTFT against the objective) can take its place without any caller noticing. Nothing is formatted while a
-replica is able: this runs for every replica of every request.
+Four things stop a lawful replica: its breaker is open, its engine said a moment ago that it is full, its provider's
+quota is nearly used up and has to be paced, or it has no room. The first three are facts; *room* is a judgement, and
+stands behind the `Room` protocol so that a better one (predicted TTFT against the objective) can take its place
+without any caller noticing. Nothing is formatted while a replica is able: this runs for every replica of every
+request.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room
     return [
         reading
         for reading in seen
-        if reading.breaker is not Breaker.OPEN and reading.full_until <= now and room.has_room(target, reading, facts)
+        if reading.breaker is not Breaker.OPEN
+        and reading.full_until <= now
+        and reading.paced_until <= now
+        and room.has_room(target, reading, facts)
     ]
 
 
@@ -112,7 +116,18 @@ def shortage(target: Target, seen: Sequence[Reading], facts: Facts, now: float, 
     if all(reading.full_until > now for reading in serving):
         ago_s = now - max(reading.full_at for reading in serving)
         return Exclusion(target.name, "engine_full", f"said so {ago_s:.1f} s ago", "not full", False)
+    if all(reading.full_until > now or reading.paced_until > now for reading in serving):
+        return _paced(target, serving, now)
     return room.shortage(target, serving, facts)
+
+
+def _paced(target: Target, seen: Sequence[Reading], now: float) -> Exclusion:
+    """Which quota the provider said is running out; its limits in the policy count as its word."""
+    quota = next((reading.quota for reading in seen if reading.paced_until > now and reading.quota is not None), None)
+    if quota is None:
+        return Exclusion(target.name, "quota", "used up", "room for a request", False)
+    left = f"{quota.remaining} of {quota.limit} {quota.unit} left for {max(0.0, quota.reset_at - now):.0f} s"
+    return Exclusion(target.name, "quota", left, "room for a request at an even pace", False)
 
 
 def retry_after_s(seen: Sequence[Reading], now: float) -> float:
@@ -122,5 +137,6 @@ def retry_after_s(seen: Sequence[Reading], now: float) -> float:
 
 
 def _wait_s(reading: Reading, now: float) -> float:
-    until = max(reading.full_until, reading.open_until if reading.breaker is Breaker.OPEN else 0.0)
+    ejected_until = reading.open_until if reading.breaker is Breaker.OPEN else 0.0
+    until = max(reading.full_until, reading.paced_until, ejected_until)
     return until - now if until > now else RETRY_AFTER_S

@@ -4,9 +4,11 @@ Theory of operation
 -------------------
 1. The public model must exist for the tenant, and the first route that matches is the request's route.
 2. The route's gates have given the lawful set beforehand (`table.py`). Nothing below can add to it.
-3. Of each lawful target the least loaded able replica stands in the plan; targets without one are left out, with why.
-4. Order: targets known to miss fewer wants come first, then the route's preference, then the model's own order.
-5. After one replica of every target come the second-best replicas, in the same order: another target is the better
+3. The rates of the tenant, the key and the route must have room (`limits.py`).
+4. A lawful target that is unfit for this very request, or measured to break a rule under `require`, is left out.
+5. Of each other one the least loaded able replica stands in the plan; targets without one are left out, with why.
+6. Order: targets known to miss fewer wants come first, then the route's preference, then the model's own order.
+7. After one replica of every target come the second-best replicas, in the same order: another target is the better
    second try, because replicas of one target tend to fail together.
 
 The first attempt is a *spillover* when it is shared and a dedicated target was left out, or put behind it, because of
@@ -15,13 +17,16 @@ what was observed; all later attempts are *fallbacks*. The happy path formats no
 
 from __future__ import annotations
 
-from proxy.policy.model import Prefer, Route, Snapshot
-from proxy.routing import gates, refusals, wants
+import msgspec
+
+from proxy.policy.model import UNLIMITED, Prefer, Route, Rules, Snapshot, Target
+from proxy.routing import gates, limits, refusals, wants
 from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
 from proxy.routing.facts import Facts
-from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan
-from proxy.routing.readings import Breaker, Reading, Readings
-from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, applies, compile_table
+from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan, Refusal
+from proxy.routing.readings import NO_RATES, Breaker, Rates, Reading, Readings
+from proxy.routing.rules import missed_by_reading, missed_by_request
+from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, applies, compile_table
 
 IN_FLIGHT_THRESHOLD = InFlightThreshold()
 
@@ -42,23 +47,47 @@ class Router:
         self._room = room
         self._table = compile_table(snapshot)
 
-    def decide(self, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:
+    def decide(self, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES) -> Decision:
         """The attempts for one request in order, or why there are none.
 
         `now` is in seconds on the clock of the readings; `draw` in [0, 1) breaks ties between replicas.
         """
-        rows = self._table.get(facts.model)
-        if rows is None or not gates.tenant_may_use(facts.tenant, facts.model):
+        lawful = self.lawful_set(facts)
+        if isinstance(lawful, Refusal):
+            return lawful
+        held = lawful.held
+        if facts.tenant.limits is not UNLIMITED or facts.key.limits is not UNLIMITED:
+            held += limits.of_caller(facts)
+        if not held:
+            return self._choose(lawful, facts, readings, now, draw)
+        verdict = limits.judge(held, facts, rates)
+        if verdict.refused is not None:
+            return refusals.rate_limited(lawful.route, verdict.refused)
+        return _counted(self._choose(lawful, facts, readings, now, draw), held, verdict)
+
+    def rows(self, facts: Facts) -> tuple[Row, ...]:
+        """The routes that can match requests for the model of `facts`, in their order; none if it may not be used."""
+        if not gates.tenant_may_use(facts.tenant, facts.model):
+            return ()
+        return self._table.get(facts.model, ())
+
+    def lawful_set(self, facts: Facts) -> Lawful | Refusal:
+        """The targets that the policy allows this request, whatever their state; or why it allows none."""
+        rows = self.rows(facts)
+        if not rows:
             return refusals.model_not_found(facts.model)
         for row in rows:
-            if applies(row.match, facts):
+            if applies(row, facts):
                 break
         else:
             return refusals.no_route(facts)
-        lawful = row.lawful[facts.endpoint, facts.lane_override]
-        if lawful.refusal is not None:
-            return lawful.refusal
-        return self._choose(lawful, facts, readings, now, draw)
+        pinned = facts.target_override
+        if pinned is not None and pinned not in row.names:
+            route = row.lawful[facts.endpoint, facts.lane_override, None].route
+            allowed = route.target_override
+            return refusals.target_not_found(route, facts) if allowed else refusals.target_override_not_allowed(route)
+        lawful = row.lawful[facts.endpoint, facts.lane_override, pinned]
+        return lawful if lawful.refusal is None else lawful.refusal
 
     def _choose(self, lawful: Lawful, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:
         route, room = lawful.route, self._room
@@ -71,23 +100,30 @@ class Router:
         for entry in lawful.entries:
             target = entry.target
             seen = readings.get(target.name) or entry.unseen
+            unfit = gates.unfit(target, route.require, facts) if entry.picky else None
+            if unfit is not None:
+                left_out.append(unfit)
+                continue
             usable = able(target, seen, facts, now, room)
-            if len(usable) == 1:
-                firsts.append((entry, usable[0]))
-            elif usable:
-                best = least_loaded(usable, draw)
+            kept = _uncondemned(target, route.require, usable) if lawful.gated else usable
+            if kept:
+                best = kept[0] if len(kept) == 1 else least_loaded(kept, draw)
                 firsts.append((entry, best))
-                usable.remove(best)
-                spares.append((entry, least_loaded(usable, draw)))
+                if len(kept) > 1:
+                    spares.append((entry, least_loaded([one for one in kept if one is not best], draw)))
+                continue
+            if usable:
+                left_out.append(gates.recorded(target, missed_by_reading(route.require, usable[0]))[0])
             else:
                 left_out.append(shortage(target, seen, facts, now, room))
-                if entry.dedicated and spilled is None:
-                    spilled = left_out[-1]
+            if entry.dedicated and spilled is None:
+                spilled = left_out[-1]
         if not firsts:
             return refusals.none_able(route, facts, lawful.barred, left_out, _soonest_s(lawful, readings, now))
+        shadow = lawful.shadow + _shadow_now(route, firsts, facts) if lawful.shadowed else lawful.shadow
         relaxed = bool(firsts[0][0].missed)
-        if lawful.measured:
-            misses = [wants.missed_by_reading(entry.target, route.want, reading) for entry, reading in firsts]
+        if lawful.varies:
+            misses = [wants.missed_now(entry.target, route.want, facts, reading) for entry, reading in firsts]
             if any(misses) or route.prefer is Prefer.LATENCY:
                 firsts, demoted, relaxed = _reordered(route, firsts, misses)
                 left_out += [miss for missed in misses for miss in missed]
@@ -98,23 +134,63 @@ class Router:
             excluded=(*lawful.excluded, *left_out) if left_out else lawful.excluded,
             relaxed=relaxed,
             max_failovers=route.max_failovers,
+            shadow=shadow,
         )
 
 
 def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room: Room) -> bool:
+    route = lawful.route
     for entry in lawful.entries:
         target = entry.target
         (reading,) = readings.get(target.name) or entry.unseen
-        if reading.breaker is Breaker.OPEN or reading.full_until > now or not room.has_room(target, reading, facts):
+        if reading.breaker is Breaker.OPEN or reading.full_until > now or reading.paced_until > now:
             return False
-        if lawful.measured and wants.missed_by_reading(target, lawful.route.want, reading):
+        if not room.has_room(target, reading, facts):
+            return False
+        if entry.picky and gates.unfit(target, route.require, facts):
+            return False
+        if lawful.gated and missed_by_reading(route.require, reading):
+            return False
+        if lawful.varies and wants.missed_now(target, route.want, facts, reading):
             return False
     return True
 
 
-def decide(snapshot: Snapshot, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:
-    """`Router.decide` for a single decision, for explain and tests: it prepares the snapshot each time."""
-    return Router(snapshot).decide(facts, readings, now, draw)
+def _uncondemned(target: Target, require: Rules, usable: list[Reading]) -> list[Reading]:
+    """The replicas that are not measured to break a rule under `require`."""
+    return [reading for reading in usable if not missed_by_reading(require, reading)]
+
+
+def _shadow_now(route: Route, options: list[Option], facts: Facts) -> tuple[Exclusion, ...]:
+    """What shadow rules find in the request and the readings; what the policy alone settles is known beforehand."""
+    found: list[Exclusion] = []
+    for entry, reading in options:
+        target, rules = entry.target, route.shadow_require
+        hard = missed_by_reading(rules, reading)
+        too_dear = missed_by_request(target, rules, facts, strict=True)
+        found += gates.recorded(target, hard if too_dear is None else (*hard, too_dear))
+        found += wants.missed_now(target, route.shadow_want, facts, reading)
+    return tuple(found)
+
+
+def _counted(decision: Decision, held: tuple[limits.Held, ...], verdict: limits.Verdict) -> Decision:
+    """A plan that says where it is to be counted, and which rates it is over that do not refuse."""
+    if isinstance(decision, Refusal):
+        return decision
+    return msgspec.structs.replace(
+        decision,
+        scopes=limits.scopes(held),
+        excluded=decision.excluded + verdict.wanted,
+        relaxed=decision.relaxed or bool(verdict.wanted),
+        shadow=decision.shadow + verdict.shadow,
+    )
+
+
+def decide(
+    snapshot: Snapshot, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES
+) -> Decision:
+    """`Router.decide` for a single decision, for tests: it prepares the snapshot each time."""
+    return Router(snapshot).decide(facts, readings, now, draw, rates)
 
 
 def _reordered(
@@ -129,7 +205,7 @@ def _reordered(
 
     def rank(ranked: tuple[Option, Misses]) -> tuple[int, bool, float]:
         (entry, reading), missed = ranked
-        ttft_s = reading.ttft_p99_s if by_latency else 0.0
+        ttft_s = reading.latency.ttft_p99_s if by_latency else 0.0
         return len(entry.missed) + len(missed), ttft_s is None, ttft_s or 0.0
 
     ranked = sorted(zip(options, misses, strict=True), key=rank)

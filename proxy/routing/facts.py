@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.policy.model import Endpoint, Lane, Tenant, Traffic
+from proxy.policy.model import NO_KEY, Endpoint, Key, Lane, Modality, Tenant, Traffic
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One request as the router sees it. Token counts are estimates until a reply's `usage` is read."""
+    """One request as the router sees it. Token counts are estimates until a reply's `usage` is read.
+
+    `tags` are those of the tenant, the key and the request together. `modalities` are what the prompt holds beyond
+    text. `at_s` is Unix time, for routes that follow the clock on the wall; nothing is measured with it.
+    """
 
     request_id: str
     tenant: Tenant
@@ -28,3 +32,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tags: frozenset[str] = frozenset()
     session: str | None = None
     lane_override: Lane | None = None
+    target_override: str | None = None
+    key: Key = NO_KEY
+    modalities: frozenset[Modality] = frozenset()
+    tools: bool = False
+    at_s: float = 0.0

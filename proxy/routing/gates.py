@@ -1,35 +1,33 @@
-"""The hard rules: each one says of one target whether this kind of request may ever reach it.
+"""The hard rules: which targets a request may reach at all.
 
 Theory of operation
 -------------------
-A gate looks at the policy and at what was asked, never at how the targets are doing, so its answer is the same for the
-first attempt, for every retry and in every outage; that is why the gates are evaluated once per snapshot (`table.py`)
-and nothing that happens later can widen the lawful set. Every gate fails closed: unknown is never good enough. Globs
-are shell-style and case-sensitive. A gate answers None when the target may pass, else the exclusion to record.
+A gate is asked about one target and answers with the `Exclusion` that keeps it out, or None. What passes every gate is
+the *lawful set*; nothing outside it is ever put into a plan, so nothing outside it is ever called. A gate fails closed:
+a value nobody declared satisfies nothing, and no gate is relaxed because too little is left.
+
+What the policy settles is asked once per snapshot (`barrier`); what depends on the request's size and content
+(`unfit`), or has to be measured, is asked of the targets that passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.policy.model import Endpoint, Lane, Require, Target, Tenant, matches_any
+from proxy.policy.model import Capability, Endpoint, Lane, Modality, Rules, Target, Tenant
+from proxy.routing import rules
+from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion
-
-UNKNOWN = frozenset({"", "unknown"})
-"""Values of a region or a retention that promise nothing, and so satisfy no requirement, not even `*`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a request asks of a target, apart from its content: its route's gates, its endpoint, its caller's lane."""
+    """What a request asks of a target, apart from its content: its route's gates, its endpoint, its caller's choice."""
 
-    require: Require
+    require: Rules
     endpoint: Endpoint
     lane_override: Lane | None = None
-
-
-Gate = Callable[[Target, Asked], Exclusion | None]
+    target_override: str | None = None
 
 
 def tenant_may_use(tenant: Tenant, model: str) -> bool:
@@ -51,52 +49,17 @@ def endpoint(target: Target, asked: Asked) -> Exclusion | None:
     """
     if target.serves(asked.endpoint):
         return None
-    return _barred(target, "endpoint", asked.endpoint, _listed(target.native | target.translated))
+    served = ", ".join(sorted(target.native | target.translated)) or "none"
+    return Exclusion(target.name, "endpoint", asked.endpoint.value, served, True)
 
 
-def lane(target: Target, asked: Asked) -> Exclusion | None:
-    """Hold a route to one lane.
-
-    What it does: passes targets of the route's required lane.
-    Reads: `Target.lane`, `require.lane`.
-    When unknown: a target always has a lane; a route without the requirement passes both.
-    """
-    required = asked.require.lane
-    if required is None or target.lane is required:
-        return None
-    return _barred(target, "require.lane", target.lane, required)
-
-
-def tags(target: Target, asked: Asked) -> Exclusion | None:
-    """Hold a route to targets that carry all of its tags.
-
-    What it does: passes targets whose tags include every required one.
-    Reads: `Target.tags`, `require.tags`.
-    When unknown: an untagged target satisfies no requirement.
-    """
-    if asked.require.tags <= target.tags:
-        return None
-    return _barred(target, "require.tags", _listed(target.tags), _listed(asked.require.tags))
-
-
-def region(target: Target, asked: Asked) -> Exclusion | None:
-    """Keep the bytes of a request inside the regions that its route requires.
-
-    What it does: passes targets whose region matches one of the globs.
-    Reads: `Target.region`, `require.region`.
-    When unknown: a target without a known region satisfies no requirement, `*` included.
-    """
-    return _held_to(target, "require.region", target.region, asked.require.regions)
-
-
-def retention(target: Target, asked: Asked) -> Exclusion | None:
-    """Keep a request from targets that store it for longer than its route allows.
-
-    What it does: passes targets whose retention matches one of the globs.
-    Reads: `Target.retention`, `require.retention`.
-    When unknown: a target without a known retention satisfies no requirement, `*` included.
-    """
-    return _held_to(target, "require.retention", target.retention, asked.require.retention)
+def required(target: Target, asked: Asked) -> Exclusion | None:
+    """Hold a request to the static rules under its route's `require`; see `rules`."""
+    for rule in rules.STATIC:
+        miss = rule(target, asked.require, True)
+        if miss is not None:
+            return recorded(target, (miss,))[0]
+    return None
 
 
 def lane_override(target: Target, asked: Asked) -> Exclusion | None:
@@ -109,21 +72,42 @@ def lane_override(target: Target, asked: Asked) -> Exclusion | None:
     """
     if asked.lane_override is None or target.lane is asked.lane_override:
         return None
-    return _barred(target, "lane_override", target.lane, asked.lane_override)
+    return Exclusion(target.name, "lane_override", target.lane.value, asked.lane_override.value, True)
 
 
-GATES: tuple[Gate, ...] = (endpoint, lane, tags, region, retention, lane_override)
+def target_override(target: Target, asked: Asked) -> Exclusion | None:
+    """Hold a request to the one target that its caller asked for, for evals: no other may stand in for it.
+
+    What it does: passes the target in `x-spillway-target`, if the gates before it do. Whether the route lets callers
+    choose at all is decided before (`refusals.target_override_not_allowed`).
+    Reads: `Target.name`, the header.
+    When unknown: without the header all pass.
+    """
+    if asked.target_override is None or target.name == asked.target_override:
+        return None
+    return Exclusion(target.name, "target_override", target.name, asked.target_override, True)
+
+
+GATES = (endpoint, required, lane_override, target_override)
 """In the order in which they are asked; a target is excluded by the first that does not pass it."""
 
 RULES: tuple[str, ...] = (
+    "target_override",
     "endpoint",
-    "require.lane",
-    "require.tags",
-    "require.region",
-    "require.retention",
+    *(f"require.{rule.__name__}" for rule in rules.STATIC),
     "lane_override",
+    "supports",
+    "context_window",
+    "require.max_usd_per_request",
 )
-"""The names under which `GATES` exclude, in the same order."""
+"""The names under which targets are barred whatever is measured, by how far a target has come then."""
+
+_NEEDS = {
+    Modality.IMAGE: Capability.VISION,
+    Modality.AUDIO: Capability.AUDIO,
+    Modality.VIDEO: Capability.VIDEO,
+    Modality.FILE: Capability.FILES,
+}
 
 
 def barrier(target: Target, asked: Asked) -> Exclusion | None:
@@ -135,20 +119,49 @@ def barrier(target: Target, asked: Asked) -> Exclusion | None:
     return None
 
 
+def depends_on_request(target: Target, require: Rules) -> bool:
+    """Whether `unfit` can bar the target from any request."""
+    makes_claims = target.supports is not None or target.context_window is not None
+    return makes_claims or require.max_nano_usd_per_request is not None
+
+
+def unfit(target: Target, require: Rules, facts: Facts) -> Exclusion | None:
+    """Keep a request from targets that lack what it needs, or that would charge too much for it.
+
+    What it does: passes a target that supports the request's tools and modalities, whose context window holds its input
+    and the output it asks for, and whose estimated price is within the route's limit.
+    Reads: `Target.supports`, `Target.context_window`, `Target.price`, the request's content and size.
+    When unknown: a target that states no abilities or no window is taken to have them; an unknown price does not pass.
+    """
+    if target.supports is not None:
+        lacking = needs(facts) - target.supports
+        if lacking:
+            return Exclusion(
+                target.name, "supports", ", ".join(sorted(lacking)), ", ".join(sorted(target.supports)) or "text", True
+            )
+    if target.context_window is not None:
+        needed = facts.input_tokens + (facts.max_output_tokens or 0)
+        if needed > target.context_window:
+            return Exclusion(
+                target.name, "context_window", f"about {needed} tokens", f"{target.context_window} tokens", True
+            )
+    miss = rules.missed_by_request(target, require, facts, strict=True)
+    return None if miss is None else recorded(target, (miss,))[0]
+
+
+def needs(facts: Facts) -> frozenset[Capability]:
+    """What a model must be able to do to answer the request."""
+    if not facts.tools and not facts.modalities:
+        return frozenset()
+    found = {_NEEDS[modality] for modality in facts.modalities}
+    return frozenset(found | {Capability.TOOLS} if facts.tools else found)
+
+
 def furthest(barred: tuple[Exclusion, ...]) -> str:
     """The rule that stopped the target which came furthest: the one to name when a single gate must be named."""
     return max((exclusion.rule for exclusion in barred), key=RULES.index)
 
 
-def _held_to(target: Target, rule: str, observed: str, globs: tuple[str, ...]) -> Exclusion | None:
-    if not globs or (observed not in UNKNOWN and matches_any(observed, globs)):
-        return None
-    return _barred(target, rule, observed or "unknown", ", ".join(globs))
-
-
-def _barred(target: Target, rule: str, observed: str, limit: str) -> Exclusion:
-    return Exclusion(target.name, rule, str(observed), str(limit), True)
-
-
-def _listed(names: frozenset[str] | frozenset[Endpoint]) -> str:
-    return ", ".join(sorted(names)) or "none"
+def recorded(target: Target, misses: tuple[rules.Miss, ...]) -> tuple[Exclusion, ...]:
+    """Misses of what a route requires, in the terms of a plan."""
+    return tuple([Exclusion(target.name, f"require.{one.rule}", one.observed, one.limit, True) for one in misses])

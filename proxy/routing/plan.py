@@ -24,7 +24,10 @@ class Cause(StrEnum):
 
 
 class Exclusion(msgspec.Struct, frozen=True, gc=False):
-    """One target left out, by which rule, and what was observed against which limit. `hard` is a gate."""
+    """One target left out, by which rule, and what was observed against which limit. `hard` is a gate.
+
+    `target` is empty where the rule speaks of the request and not of a target: a tenant's rate, say.
+    """
 
     target: str
     rule: str
@@ -51,13 +54,19 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The lawful and able targets in order. `relaxed` says that the first attempt misses one of the route's `want`s."""
+    """The lawful and able targets in order. `relaxed` says that the first attempt misses one of the route's `want`s.
+
+    `shadow` is what rules in shadow mode would have left out, had they been in force. `scopes` are the rate limits'
+    under which the request is to be counted.
+    """
 
     route: str
     attempts: tuple[Attempt, ...]
     excluded: tuple[Exclusion, ...] = ()
     relaxed: bool = False
     max_failovers: int = 1
+    shadow: tuple[Exclusion, ...] = ()
+    scopes: tuple[str, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -79,6 +88,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retryable: bool | None = None
     excluded: tuple[Exclusion, ...] = ()
     verbatim: bytes | None = None
+    shadow: tuple[Exclusion, ...] = ()
 
 
 Decision = Plan | Refusal

@@ -22,12 +22,43 @@ class Breaker(StrEnum):
     HALF_OPEN = "half_open"
 
 
+class Quantiles(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Recent quantiles in seconds, each None below a minimum sample: first token, gap between tokens, whole reply."""
+
+    ttft_p50_s: float | None = None
+    ttft_p90_s: float | None = None
+    ttft_p95_s: float | None = None
+    ttft_p99_s: float | None = None
+    itl_p50_s: float | None = None
+    itl_p90_s: float | None = None
+    itl_p95_s: float | None = None
+    itl_p99_s: float | None = None
+    e2e_p50_s: float | None = None
+    e2e_p90_s: float | None = None
+    e2e_p95_s: float | None = None
+    e2e_p99_s: float | None = None
+
+
+UNMEASURED = Quantiles()
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a provider last said of its own limit: `remaining` of `limit` requests or tokens until `reset_at`."""
+
+    unit: str
+    limit: int
+    remaining: int
+    reset_at: float
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One replica of one target, `as_of` seconds on the monotonic clock.
 
     `in_flight` counts this process's requests plus what the other workers last reported. `full_until` is the time up to
     which the engine's own 429/503/529, given at `full_at`, is believed. `open_until` is when an open breaker will let a
-    probe through. Quantiles are over a sliding window and None below a minimum sample.
+    probe through. `paced_until` is when the provider's quota has room for the next request; `quota` is the tightest
+    one it has told. `uptime` is the share of successes over a window, None below a minimum sample, and `failures` how
+    many there were in it.
     """
 
     target: str
@@ -38,10 +69,30 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     open_until: float = 0.0
     full_until: float = 0.0
     full_at: float = 0.0
-    ttft_p99_s: float | None = None
-    itl_p99_s: float | None = None
+    latency: Quantiles = UNMEASURED
     uptime: float | None = None
+    failures: int = 0
+    paced_until: float = 0.0
+    quota: Quota | None = None
 
 
 Readings = Mapping[str, tuple[Reading, ...]]
 """By target name, one reading per replica in the order of `Target.urls`."""
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one scope has used in the last minute, over all workers, and has in flight.
+
+    The oldest request leaves the minute in `frees_in_s`.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    in_flight: int = 0
+    frees_in_s: float = 0.0
+
+
+Rates = Mapping[str, Rate]
+"""By scope: `tenant:name`, `key:tenant/name`, `route:name`, `target:name`; a scope that is not there is unused."""
+
+NO_RATES: Rates = {}

@@ -1,21 +1,27 @@
 """Every refusal that routing can give, in one place, because callers read their words and programs their codes.
 
-    status  code                        rule           when
-    404     model_not_found             model          no such public model, or not for this tenant
-    403     no_route                    match          no route of the policy matches the request
-    404     endpoint_not_supported      endpoint       no target of the model speaks the endpoint
-    403     lane_override_not_allowed   lane_override  the route does not let callers choose a lane
-    403     residency_unsatisfiable     the gate       no target ever satisfies require.region or require.retention
-    403     policy_unsatisfiable        the gate       no target ever satisfies another gate
-    503     no_lawful_target_available  the gate       every lawful target is out of rotation; the gate bars the rest
-    503     no_target_available         breaker        every target is out of rotation
-    429     dedicated_at_capacity       capacity       the caller insisted on dedicated, and it is full
-    503     at_capacity                 capacity       everything lawful is full
+    status  code                         rule             when
+    404     model_not_found              model            no such public model, or not for this tenant
+    403     no_route                     match            no route of the policy matches the request
+    404     endpoint_not_supported       endpoint         no target of the model speaks the endpoint
+    403     lane_override_not_allowed    lane_override    the route does not let callers choose a lane
+    403     target_override_not_allowed  target_override  the route does not let callers choose a target
+    404     target_not_found             target_override  the model has no such target
+    403     residency_unsatisfiable      the gate         no target ever satisfies require.region, retention or training
+    403     policy_unsatisfiable         the gate         no target ever satisfies another gate
+    400     unsupported_by_model         supports         no lawful target takes tools, or images and the like
+    400     context_length_exceeded      context_window   no lawful target's window holds the request
+    429     rate_limit_exceeded          the scope's      the tenant, key or route has used up its minute
+    503     no_lawful_target_available   the gate         every lawful target is out of rotation, or measured to break a
+                                                          rule under require; gates bar the rest
+    503     no_target_available          breaker          every target is out of rotation
+    429     dedicated_at_capacity        capacity         the caller insisted on dedicated, and it is full
+    503     at_capacity                  capacity         everything lawful is full, or its provider's quota used up
 
-The first six will be answered the same for as long as the policy stands, so clients are told not to retry; the others
-carry a `Retry-After`. When every lawful target is ejected the request is refused rather than thrown at the least bad
-one (Envoy's panic threshold): each ejected replica already admits a probe when its time is up, so service resumes with
-the first request after that, and a failing upstream is not stampeded.
+Down to `context_length_exceeded` the same request is answered the same for as long as the policy stands, so clients
+are told not to retry; the others carry a `Retry-After`. When every lawful target is ejected the request is refused
+rather than thrown at the least bad one (Envoy's panic threshold): each ejected replica already admits a probe when
+its time is up, so service resumes with the first request after that, and a failing upstream is not stampeded.
 """
 
 from __future__ import annotations
@@ -26,13 +32,22 @@ import msgspec
 
 from proxy.policy.model import Lane, Route
 from proxy.routing import gates
+from proxy.routing.capacity import MIN_RETRY_AFTER_S
 from proxy.routing.facts import Facts
+from proxy.routing.limits import Over
 from proxy.routing.plan import Exclusion, Refusal
 
 MODEL_NAME_SHOWN = 200
 """Characters of a caller's model name that are repeated to it, and to the log."""
 
-RESIDENCY = frozenset({"require.region", "require.retention"})
+RESIDENCY = frozenset({"require.region", "require.retention", "require.training"})
+FULL = frozenset({"capacity", "engine_full", "quota"})
+UNFIT = {
+    "supports": (400, "unsupported_by_model"),
+    "context_window": (400, "context_length_exceeded"),
+    "require.max_usd_per_request": (403, "policy_unsatisfiable"),
+}
+"""What a request of this size and content meets on no target; the last one named is what the client is told."""
 
 
 def model_not_found(model: str) -> Refusal:
@@ -72,6 +87,54 @@ def lane_override_not_allowed(route: Route, lane: Lane) -> Refusal:
     )
 
 
+def target_override_not_allowed(route: Route) -> Refusal:
+    """The caller sent `x-spillway-target` on a route that keeps the choice to itself."""
+    return Refusal(
+        status=403,
+        code="target_override_not_allowed",
+        message=f"route `{route.name}` does not let callers choose a target: drop the header `x-spillway-target`, "
+        "or set `target_override: true` on the route",
+        rule="target_override",
+        type="permission_error",
+        route=route.name,
+        retryable=False,
+    )
+
+
+def target_not_found(route: Route, facts: Facts) -> Refusal:
+    """The caller pinned a target that the model does not have."""
+    return Refusal(
+        status=404,
+        code="target_not_found",
+        message=f"the model `{facts.model}` has no target `{(facts.target_override or '')[:MODEL_NAME_SHOWN]}`",
+        rule="target_override",
+        route=route.name,
+        param="x-spillway-target",
+        retryable=False,
+    )
+
+
+def rate_limited(route: Route, over: Over) -> Refusal:
+    """A tenant, a key or the route has no room in its minute for one more request."""
+    kind, _, name = over.held.scope.partition(":")
+    used = {
+        "rpm": f"used {over.used} of its {over.allowed} requests a minute",
+        "tpm": f"used {over.used} of its {over.allowed} tokens a minute",
+        "concurrency": f"{over.used} of its {over.allowed} requests in flight",
+    }[over.limit]
+    return Refusal(
+        status=429,
+        code="rate_limit_exceeded",
+        message=f"{kind} `{name}` has {used}",
+        rule=over.exclusion.rule,
+        type="rate_limit_error",
+        route=route.name,
+        retry_after_s=max(over.retry_after_s, MIN_RETRY_AFTER_S),
+        retryable=True,
+        excluded=(over.exclusion,),
+    )
+
+
 def nothing_lawful(route: Route, model: str, barred: tuple[Exclusion, ...]) -> Refusal:
     """No target of the model ever passes the gates."""
     rule = gates.furthest(barred)
@@ -93,8 +156,16 @@ def none_able(
     route: Route, facts: Facts, barred: tuple[Exclusion, ...], left_out: Sequence[Exclusion], retry_after_s: float
 ) -> Refusal:
     """There are lawful targets, and none of them can serve now. `left_out` holds one exclusion for each of them."""
-    full = any(exclusion.rule != "breaker" for exclusion in left_out)
-    status, code, rule = _when_full(facts) if full else _when_ejected(barred)
+    rules = {exclusion.rule for exclusion in left_out}
+    if rules <= UNFIT.keys():
+        return _unfit(route, facts, barred, left_out)
+    condemned = [exclusion.rule for exclusion in left_out if exclusion.hard and exclusion.rule not in UNFIT]
+    if rules & FULL:
+        status, code, rule = _when_full(facts)
+    elif condemned:
+        status, code, rule = 503, "no_lawful_target_available", condemned[0]
+    else:
+        status, code, rule = _when_ejected(barred)
     return Refusal(
         status=status,
         code=code,
@@ -119,6 +190,23 @@ def turned_away(facts: Facts, route: str, by_upstream: Refusal) -> Refusal:
     status, code, rule = _when_full(facts)
     return msgspec.structs.replace(
         by_upstream, status=status, code=code, rule=rule, type="rate_limit_error", route=route, retryable=True
+    )
+
+
+def _unfit(route: Route, facts: Facts, barred: tuple[Exclusion, ...], left_out: Sequence[Exclusion]) -> Refusal:
+    """No lawful target can take a request of this size and content, at any time."""
+    rule = next(rule for rule in reversed(UNFIT) if any(exclusion.rule == rule for exclusion in left_out))
+    status, code = UNFIT[rule]
+    return Refusal(
+        status=status,
+        code=code,
+        message=f"no target that route `{route.name}` allows for model `{facts.model}` can take this request: "
+        f"{_listed(left_out)}{_kept_from(barred)}",
+        rule=rule,
+        type="invalid_request_error" if status == 400 else "permission_error",
+        route=route.name,
+        retryable=False,
+        excluded=barred + tuple(left_out),
     )
 
 

@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 For each public model and each route that can match it, the gates and the static wants give the same answer to every
-request of the same endpoint and caller's lane. `Row.lawful` holds those answers: the lawful targets in the route's
+request of the same endpoint and caller's choice. `Row.lawful` holds those answers: the lawful targets in the route's
 order of preference, and every other target with the gate that bars it. A request then costs one look-up and a walk over
 its lawful targets. A target that is not in `Lawful.entries` cannot get into a plan: plans have no other source.
 """
@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from proxy.policy.model import Candidate, Endpoint, Lane, Match, Prefer, Route, Snapshot, Target
-from proxy.routing import gates, refusals, wants
+from proxy.policy.model import Candidate, Endpoint, Lane, Match, Modality, Prefer, Route, Snapshot, Target
+from proxy.routing import gates, limits, refusals, rules, wants
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Exclusion, Plan, Refusal
 from proxy.routing.readings import Reading
@@ -28,7 +28,8 @@ class Entry:
     """One lawful target, with what is known about it beforehand.
 
     `missed` are the wants that it misses whatever its readings. `unseen` stands in for absent readings: a replica
-    nobody has observed is taken to be idle and healthy, or a new target would never get its first request.
+    nobody has observed is taken to be idle and healthy, or a new target would never get its first request. `picky`
+    says that some requests may be unfit for it.
     """
 
     target: Target
@@ -36,15 +37,18 @@ class Entry:
     dedicated: bool
     missed: tuple[Exclusion, ...]
     unseen: tuple[Reading, ...]
+    picky: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lawful:
-    """The lawful set of one (model, route, endpoint, caller's lane), best first.
+    """The lawful set of one (model, route, endpoint, caller's choice), best first.
 
     `barred` are the targets that a gate keeps out; `excluded` adds the static wants that lawful targets miss. `refusal`
-    is set when nothing is lawful. `measured` says that the order also depends on readings. `ready` is the plan while
-    every target is able and none is measured to miss a want, made once; None where it depends on the moment anyway.
+    is set when nothing is lawful. `gated` says that gates have to be measured, `varies` that the order depends on
+    the request or on readings too. `held` are the route's rates. `shadow` is what its static shadow rules find, and
+    `shadowed` says that others have to be asked each time. `ready` is the plan while every target is able and misses
+    nothing, made once; None where it depends on the moment anyway.
     """
 
     route: Route
@@ -53,33 +57,44 @@ class Lawful:
     excluded: tuple[Exclusion, ...]
     refusal: Refusal | None
     reason: str
-    measured: bool
+    gated: bool
+    varies: bool
+    held: tuple[limits.Held, ...]
+    shadow: tuple[Exclusion, ...]
+    shadowed: bool
     ready: Plan | None
 
 
-class LawfulSets(dict[tuple[Endpoint, Lane | None], Lawful]):
-    """By endpoint and caller's lane. Each set is worked out when it is first asked for, and never changes.
+Choice = tuple[Endpoint, Lane | None, str | None]
+"""What a caller chooses: the endpoint, and perhaps a lane or one target."""
 
-    Most routes see one or two of the eighteen pairs; computing them all would make a reload of a large policy stall the
-    event loop. What is kept depends on the snapshot alone, so no request can tell whether it came first.
+
+class LawfulSets(dict[Choice, Lawful]):
+    """By caller's choice. Each set is worked out when it is first asked for, and never changes.
+
+    Most routes see one or two of all the choices; computing every one would make a reload of a large policy stall the
+    event loop. What is kept depends on the snapshot alone, so no request can tell whether it came first. Nobody can
+    make it grow without bounds: only a target of the model is ever looked up.
     """
 
     __slots__ = ("_evaluate",)
 
-    def __init__(self, evaluate: Callable[[Endpoint, Lane | None], Lawful]) -> None:
+    def __init__(self, evaluate: Callable[[Endpoint, Lane | None, str | None], Lawful]) -> None:
         super().__init__()
         self._evaluate = evaluate
 
-    def __missing__(self, asked: tuple[Endpoint, Lane | None]) -> Lawful:
+    def __missing__(self, asked: Choice) -> Lawful:
         lawful = self[asked] = self._evaluate(*asked)
         return lawful
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One route as it applies to one public model."""
+    """One route as it applies to one public model. `particular` says that its match asks for more than most do."""
 
     match: Match
+    particular: bool
+    names: frozenset[str]
     lawful: LawfulSets
 
 
@@ -95,15 +110,43 @@ def compile_table(snapshot: Snapshot) -> Table:
     }
 
 
-def applies(match: Match, facts: Facts) -> bool:
+def applies(row: Row, facts: Facts) -> bool:
     """Whether a route of the request's model matches the rest of its facts. A tenant's own tags always count."""
+    match = row.match
     return (
         (match.tenants is None or facts.tenant.name in match.tenants)
         and (match.endpoints is None or facts.endpoint in match.endpoints)
         and (match.traffic is None or facts.traffic is match.traffic)
         and (match.stream is None or facts.stream is match.stream)
         and (not match.tags or match.tags <= facts.tags | facts.tenant.tags)
+        and (not row.particular or _applies_in_particular(match, facts))
     )
+
+
+def _applies_in_particular(match: Match, facts: Facts) -> bool:
+    return (
+        (match.keys is None or facts.key.name in match.keys)
+        and (match.tools is None or facts.tools is match.tools)
+        and (match.modalities is None or bool(match.modalities & (facts.modalities or _TEXT_ONLY)))
+        and (match.min_input_tokens is None or facts.input_tokens >= match.min_input_tokens)
+        and (match.max_input_tokens is None or facts.input_tokens <= match.max_input_tokens)
+        and (match.schedule is None or match.schedule.covers(facts.at_s))
+    )
+
+
+_TEXT_ONLY = frozenset({Modality.TEXT})
+
+
+def _is_particular(match: Match) -> bool:
+    plain = Match(
+        models=match.models,
+        endpoints=match.endpoints,
+        tenants=match.tenants,
+        tags=match.tags,
+        traffic=match.traffic,
+        stream=match.stream,
+    )
+    return match != plain
 
 
 def _concerns(match: Match, model: str) -> bool:
@@ -116,6 +159,8 @@ def _row(model: str, candidates: tuple[Candidate, ...], route: Route) -> Row:
     entries.sort(key=lambda entry: (len(entry.missed), rank(entry.target)))
     return Row(
         match=route.match,
+        particular=_is_particular(route.match),
+        names=frozenset(candidate.target.name for candidate in candidates),
         lawful=LawfulSets(partial(_lawful, model, route, entries)),
     )
 
@@ -128,35 +173,60 @@ def _entry(candidate: Candidate, route: Route) -> Entry:
         dedicated=target.lane is Lane.DEDICATED,
         missed=wants.missed_by_policy(target, route.want),
         unseen=tuple(Reading(target=target.name, replica=index, as_of=0.0) for index in range(target.replicas)),
+        picky=gates.depends_on_request(target, route.require),
     )
 
 
-def _lawful(model: str, route: Route, entries: list[Entry], endpoint: Endpoint, lane: Lane | None) -> Lawful:
-    asked = gates.Asked(require=route.require, endpoint=endpoint, lane_override=lane)
+def _lawful(
+    model: str, route: Route, entries: list[Entry], endpoint: Endpoint, lane: Lane | None, pinned: str | None
+) -> Lawful:
+    asked = gates.Asked(require=route.require, endpoint=endpoint, lane_override=lane, target_override=pinned)
     barriers = [gates.barrier(entry.target, asked) for entry in entries]
     passed = tuple(entry for entry, barrier in zip(entries, barriers, strict=True) if barrier is None)
     barred = tuple(barrier for barrier in barriers if barrier is not None)
-    refusal = None
-    if lane is not None and not route.lane_override:
-        refusal = refusals.lane_override_not_allowed(route, lane)
-    elif not passed:
-        refusal = refusals.nothing_lawful(route, model, barred) if barred else refusals.model_not_found(model)
     excluded = barred + tuple(miss for entry in passed for miss in entry.missed)
-    measured = wants.needs_readings(route.want) or route.prefer is Prefer.LATENCY
-    varies = route.prefer is Prefer.LATENCY or any(entry.target.replicas > 1 for entry in passed)
+    by_latency = route.prefer is Prefer.LATENCY
+    shadow = tuple(miss for entry in passed for miss in _static_shadow(entry.target, route))
+    shadowed = any(wants.vary(shadows) for shadows in (route.shadow_require, route.shadow_want))
+    at_once = not by_latency and not shadowed and all(entry.target.replicas == 1 for entry in passed)
     return Lawful(
         route=route,
         entries=passed,
         barred=barred,
         excluded=excluded,
-        refusal=refusal,
+        refusal=_never(model, route, asked, passed, barred),
         reason=f"preferred: {route.prefer}",
-        measured=measured,
-        ready=None if varies or not passed else _ready(route, passed, excluded),
+        gated=rules.is_measured(route.require),
+        varies=wants.vary(route.want) or by_latency,
+        held=limits.of_route(route),
+        shadow=shadow,
+        shadowed=shadowed,
+        ready=_ready(route, passed, excluded, shadow) if passed and at_once else None,
     )
 
 
-def _ready(route: Route, entries: tuple[Entry, ...], excluded: tuple[Exclusion, ...]) -> Plan:
+def _never(
+    model: str, route: Route, asked: gates.Asked, passed: tuple[Entry, ...], barred: tuple[Exclusion, ...]
+) -> Refusal | None:
+    """Why no request of this kind is ever served, if none is."""
+    if asked.lane_override is not None and not route.lane_override:
+        return refusals.lane_override_not_allowed(route, asked.lane_override)
+    if asked.target_override is not None and not route.target_override:
+        return refusals.target_override_not_allowed(route)
+    if passed:
+        return None
+    return refusals.nothing_lawful(route, model, barred) if barred else refusals.model_not_found(model)
+
+
+def _static_shadow(target: Target, route: Route) -> tuple[Exclusion, ...]:
+    hard = rules.missed_by_policy(target, route.shadow_require, strict=True)
+    soft = rules.missed_by_policy(target, route.shadow_want, strict=False)
+    return (*gates.recorded(target, hard), *wants.recorded(target, soft))
+
+
+def _ready(
+    route: Route, entries: tuple[Entry, ...], excluded: tuple[Exclusion, ...], shadow: tuple[Exclusion, ...]
+) -> Plan:
     first = [(Cause.PREFERRED, f"preferred: {route.prefer}")]
     causes = first + [(Cause.FALLBACK, FALLBACK_REASON)] * (len(entries) - 1)
     return Plan(
@@ -168,6 +238,7 @@ def _ready(route: Route, entries: tuple[Entry, ...], excluded: tuple[Exclusion, 
         excluded=excluded,
         relaxed=bool(entries[0].missed),
         max_failovers=route.max_failovers,
+        shadow=shadow,
     )
 
 
@@ -178,7 +249,7 @@ def _by_cost(target: Target) -> Rank:
     """Dedicated slots are paid for already; then the cheapest blended price; unknown prices last."""
     if target.lane is Lane.DEDICATED:
         return (0, 0, 0)
-    return (1, 1, 0) if target.price is None else (1, 0, wants.blended_nano_usd_per_mtok(target.price))
+    return (1, 1, 0) if target.price is None else (1, 0, rules.blended_nano_usd_per_mtok(target.price))
 
 
 def _dedicated_first(target: Target) -> Rank:

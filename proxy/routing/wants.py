@@ -2,68 +2,39 @@
 
 Theory of operation
 -------------------
-A want is missed only when that is *known*: a target without a price or without enough samples keeps its place. What the
-policy alone settles (region, retention, lane, price) is judged once per snapshot, the rest for each request from its
-readings. Misses are recorded as exclusions with `hard=False`, although the target stays in the plan.
+The rules are those of `rules`, asked as wishes. What the policy alone settles is judged once per snapshot, the rest for
+each request and its readings. Misses are recorded as exclusions with `hard=False`, although the target stays in the
+plan.
 """
 
 from __future__ import annotations
 
-from proxy.policy.model import Lane, Price, Target, Want, matches_any
-from proxy.routing.gates import UNKNOWN
+from proxy.policy.model import Rules, Target
+from proxy.routing import rules
+from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion
 from proxy.routing.readings import Reading
 
 
-def blended_nano_usd_per_mtok(price: Price) -> int:
-    """One figure for a two-part price: three input tokens to one output token, the blend that price lists quote."""
-    return (3 * price.input_nano_usd_per_mtok + price.output_nano_usd_per_mtok) // 4
+def vary(want: Rules) -> bool:
+    """Whether anything in `want` depends on the request or on a measurement."""
+    return rules.is_measured(want) or want.max_nano_usd_per_request is not None
 
 
-def needs_readings(want: Want) -> bool:
-    """Whether anything in `want` has to be measured."""
-    return want.ttft_p99_s is not None or want.itl_p99_s is not None or want.uptime is not None
+def missed_by_policy(target: Target, want: Rules) -> tuple[Exclusion, ...]:
+    """The wants that the target misses whatever happens."""
+    return recorded(target, rules.missed_by_policy(target, want, strict=False))
 
 
-def missed_by_policy(target: Target, want: Want) -> tuple[Exclusion, ...]:
-    """The wants that the target misses whatever happens.
-
-    A dedicated target has no price per token at the margin and meets any price; an unknown region or retention misses
-    a want for one, as it would a requirement.
-    """
-    misses = []
-    if want.regions and (target.region in UNKNOWN or not matches_any(target.region, want.regions)):
-        misses.append(_missed(target, "want.region", target.region, ", ".join(want.regions)))
-    if want.retention and (target.retention in UNKNOWN or not matches_any(target.retention, want.retention)):
-        misses.append(_missed(target, "want.retention", target.retention, ", ".join(want.retention)))
-    if want.lane is not None and target.lane is not want.lane:
-        misses.append(_missed(target, "want.lane", target.lane, want.lane))
-    if want.nano_usd_per_mtok is not None and target.lane is Lane.SHARED and target.price is not None:
-        blended = blended_nano_usd_per_mtok(target.price)
-        if blended > want.nano_usd_per_mtok:
-            misses.append(_missed(target, "want.usd_per_mtok", _usd(blended), _usd(want.nano_usd_per_mtok)))
-    return tuple(misses)
+def missed_now(target: Target, want: Rules, facts: Facts, reading: Reading) -> tuple[Exclusion, ...]:
+    """The wants that the replica of `reading` misses for this request; unmeasured is not missed."""
+    misses = rules.missed_by_reading(want, reading)
+    too_dear = rules.missed_by_request(target, want, facts, strict=False)
+    if too_dear is not None:
+        misses += (too_dear,)
+    return recorded(target, misses) if misses else ()
 
 
-def missed_by_reading(target: Target, want: Want, reading: Reading) -> tuple[Exclusion, ...]:
-    """The wants that the replica of `reading` is measured to miss; unmeasured is not missed."""
-    misses: tuple[Exclusion, ...] = ()
-    if want.ttft_p99_s is not None and reading.ttft_p99_s is not None and reading.ttft_p99_s > want.ttft_p99_s:
-        misses += (_missed(target, "want.ttft_p99", _seconds(reading.ttft_p99_s), _seconds(want.ttft_p99_s)),)
-    if want.itl_p99_s is not None and reading.itl_p99_s is not None and reading.itl_p99_s > want.itl_p99_s:
-        misses += (_missed(target, "want.itl_p99", _seconds(reading.itl_p99_s), _seconds(want.itl_p99_s)),)
-    if want.uptime is not None and reading.uptime is not None and reading.uptime < want.uptime:
-        misses += (_missed(target, "want.uptime", f"{reading.uptime:.2%}", f"{want.uptime:.2%}"),)
-    return misses
-
-
-def _missed(target: Target, rule: str, observed: str, limit: str) -> Exclusion:
-    return Exclusion(target.name, rule, str(observed), str(limit), False)
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def _usd(nano_usd: int) -> str:
-    return f"${nano_usd / 1e9:.2f}/M tokens"
+def recorded(target: Target, misses: tuple[rules.Miss, ...]) -> tuple[Exclusion, ...]:
+    """Misses of what a route wants, in the terms of a plan."""
+    return tuple([Exclusion(target.name, f"want.{one.rule}", one.observed, one.limit, False) for one in misses])
