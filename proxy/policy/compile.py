@@ -10,14 +10,14 @@ is not YAML ends the run early. The environment and the price list are arguments
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from proxy.policy.document import Document, read_document
 from proxy.policy.findings import Findings
-from proxy.policy.model import Candidate, Route, Snapshot, Target, Tenant
+from proxy.policy.model import Candidate, Key, Route, Snapshot, Target, Tenant
 from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.routes import check_lawful, check_names, check_order, check_tags, compile_routes
 from proxy.policy.schema import CandidateSpec
@@ -57,7 +57,7 @@ def check_source(source: Source, *, env: Mapping[str, str], price_of: PriceOf) -
     targets = {name: compile_target(name, one, price_of, findings) for name, one in spec.targets.items()}
     models = _models(document, spec, targets, price_of, findings)
     tenants, keys = compile_tenants(spec.tenants, _names(document, "models"), findings)
-    routes = _routes(document, spec, models, tenants, findings)
+    routes = _routes(document, spec, models, tenants, keys.values(), findings)
     if findings.problems:
         raise PolicyError(findings.problems)
     snapshot = Snapshot(
@@ -103,15 +103,17 @@ def _routes(
     spec: PolicySpec,
     models: Mapping[str, tuple[Candidate, ...]],
     tenants: Mapping[str, Tenant],
+    keys: Collection[Key],
     findings: Findings,
 ) -> tuple[Route, ...]:
     if spec.routes is None:
         return (DEFAULT_ROUTE,)
     offered = frozenset(candidate.target.retention for candidates in models.values() for candidate in candidates)
     routes = compile_routes(spec.routes, offered)
-    check_names(routes, _names(document, "models"), _names(document, "tenants"), findings)
+    named_keys = frozenset(key.name for key in keys if key.name)
+    check_names(routes, _names(document, "models"), _names(document, "tenants"), named_keys, findings)
     check_order(routes, spec.route_count, findings)
-    check_tags(routes, tenants, findings)
+    check_tags(routes, tenants, keys, findings)
     for index, route in () if findings.has_dropped("targets", "models") else routes:
         check_lawful(route, ("routes", index), models, findings)
     return tuple(route for _, route in routes)

@@ -12,12 +12,30 @@ targets that satisfy it, so the gate on the request path stays a comparison of w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
 
+from proxy.policy import promises
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
-from proxy.policy.model import Candidate, Match, Require, Route, Target, Tenant, Want, matches_any
-from proxy.policy.schema import MatchSpec, RequireSpec, RouteSpec, WantSpec
+from proxy.policy.model import (
+    UNLIMITED,
+    Candidate,
+    Key,
+    Limits,
+    Match,
+    Mode,
+    Objective,
+    Route,
+    Rules,
+    Schedule,
+    Target,
+    Tenant,
+)
+from proxy.policy.schema import MatchSpec, RouteSpec, RulesSpec, TimeSpec
+from proxy.policy.shape import Ruled
 from proxy.policy.units import duration_s
 from proxy.policy.words import did_you_mean
 
@@ -30,9 +48,13 @@ def compile_routes(specs: Iterable[tuple[int, RouteSpec]], offered: frozenset[st
 
 
 def check_names(
-    routes: list[tuple[int, Route]], models: frozenset[str], tenants: frozenset[str], findings: Findings
+    routes: list[tuple[int, Route]],
+    models: frozenset[str],
+    tenants: frozenset[str],
+    keys: frozenset[str],
+    findings: Findings,
 ) -> None:
-    """Every model and tenant that a route matches must exist, and route names must differ."""
+    """Every model, tenant and key that a route matches must exist, and route names must differ."""
     seen: dict[str, int] = {}
     for index, route in routes:
         loc: Loc = ("routes", index)
@@ -43,6 +65,10 @@ def check_names(
             findings.unknown((*loc, "match", "model"), "model", model, models)
         for tenant in sorted((route.match.tenants or frozenset()) - tenants):
             findings.unknown((*loc, "match", "tenant"), "tenant", tenant, tenants)
+        for key in sorted((route.match.keys or frozenset()) - keys):
+            hint = did_you_mean(key, keys) or "name one as `tenant/key`, with `name:` beside its digest"
+            if not findings.has_dropped("tenants"):
+                findings.problem((*loc, "match", "key"), f"unknown key `{key}`", hint)
 
 
 def check_order(routes: list[tuple[int, Route]], count: int, findings: Findings) -> None:
@@ -63,7 +89,7 @@ def check_lawful(route: Route, loc: Loc, models: Models, findings: Findings) -> 
     candidates = [candidate.target for name in taken for candidate in models[name]]
     if not candidates:
         return
-    lawful = {target.name for target in candidates if is_lawful(target, route.require)}
+    lawful = {target.name for target in candidates if _is_lawful(target, route.require)}
     if not lawful:
         key, message = _narrowest(route.require, candidates)
         findings.problem((*loc, "require", *key), message, "it could only refuse; widen the gate or add a target")
@@ -74,33 +100,31 @@ def check_lawful(route: Route, loc: Loc, models: Models, findings: Findings) -> 
             findings.warning(loc, f"route `{route.name}` refuses model `{name}`: it has no lawful target", hint)
 
 
-def is_lawful(target: Target, require: Require) -> bool:
-    """Whether `target` passes every gate that does not depend on the request. Unknown is never good enough."""
-    return (
-        (not require.regions or (target.region != "unknown" and matches_any(target.region, require.regions)))
-        and (not require.retention or target.retention in require.retention)
-        and require.lane in (None, target.lane)
-        and require.tags <= target.tags
-    )
-
-
-def check_tags(routes: list[tuple[int, Route]], tenants: Mapping[str, Tenant], findings: Findings) -> None:
-    """A tag that no tenant has is probably misspelt, and a gate behind it would never close."""
-    known = frozenset(tag for tenant in tenants.values() for tag in tenant.tags)
+def check_tags(
+    routes: list[tuple[int, Route]], tenants: Mapping[str, Tenant], keys: Iterable[Key], findings: Findings
+) -> None:
+    """A tag that no tenant or key has, and no request may bring, is probably misspelt: its gates would never close."""
+    brought = frozenset(tag for tenant in tenants.values() for tag in tenant.request_tags or ())
+    known = brought | frozenset(tag for key in keys for tag in key.tags)
     for index, route in routes:
         for tag in sorted(route.match.tags - known) if tenants else ():
-            hint = did_you_mean(tag, known) or "give it to a tenant"
+            hint = did_you_mean(tag, known) or "give it to a tenant, or to its `request_tags`"
             findings.warning(("routes", index, "match", "tags"), f"no tenant has the tag `{tag}`", hint)
 
 
 def _route(spec: RouteSpec, offered: frozenset[str]) -> Route:
+    require, shadow_require = _rules(spec.require, spec.mode, offered)
+    want, shadow_want = _rules(spec.want, spec.mode, offered)
     return Route(
         name=spec.name,
         match=_match(spec.match),
-        require=_require(spec.require, offered),
-        want=_want(spec.want, offered),
+        require=require,
+        want=want,
+        shadow_require=shadow_require,
+        shadow_want=shadow_want,
         prefer=spec.prefer,
         lane_override=spec.lane_override,
+        target_override=spec.target_override,
         max_failovers=spec.max_failovers,
     )
 
@@ -111,31 +135,60 @@ def _match(spec: MatchSpec) -> Match:
         models=frozenset(models) if models else None,
         endpoints=frozenset(spec.endpoint) if spec.endpoint else None,
         tenants=frozenset(spec.tenant) if spec.tenant else None,
+        keys=frozenset(spec.key) if spec.key else None,
         tags=frozenset(spec.tags),
         traffic=spec.traffic,
         stream=spec.stream,
+        modalities=frozenset(spec.modality) if spec.modality else None,
+        tools=spec.tools,
+        min_input_tokens=spec.input_tokens.min if spec.input_tokens else None,
+        max_input_tokens=spec.input_tokens.max if spec.input_tokens else None,
+        schedule=_schedule(spec.time) if spec.time else None,
     )
 
 
-def _require(spec: RequireSpec, offered: frozenset[str]) -> Require:
-    return Require(
-        regions=tuple(spec.region),
-        retention=_at_most(spec.retention, offered),
-        lane=spec.lane,
-        tags=frozenset(spec.tags),
+def _schedule(spec: TimeSpec) -> Schedule:
+    days = frozenset(day for span in spec.days for day in span) or frozenset(range(7))
+    begin, end = spec.hours
+    return Schedule(zone=spec.zone, days=days, from_minute=begin, to_minute=end)
+
+
+def _rules(spec: RulesSpec, mode: Mode | None, offered: frozenset[str]) -> tuple[Rules, Rules]:
+    """(rules in force, rules in shadow): the nearest `mode` counts, the rule's own before the block's, the route's."""
+    around = spec.mode or mode or Mode.ENFORCE
+    given = {one.name: getattr(spec, one.name) for one in fields(spec) if one.name != "mode"}
+    rules = {name: rule for name, rule in given.items() if isinstance(rule, Ruled)}
+    shadows = {name for name, rule in rules.items() if (rule.mode or around) is Mode.SHADOW}
+    enforced = {name: rule.value for name, rule in rules.items() if name not in shadows}
+    return _frozen(enforced, offered), _frozen({name: rules[name].value for name in shadows}, offered)
+
+
+def _frozen(given: Mapping[str, Any], offered: frozenset[str]) -> Rules:
+    limits = {name: given[name] for name in ("rpm", "tpm", "concurrency") if name in given}
+    return Rules(
+        regions=given.get("region", ()),
+        retention=_at_most(given.get("retention", ()), offered),
+        lane=given.get("lane"),
+        tags=frozenset(given.get("tags", ())),
+        no_training=given.get("training", False),
+        quantization=frozenset(given.get("quantization", ())),
+        nano_usd_per_mtok=given.get("usd_per_mtok"),
+        max_nano_usd_per_request=given.get("max_usd_per_request"),
+        uptime=given.get("uptime"),
+        objectives=tuple(_objective(name, given[name]) for name in sorted(given) if _is_objective(name)),
+        limits=Limits(**limits) if limits else UNLIMITED,
     )
 
 
-def _want(spec: WantSpec, offered: frozenset[str]) -> Want:
-    return Want(
-        regions=tuple(spec.region),
-        retention=_at_most(spec.retention, offered),
-        lane=spec.lane,
-        ttft_p99_s=spec.ttft_p99,
-        itl_p99_s=spec.itl_p99,
-        uptime=spec.uptime,
-        nano_usd_per_mtok=spec.usd_per_mtok,
-    )
+def _is_objective(name: str) -> bool:
+    return name.startswith(("ttft_", "itl_", "e2e_", "perceived_tps"))
+
+
+def _objective(rule: str, value: float) -> Objective:
+    if not rule.startswith("perceived_tps"):
+        return Objective(rule=rule, field=f"{rule}_s", limit_s=value)
+    quantile = rule.removeprefix("perceived_tps").removeprefix("_") or "p99"
+    return Objective(rule=rule, field=f"itl_{quantile}_s", limit_s=1 / value)
 
 
 def _at_most(wanted: tuple[str, ...], offered: frozenset[str]) -> tuple[str, ...]:
@@ -152,24 +205,36 @@ def _retention_s(retention: str) -> float | None:
 
 
 def covers(wide: Match, narrow: Match) -> bool:
-    """Whether every request that `narrow` matches is matched by `wide` too."""
-    sets = ((wide.models, narrow.models), (wide.endpoints, narrow.endpoints), (wide.tenants, narrow.tenants))
+    """Whether every request that `narrow` matches is matched by `wide` too, as far as can be told without cases."""
+    sets: tuple[tuple[frozenset[Any] | None, frozenset[Any] | None], ...] = (
+        (wide.models, narrow.models),
+        (wide.endpoints, narrow.endpoints),
+        (wide.tenants, narrow.tenants),
+        (wide.keys, narrow.keys),
+        (wide.modalities, narrow.modalities),
+    )
     return (
         all(outer is None or (inner is not None and inner <= outer) for outer, inner in sets)
         and wide.tags <= narrow.tags
         and wide.traffic in (None, narrow.traffic)
         and wide.stream in (None, narrow.stream)
+        and wide.tools in (None, narrow.tools)
+        and wide.schedule in (None, narrow.schedule)
+        and (wide.min_input_tokens or 0) <= (narrow.min_input_tokens or 0)
+        and (wide.max_input_tokens or math.inf) >= (narrow.max_input_tokens or math.inf)
     )
 
 
-def _narrowest(require: Require, candidates: list[Target]) -> tuple[Loc, str]:
+def _is_lawful(target: Target, require: Rules) -> bool:
+    return not any(rule(target, require, True) for rule in promises.STATIC)
+
+
+def _narrowest(require: Rules, candidates: list[Target]) -> tuple[Loc, str]:
     """The loc below `require` and the words for the gate that shuts everything out, or for all of them together."""
-    for key, gate, spelled in (
-        ("region", Require(regions=require.regions), " or ".join(f"`{glob}`" for glob in require.regions)),
-        ("retention", Require(retention=require.retention), " or ".join(f"`{one}`" for one in require.retention)),
-        ("lane", Require(lane=require.lane), f"`{require.lane}`"),
-        ("tags", Require(tags=require.tags), " and ".join(f"`{tag}`" for tag in sorted(require.tags))),
-    ):
-        if not any(is_lawful(target, gate) for target in candidates):
-            return (key,), f"no target of this route's models has {key} {spelled}"
+    for rule in promises.STATIC:
+        misses = [rule(target, require, True) for target in candidates]
+        first = misses[0]
+        if first is not None and all(miss is not None for miss in misses):
+            seen = ", ".join(sorted({f"`{miss.observed}`" for miss in misses if miss is not None}))
+            return (first.rule,), f"no target of this route's models has {first.rule} `{first.limit}`: they have {seen}"
     return (), "no target of this route's models passes all its gates together"

@@ -12,35 +12,22 @@ this release does not enforce: a rule that is accepted and not enforced is a lie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 
-from proxy.policy import units, words
+from proxy.policy import times, units, words
 from proxy.policy.credentials import api_key, key_digest
-from proxy.policy.model import Endpoint, Engine, Lane, Prefer, Secret, Traffic
+from proxy.policy.model import Capability, Endpoint, Engine, Lane, Modality, Mode, Prefer, Secret, Traffic
 from proxy.policy.problem import Mistake
-from proxy.policy.shape import key, listed, one, shaped
+from proxy.policy.shape import Ruled, key, listed, one, ruled, shaped
 from proxy.policy.urls import base_url
 from proxy.policy.variables import shown
 
-_MODE = {"mode": "remove it; every rule is enforced"}
-TARGET_LATER = _MODE | {
-    "limits": "remove it; a provider's 429 already spills or fails over",
+TARGET_LATER = {
     "dns": "list the replicas with `urls: [...]`",
     "kubernetes": "list the replicas with `urls: [...]`, or give the Service's `url`",
 }
-TENANT_LATER = _MODE | {
-    "rpm": "remove it; limit requests in front of the proxy meanwhile",
-    "tpm": "remove it; limit tokens in front of the proxy meanwhile",
-    "priority": "remove it; all tenants are served alike",
-}
-REQUIRE_LATER = _MODE | {
-    "max_usd_per_request": "remove it; the gates are region, retention, lane and tags",
-    "uptime": "put it under `want`",
-    "ttft_p99": "put it under `want`",
-    "itl_p99": "put it under `want`",
-    "usd_per_mtok": "put it under `want`",
-}
-WANT_LATER = _MODE | {"tags": "put it under `require`", "max_usd_per_request": "use `usd_per_mtok`"}
-ROUTE_LATER = _MODE | {"deadline": "remove it; offline requests are answered at once, like the others"}
+TENANT_LATER = {"priority": "remove it; all tenants are served alike"}
+ROUTE_LATER = {"deadline": "remove it; offline requests are answered at once, like the others"}
 
 _NAMES = listed(one(words.name), or_one=True)
 _TAGS = listed(one(words.name), or_one=True, may_be_empty=True)
@@ -49,7 +36,11 @@ _RETENTION_LIMITS = listed(one(words.retention_limit), or_one=True)
 _ENDPOINTS = listed(one(words.one_of(Endpoint)), or_one=True)
 _OTHER_ENGINE = "`openai` stands for any other OpenAI-compatible server"
 _LANE = one(words.one_of(Lane))
+_MODE = one(words.one_of(Mode))
 _SECONDS = one(units.duration_s)
+_OBJECTIVE = ruled(_SECONDS)
+_SPEED = ruled(one(units.tokens_per_s))
+_COUNT = one(units.count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +48,7 @@ class GpusSpec:
     """The GPUs behind one replica; `usd_per_hour` is for one GPU."""
 
     type: str = key(one(words.name), hint="write `type: H100`")
-    count: int = key(one(units.count), hint="write `count: 1`")
+    count: int = key(_COUNT, hint="write `count: 1`")
     usd_per_hour: int = key(one(units.nano_usd), hint="write `usd_per_hour: 2.99`, the price of one GPU for one hour")
 
 
@@ -81,6 +72,15 @@ class TimeoutsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSpec:
+    """A provider's own limits, over all proxies together."""
+
+    rpm: int | None = key(_COUNT, default=None)
+    tpm: int | None = key(_COUNT, default=None)
+    concurrency: int | None = key(_COUNT, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
     """One deployment, or one provider's model."""
 
@@ -98,7 +98,15 @@ class TargetSpec:
     retention: str = key(one(words.retention), default="unknown")
     gpus: GpusSpec | None = key(shaped(GpusSpec), default=None)
     price: PriceSpec | None = key(shaped(PriceSpec), default=None)
-    max_in_flight: int | None = key(one(units.count), default=None)
+    max_in_flight: int | None = key(_COUNT, default=None)
+    limits: LimitsSpec | None = key(shaped(LimitsSpec), default=None)
+    training: bool | None = key(one(words.flag), default=None)
+    quantization: str = key(one(words.precision), default="unknown")
+    context_window: int | None = key(_COUNT, default=None)
+    supports: tuple[Capability, ...] | None = key(
+        listed(one(words.one_of(Capability)), or_one=True, may_be_empty=True), default=None
+    )
+    parameters: dict[str, str | int | float | bool] | None = key(one(words.parameters), default=None)
     tags: tuple[str, ...] = key(_TAGS, default=())
     timeouts: TimeoutsSpec = key(shaped(TimeoutsSpec), default=TimeoutsSpec())
 
@@ -112,15 +120,50 @@ class CandidateSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantSpec:
-    """Whose keys these are, and what they may ask for. `keys` are digests, in hex."""
+class KeySpec:
+    """One key of a tenant, by its digest in hex. Its tags add to the tenant's, its limits hold beside the tenant's."""
 
-    keys: tuple[str, ...] = key(
-        listed(one(key_digest), or_one=True),
+    digest: str = key(one(key_digest), hint="write `digest: sha256:...`")
+    name: str = key(one(words.name), default="")
+    tags: tuple[str, ...] = key(_TAGS, default=())
+    rpm: int | None = key(_COUNT, default=None)
+    tpm: int | None = key(_COUNT, default=None)
+    concurrency: int | None = key(_COUNT, default=None)
+    mode: Mode = key(_MODE, default=Mode.ENFORCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantSpec:
+    """Whose keys these are, and what they may ask for."""
+
+    keys: tuple[KeySpec, ...] = key(
+        listed(shaped(KeySpec, shorthand="digest"), or_one=True),
         hint='write `keys: [sha256:...]` with what `printf %s "$KEY" | sha256sum` prints',
     )
     tags: tuple[str, ...] = key(_TAGS, default=())
+    request_tags: tuple[str, ...] = key(_TAGS, default=())
     models: tuple[str, ...] | None = key(_NAMES, default=None)
+    rpm: int | None = key(_COUNT, default=None)
+    tpm: int | None = key(_COUNT, default=None)
+    concurrency: int | None = key(_COUNT, default=None)
+    mode: Mode = key(_MODE, default=Mode.ENFORCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensSpec:
+    """A span of token counts, both ends included."""
+
+    min: int | None = key(_COUNT, default=None)
+    max: int | None = key(_COUNT, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSpec:
+    """A recurring span of local time."""
+
+    days: tuple[tuple[int, ...], ...] = key(listed(one(times.days), or_one=True), default=())
+    hours: tuple[int, int] = key(one(times.hours), default=(0, 24 * 60))
+    zone: tzinfo = key(one(times.zone), default=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,29 +177,46 @@ class MatchSpec:
     tags: tuple[str, ...] = key(_NAMES, default=())
     traffic: Traffic | None = key(one(words.one_of(Traffic)), default=None)
     stream: bool | None = key(one(words.flag), default=None)
+    modality: tuple[Modality, ...] | None = key(listed(one(words.one_of(Modality)), or_one=True), default=None)
+    tools: bool | None = key(one(words.flag), default=None)
+    input_tokens: TokensSpec | None = key(shaped(TokensSpec), default=None)
+    time: TimeSpec | None = key(shaped(TimeSpec), default=None)
+    key: tuple[str, ...] | None = key(_NAMES, default=None)  # last: the name is the reader's until here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RequireSpec:
-    """Gates."""
+class RulesSpec:
+    """What a route requires, or wants, of a target; with `mode: shadow` all of it is only recorded."""
 
-    region: tuple[str, ...] = key(_REGION_GLOBS, default=())
-    retention: tuple[str, ...] = key(_RETENTION_LIMITS, default=())
-    lane: Lane | None = key(_LANE, default=None)
-    tags: tuple[str, ...] = key(_NAMES, default=())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantSpec:
-    """Preferences."""
-
-    region: tuple[str, ...] = key(_REGION_GLOBS, default=())
-    retention: tuple[str, ...] = key(_RETENTION_LIMITS, default=())
-    lane: Lane | None = key(_LANE, default=None)
-    ttft_p99: float | None = key(_SECONDS, default=None)
-    itl_p99: float | None = key(_SECONDS, default=None)
-    uptime: float | None = key(one(units.share), default=None)
-    usd_per_mtok: int | None = key(one(units.nano_usd), default=None)
+    mode: Mode | None = key(_MODE, default=None)
+    region: Ruled | None = key(ruled(_REGION_GLOBS), default=None)
+    retention: Ruled | None = key(ruled(_RETENTION_LIMITS), default=None)
+    training: Ruled | None = key(ruled(one(words.refusal_of_training)), default=None)
+    lane: Ruled | None = key(ruled(_LANE), default=None)
+    tags: Ruled | None = key(ruled(_NAMES), default=None)
+    quantization: Ruled | None = key(ruled(listed(one(words.precision), or_one=True)), default=None)
+    usd_per_mtok: Ruled | None = key(ruled(one(units.nano_usd)), default=None)
+    max_usd_per_request: Ruled | None = key(ruled(one(units.nano_usd)), default=None)
+    uptime: Ruled | None = key(ruled(one(units.share)), default=None)
+    ttft_p50: Ruled | None = key(_OBJECTIVE, default=None)
+    ttft_p90: Ruled | None = key(_OBJECTIVE, default=None)
+    ttft_p95: Ruled | None = key(_OBJECTIVE, default=None)
+    ttft_p99: Ruled | None = key(_OBJECTIVE, default=None)
+    itl_p50: Ruled | None = key(_OBJECTIVE, default=None)
+    itl_p90: Ruled | None = key(_OBJECTIVE, default=None)
+    itl_p95: Ruled | None = key(_OBJECTIVE, default=None)
+    itl_p99: Ruled | None = key(_OBJECTIVE, default=None)
+    e2e_p50: Ruled | None = key(_OBJECTIVE, default=None)
+    e2e_p90: Ruled | None = key(_OBJECTIVE, default=None)
+    e2e_p95: Ruled | None = key(_OBJECTIVE, default=None)
+    e2e_p99: Ruled | None = key(_OBJECTIVE, default=None)
+    perceived_tps: Ruled | None = key(_SPEED, default=None)
+    perceived_tps_p50: Ruled | None = key(_SPEED, default=None)
+    perceived_tps_p90: Ruled | None = key(_SPEED, default=None)
+    perceived_tps_p95: Ruled | None = key(_SPEED, default=None)
+    rpm: Ruled | None = key(ruled(_COUNT), default=None)
+    tpm: Ruled | None = key(ruled(_COUNT), default=None)
+    concurrency: Ruled | None = key(ruled(_COUNT), default=None)
 
 
 def _failovers(value: object) -> int:
@@ -171,8 +231,10 @@ class RouteSpec:
 
     name: str = key(one(words.name), hint="write `name:`; it appears in headers, logs and metrics")
     match: MatchSpec = key(shaped(MatchSpec), default=MatchSpec())
-    require: RequireSpec = key(shaped(RequireSpec, later=REQUIRE_LATER), default=RequireSpec())
-    want: WantSpec = key(shaped(WantSpec, later=WANT_LATER), default=WantSpec())
+    mode: Mode | None = key(_MODE, default=None)
+    require: RulesSpec = key(shaped(RulesSpec), default=RulesSpec())
+    want: RulesSpec = key(shaped(RulesSpec), default=RulesSpec())
     prefer: Prefer = key(one(words.one_of(Prefer)), default=Prefer.COST)
     lane_override: bool = key(one(words.flag), default=True)
+    target_override: bool = key(one(words.flag), default=False)
     max_failovers: int = key(one(_failovers), default=1)

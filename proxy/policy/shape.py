@@ -14,14 +14,15 @@ messages, places and remedies would have to be written here anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
+from proxy.policy.model import Mode
 from proxy.policy.problem import Mistake
 from proxy.policy.variables import shown
-from proxy.policy.words import did_you_mean
+from proxy.policy.words import did_you_mean, one_of
 
 Reader = Callable[[object, Loc, Findings], Any]
 BROKEN = object()
@@ -30,6 +31,17 @@ BROKEN = object()
 def key(read: Reader, *, default: Any = MISSING, hint: str = "") -> Any:
     """A key of a shape: required unless it has a default; `hint` says what to write when it is missing."""
     return field(default=default, metadata={"read": read, "hint": hint})
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """The value of a rule, and whether it binds."""
+
+    value: Any
+    mode: Mode | None = None
+
+
+_RULE_KEYS = {"is": None, "mode": None}
 
 
 def one(parse: Callable[[object], Any]) -> Reader:
@@ -43,6 +55,9 @@ def one(parse: Callable[[object], Any]) -> Reader:
             return BROKEN
 
     return read
+
+
+_MODE = one(one_of(Mode))
 
 
 def listed(member: Reader, *, or_one: bool = False, may_be_empty: bool = False) -> Reader:
@@ -66,6 +81,26 @@ def listed(member: Reader, *, or_one: bool = False, may_be_empty: bool = False) 
         return BROKEN if any(item is BROKEN for item in members) else tuple(members)
 
     return read
+
+
+def ruled(read: Reader) -> Reader:
+    """A rule: its value alone, or `{is: value, mode: shadow}`."""
+
+    def read_rule(value: object, loc: Loc, findings: Findings) -> Any:
+        if not isinstance(value, dict):
+            plain = read(value, loc, findings)
+            return BROKEN if plain is BROKEN else Ruled(plain)
+        for name in value.keys() - _RULE_KEYS.keys():
+            findings.mistake((*loc, name), unknown_key(name, loc, _RULE_KEYS, {}), key=True)
+        if "is" not in value:
+            findings.problem(loc, f"`is` is missing{_inside(loc)}", "write `{is: value, mode: shadow}`", key=True)
+            return BROKEN
+        given = read(value["is"], (*loc, "is"), findings)
+        mode = _MODE(value["mode"], (*loc, "mode"), findings) if "mode" in value else None
+        whole = value.keys() <= _RULE_KEYS.keys() and given is not BROKEN and mode is not BROKEN
+        return Ruled(given, mode) if whole else BROKEN
+
+    return read_rule
 
 
 def shaped(shape: type[Any], *, shorthand: str | None = None, later: Mapping[str, str] | None = None) -> Reader:

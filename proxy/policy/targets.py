@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 from proxy.policy import providers
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
-from proxy.policy.model import Endpoint, Engine, Gpus, Lane, Price, Target, Timeouts
+from proxy.policy.model import UNLIMITED, Endpoint, Engine, Gpus, Lane, Price, Target, Timeouts
 from proxy.policy.schema import TargetSpec
+from proxy.policy.tenants import limits_of
 from proxy.policy.urls import has_path, is_clear_text_to_public_host
 from proxy.policy.words import did_you_mean
 
@@ -26,6 +28,7 @@ _MISFITS = {
     Lane.DEDICATED: {
         "provider": "dedicated targets name an `engine`; for an api paid by the token write `lane: shared`",
         "price": "your own GPUs are paid by the hour: `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`",
+        "limits": "your own GPUs have none; `max_in_flight: 64` caps each replica",
     },
     Lane.SHARED: {
         "engine": "shared targets name a `provider` or a `url`; for your own GPUs write `lane: dedicated`",
@@ -62,8 +65,14 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
         tags=frozenset(spec.tags),
         price=_price(loc, spec, price_of, findings) if spec.lane is Lane.SHARED else None,
         gpus=_gpus(spec),
-        max_in_flight=spec.max_in_flight,
+        max_in_flight=_max_in_flight(spec),
+        limits=UNLIMITED if spec.limits is None else limits_of(spec.limits),
         timeouts=_timeouts(spec),
+        trains=spec.training,
+        quantization=spec.quantization,
+        context_window=spec.context_window,
+        supports=None if spec.supports is None else frozenset(spec.supports),
+        parameters=MappingProxyType(spec.parameters or {}),
     )
 
 
@@ -161,6 +170,12 @@ def _list_price(provider: str, model: str, region: str, price_of: PriceOf) -> Pr
     """The list has some prices for one region only, under `region/model`."""
     local = price_of(provider, f"{region}/{model}") if region != "unknown" else None
     return local or price_of(provider, model)
+
+
+def _max_in_flight(spec: TargetSpec) -> int | None:
+    """A provider's concurrency is a cap like our own; it has one replica."""
+    caps = (spec.max_in_flight, None if spec.limits is None else spec.limits.concurrency)
+    return min((cap for cap in caps if cap is not None), default=None)
 
 
 def _gpus(spec: TargetSpec) -> Gpus | None:

@@ -60,6 +60,14 @@ def count(value: object) -> int:
     return int(whole)
 
 
+def tokens_per_s(value: object) -> float:
+    """`30` or `12.5` -> tokens a second, above 0 and at most 100,000."""
+    number, unit = _number_and_unit(value)
+    if number is None or unit or not 0 < number <= 100_000:
+        raise Mistake(f"expected tokens per second, got {shown(value)}", "write a number such as `30`")
+    return float(number)
+
+
 def nano_usd(value: object) -> int:
     """`1.50` or `$1.50` -> nano-USD, exact; at least 0 and at most a million dollars."""
     text = revealed(value)

@@ -24,6 +24,9 @@ REGION_GLOB = re.compile(r"[a-z0-9._*?-]{1,63}")
 RESERVED = frozenset({"anonymous", "none", "other", "unknown"})
 """Label values of the program itself: a caller without a tenant, nothing chosen, not in the policy, not stated."""
 
+OWN_MEMBERS = frozenset({"model", "messages", "input", "prompt", "stream", "stream_options", "tools", "system"})
+"""Body members that make up the request itself, or that the relay sets."""
+
 _E = TypeVar("_E", bound=StrEnum)
 
 
@@ -109,6 +112,33 @@ def flag(value: object) -> bool:
     """`true` or `false`, as YAML 1.2 has it."""
     if not isinstance(value, bool):
         raise Mistake(f"expected `true` or `false`, got {shown(value)}", "write `true` or `false`")
+    return value
+
+
+def refusal_of_training(value: object) -> bool:
+    """`training: false` as a rule -> True: only targets that do not train on prompts."""
+    if flag(value):
+        raise Mistake("nothing can require that prompts are trained on", "write `training: false`, or remove it")
+    return True
+
+
+def precision(value: object) -> str:
+    """The number format of a model's weights: `bf16`, `fp8`, `int4`, ... `unknown` promises nothing."""
+    word = text(value)
+    if not REGION.fullmatch(word):
+        raise Mistake(f"{shown(value)} is not a valid quantization", "write a word such as `bf16`, `fp8` or `int4`")
+    return word
+
+
+def parameters(value: object) -> dict[str, str | int | float | bool]:
+    """Members that are set in every request body sent to a target: names with plain values."""
+    if not isinstance(value, dict):
+        raise Mistake(f"expected a mapping, got {shown(value)}", "write `{inference_geo: us}`")
+    for member, item in value.items():
+        if member in OWN_MEMBERS or not NAME.fullmatch(member):
+            raise Mistake(f"`{member}` cannot be set for every request", "the request and its model decide that one")
+        if isinstance(item, Interpolated) or not isinstance(item, str | int | float | bool):
+            raise Mistake(f"`{member}` is not a plain value: {shown(item)}", "write a word, a number, true or false")
     return value
 
 

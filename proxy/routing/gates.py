@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.policy import promises
 from proxy.policy.model import Capability, Endpoint, Lane, Modality, Rules, Target, Tenant
 from proxy.routing import rules
 from proxy.routing.facts import Facts
@@ -55,7 +56,7 @@ def endpoint(target: Target, asked: Asked) -> Exclusion | None:
 
 def required(target: Target, asked: Asked) -> Exclusion | None:
     """Hold a request to the static rules under its route's `require`; see `rules`."""
-    for rule in rules.STATIC:
+    for rule in promises.STATIC:
         miss = rule(target, asked.require, True)
         if miss is not None:
             return recorded(target, (miss,))[0]
@@ -94,7 +95,7 @@ GATES = (endpoint, required, lane_override, target_override)
 RULES: tuple[str, ...] = (
     "target_override",
     "endpoint",
-    *(f"require.{rule.__name__}" for rule in rules.STATIC),
+    *(f"require.{rule.__name__}" for rule in promises.STATIC),
     "lane_override",
     "supports",
     "context_window",
@@ -162,6 +163,6 @@ def furthest(barred: tuple[Exclusion, ...]) -> str:
     return max((exclusion.rule for exclusion in barred), key=RULES.index)
 
 
-def recorded(target: Target, misses: tuple[rules.Miss, ...]) -> tuple[Exclusion, ...]:
+def recorded(target: Target, misses: tuple[promises.Miss, ...]) -> tuple[Exclusion, ...]:
     """Misses of what a route requires, in the terms of a plan."""
     return tuple([Exclusion(target.name, f"require.{one.rule}", one.observed, one.limit, True) for one in misses])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from proxy.policy import promises
 from proxy.policy.model import Candidate, Endpoint, Lane, Match, Modality, Prefer, Route, Snapshot, Target
 from proxy.routing import gates, limits, refusals, rules, wants
 from proxy.routing.facts import Facts
@@ -219,8 +220,8 @@ def _never(
 
 
 def _static_shadow(target: Target, route: Route) -> tuple[Exclusion, ...]:
-    hard = rules.missed_by_policy(target, route.shadow_require, strict=True)
-    soft = rules.missed_by_policy(target, route.shadow_want, strict=False)
+    hard = promises.missed_by_policy(target, route.shadow_require, strict=True)
+    soft = promises.missed_by_policy(target, route.shadow_want, strict=False)
     return (*gates.recorded(target, hard), *wants.recorded(target, soft))
 
 
@@ -249,7 +250,7 @@ def _by_cost(target: Target) -> Rank:
     """Dedicated slots are paid for already; then the cheapest blended price; unknown prices last."""
     if target.lane is Lane.DEDICATED:
         return (0, 0, 0)
-    return (1, 1, 0) if target.price is None else (1, 0, rules.blended_nano_usd_per_mtok(target.price))
+    return (1, 1, 0) if target.price is None else (1, 0, promises.blended_nano_usd_per_mtok(target.price))
 
 
 def _dedicated_first(target: Target) -> Rank:

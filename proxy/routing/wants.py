@@ -9,6 +9,7 @@ plan.
 
 from __future__ import annotations
 
+from proxy.policy import promises
 from proxy.policy.model import Rules, Target
 from proxy.routing import rules
 from proxy.routing.facts import Facts
@@ -23,7 +24,7 @@ def vary(want: Rules) -> bool:
 
 def missed_by_policy(target: Target, want: Rules) -> tuple[Exclusion, ...]:
     """The wants that the target misses whatever happens."""
-    return recorded(target, rules.missed_by_policy(target, want, strict=False))
+    return recorded(target, promises.missed_by_policy(target, want, strict=False))
 
 
 def missed_now(target: Target, want: Rules, facts: Facts, reading: Reading) -> tuple[Exclusion, ...]:
@@ -35,6 +36,6 @@ def missed_now(target: Target, want: Rules, facts: Facts, reading: Reading) -> t
     return recorded(target, misses) if misses else ()
 
 
-def recorded(target: Target, misses: tuple[rules.Miss, ...]) -> tuple[Exclusion, ...]:
+def recorded(target: Target, misses: tuple[promises.Miss, ...]) -> tuple[Exclusion, ...]:
     """Misses of what a route wants, in the terms of a plan."""
     return tuple([Exclusion(target.name, f"want.{one.rule}", one.observed, one.limit, False) for one in misses])
