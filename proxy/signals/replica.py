@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from proxy.policy.model import Lane, Target
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.readings import Breaker, Reading
+from proxy.routing.readings import UNMEASURED, Breaker, Quantiles, Reading
 from proxy.signals.breaker import BASE_EJECTION_S, Event, Moment, State, is_failing, step
 from proxy.signals.inflight import InFlight
 from proxy.signals.windows import Durations, Share
@@ -37,14 +37,16 @@ class Replica:
 
     __slots__ = (
         "_draw",
+        "_e2e",
         "_full_at",
         "_full_until",
         "_health",
         "_itl",
+        "_latency",
         "_max_full_s",
-        "_measured",
         "_measured_until",
         "_reading",
+        "_succeeded",
         "_ttft",
         "_uptime",
         "breaker",
@@ -61,8 +63,9 @@ class Replica:
         self._full_at = self._full_until = 0.0
         self._health = Share(HEALTH_WINDOW_S)
         self._uptime = Share(UPTIME_WINDOW_S)
-        self._ttft = Durations(LATENCY_WINDOW_S, 0.99)
-        self._itl = Durations(LATENCY_WINDOW_S, 0.99)
+        self._ttft = Durations(LATENCY_WINDOW_S)
+        self._itl = Durations(LATENCY_WINDOW_S)
+        self._e2e = Durations(LATENCY_WINDOW_S)
         self.place(target, index)
 
     def place(self, target: Target, index: int) -> None:
@@ -71,7 +74,8 @@ class Replica:
         self.index = index
         self._max_full_s = MAX_FULL_S[target.lane]
         self._reading = Reading(target=target.name, replica=index, as_of=0.0)
-        self._measured: tuple[float | None, float | None, float | None] = (None, None, None)
+        self._latency = UNMEASURED
+        self._succeeded: float | None = None
         self._measured_until = 0.0
         self.fresh_until = 0.0
 
@@ -106,6 +110,7 @@ class Replica:
         if outcome.itl_s is not None:
             self._itl.add(outcome.itl_s, now)
         if failure is None:
+            self._e2e.add(outcome.total_s, now)
             self._judge(Event.SUCCESS, generation, now)
         elif failure.unhealthy:
             self._judge(Event.FAILURE, generation, now)
@@ -147,8 +152,8 @@ class Replica:
         self.fresh_until = min(now + READING_S, state.until) if shut else now + READING_S
         if now >= self._measured_until:
             self._measured_until = now + READING_S
-            self._measured = (self._ttft.quantile(now), self._itl.quantile(now), self._uptime.value(now))
-        ttft_p99_s, itl_p99_s, uptime = self._measured
+            self._latency = self._quantiles(now)
+            self._succeeded = self._uptime.value(now)
         return Reading(
             target=self.target,
             replica=self.index,
@@ -158,7 +163,26 @@ class Replica:
             open_until=state.until,
             full_until=self._full_until,
             full_at=self._full_at,
+            latency=self._latency,
+            uptime=self._succeeded,
+            failures=self._uptime.failures,
+        )
+
+    def _quantiles(self, now: float) -> Quantiles:
+        ttft_p99_s, ttft_p95_s, ttft_p90_s, ttft_p50_s = self._ttft.quantiles(now)
+        itl_p99_s, itl_p95_s, itl_p90_s, itl_p50_s = self._itl.quantiles(now)
+        e2e_p99_s, e2e_p95_s, e2e_p90_s, e2e_p50_s = self._e2e.quantiles(now)
+        return Quantiles(
+            ttft_p50_s=ttft_p50_s,
+            ttft_p90_s=ttft_p90_s,
+            ttft_p95_s=ttft_p95_s,
             ttft_p99_s=ttft_p99_s,
+            itl_p50_s=itl_p50_s,
+            itl_p90_s=itl_p90_s,
+            itl_p95_s=itl_p95_s,
             itl_p99_s=itl_p99_s,
-            uptime=uptime,
+            e2e_p50_s=e2e_p50_s,
+            e2e_p90_s=e2e_p90_s,
+            e2e_p95_s=e2e_p95_s,
+            e2e_p99_s=e2e_p99_s,
         )

@@ -8,12 +8,14 @@ result that arrives a moment late counts in the newest slice.
 Durations are counted in logarithmic buckets, each `GROWTH` times as wide as the one before (the idea of DDSketch,
 Masson et al., VLDB 2019): any quantile is within `RELATIVE_ERROR` of the true one, whatever the distribution. The
 quantile of rank floor(q (n - 1)) is taken, DDSketch's lower one: below a hundred samples a p99 is then the second
-largest, so a single straggler never condemns a target.
+largest, so a single straggler never condemns a target. All quantiles come from one walk over the buckets; whoever asks
+decides how often that is worth it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from math import ceil, floor, log
 
 RELATIVE_ERROR = 0.04
@@ -24,8 +26,10 @@ BUCKETS = ceil(log(LONGEST_S / SHORTEST_S, GROWTH)) + 1
 SLICES = 6
 MIN_SAMPLES = 20
 """Below this many samples a window answers None: unknown, rather than a guess."""
-RECOMPUTE_S = 0.25
-"""A quantile is a walk over the buckets, so it is computed at most this often."""
+QUANTILES = (0.99, 0.95, 0.9, 0.5)
+"""Those that rules may name, highest first: the order in which a walk from the top comes by them."""
+
+UNKNOWN: Sequence[float | None] = (None,) * len(QUANTILES)
 
 _PER_LOG = 1 / log(GROWTH)
 _OFFSET = -log(SHORTEST_S) * _PER_LOG
@@ -35,28 +39,15 @@ _MIDPOINT = 2 / (1 + GROWTH)
 class Durations:
     """The recent distribution of a duration in seconds."""
 
-    __slots__ = (
-        "_answer",
-        "_answer_until",
-        "_newest",
-        "_quantile",
-        "_slice_s",
-        "_slices",
-        "_totals",
-        "_until",
-        "count",
-    )
+    __slots__ = ("_newest", "_slice_s", "_slices", "_totals", "_until", "count")
 
-    def __init__(self, window_s: float, quantile: float) -> None:
+    def __init__(self, window_s: float) -> None:
         self.count = 0
-        self._quantile = quantile
         self._slice_s = window_s / SLICES
         self._slices = deque([0] * BUCKETS for _ in range(SLICES))
         self._newest = self._slices[-1]
         self._totals = [0] * BUCKETS
         self._until = 0.0
-        self._answer: float | None = None
-        self._answer_until = 0.0
 
     def add(self, duration_s: float, now: float) -> None:
         """Count one observation made at `now`."""
@@ -69,25 +60,23 @@ class Durations:
         self._totals[bucket] += 1
         self.count += 1
 
-    def quantile(self, now: float) -> float | None:
-        """The window's quantile in seconds, at most `RECOMPUTE_S` old; None with fewer than `MIN_SAMPLES`."""
-        if now >= self._answer_until:
-            if now >= self._until:
-                self._turn(now)
-            self._answer = self._compute()
-            self._answer_until = now + RECOMPUTE_S
-        return self._answer
-
-    def _compute(self) -> float | None:
-        if self.count < MIN_SAMPLES:
-            return None
-        # Counted from the top, where the high quantiles that are asked for are near.
-        above = self.count - 1 - floor(self._quantile * (self.count - 1))
+    def quantiles(self, now: float) -> Sequence[float | None]:
+        """The window's `QUANTILES` in seconds; all None with fewer than `MIN_SAMPLES`."""
+        if now >= self._until:
+            self._turn(now)
+        last = self.count - 1
+        if last < MIN_SAMPLES - 1:
+            return UNKNOWN
+        found: list[float | None] = []
+        ranks = [last - floor(quantile * last) for quantile in QUANTILES]
+        above = 0
         for bucket in range(BUCKETS - 1, -1, -1):
-            above -= self._totals[bucket]
-            if above < 0:
-                return SHORTEST_S * GROWTH**bucket * _MIDPOINT
-        return None
+            above += self._totals[bucket]
+            while above > ranks[len(found)]:
+                found.append(SHORTEST_S * GROWTH**bucket * _MIDPOINT)
+                if len(found) == len(ranks):
+                    return found
+        return UNKNOWN
 
     def _turn(self, now: float) -> None:
         passed, self._until = _slices_passed(now, self._until, self._slice_s)

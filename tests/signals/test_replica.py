@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import asdict
 from proxy.policy.model import Target
 from proxy.routing.outcome import Failure
-from proxy.routing.readings import Breaker
+from proxy.routing.readings import UNMEASURED, Breaker
 from proxy.signals.replica import READING_S, Replica
 from tests.routing.policies import dedicated, shared
 from tests.signals.attempts import attempt, outcome
@@ -33,7 +34,7 @@ def test_a_blank_replica_is_idle_closed_and_unmeasured() -> None:
     seen = replica().read(T0)
     assert (seen.target, seen.replica, seen.as_of, seen.in_flight) == ("llama-eu", 0, T0, 0)
     assert seen.breaker is Breaker.CLOSED
-    assert (seen.ttft_p99_s, seen.itl_p99_s, seen.uptime) == (None, None, None)
+    assert (seen.latency, seen.uptime, seen.failures) == (UNMEASURED, None, 0)
 
 
 def test_a_reading_is_kept_until_something_happens_or_it_ages() -> None:
@@ -50,19 +51,34 @@ def test_a_reading_is_kept_until_something_happens_or_it_ages() -> None:
 
 def test_successes_fill_the_quantiles_and_the_uptime() -> None:
     one = replica()
-    for _ in range(20):
-        once(one, ttft_s=0.5, itl_s=0.02)
+    for share in range(1, 101):
+        once(one, ttft_s=0.5 * share, itl_s=0.02 * share, total_s=2.0 * share)
     seen = one.read(T0)
-    assert seen.ttft_p99_s == pytest.approx(0.5, rel=0.04)
-    assert seen.itl_p99_s == pytest.approx(0.02, rel=0.04)
-    assert seen.uptime == 1.0
+    for name, seconds in asdict(seen.latency).items():
+        kind, rank, _ = name.split("_")
+        unit_s = {"ttft": 0.5, "itl": 0.02, "e2e": 2.0}[kind]
+        assert seconds == pytest.approx(unit_s * int(rank[1:]), rel=0.05), name
+    assert (seen.uptime, seen.failures) == (1.0, 0)
+
+
+def test_only_answers_have_a_duration_and_failures_are_counted() -> None:
+    one = replica()
+    for _ in range(20):
+        once(one, total_s=1.0)
+    for _ in range(3):
+        once(one, Failure.BROKEN, total_s=9.0)
+    seen = one.read(T0)
+    assert seen.latency.e2e_p99_s == pytest.approx(1.0, rel=0.04)
+    assert (seen.uptime, seen.failures) == (20 / 23, 3)
+    later = one.read(T0 + 301)
+    assert (later.latency, later.uptime, later.failures) == (UNMEASURED, None, 0)
 
 
 def test_a_first_token_that_never_came_counts_as_at_least_that_late() -> None:
     one = replica()
     for _ in range(20):
         once(one, Failure.FIRST_TOKEN_TIMEOUT, total_s=60.0)
-    assert one.read(T0).ttft_p99_s == pytest.approx(60, rel=0.04)
+    assert one.read(T0).latency.ttft_p99_s == pytest.approx(60, rel=0.04)
 
 
 def test_failures_in_a_row_eject_and_the_next_probe_is_announced() -> None:
