@@ -1,0 +1,156 @@
+"""What a policy amounts to, in a screen of text: its targets, models, routes and callers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from proxy.policy.model import Limits, Match, Mode, Objective, Route, Rules, Schedule, Snapshot, Target
+from proxy.policy.times import DAYS
+from proxy.policy.units import spell_duration
+from proxy.routing.capacity import max_in_flight
+
+NANO = 10**9
+
+
+def summary(snapshot: Snapshot) -> Iterator[str]:
+    """What the policy amounts to, line by line."""
+    yield f"{snapshot.source} is fine: policy {snapshot.revision}, digest sha256:{snapshot.digest}"
+    yield "targets"
+    yield from _table(_target(target) for target in snapshot.targets.values())
+    yield "models"
+    yield from _table(
+        (name, ", ".join(_candidate(one.target, one.model) for one in candidates))
+        for name, candidates in snapshot.models.items()
+    )
+    yield "routes, the first that matches"
+    yield from _table(_route(route) for route in snapshot.routes)
+    yield f"callers: {_callers(snapshot)}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """The rows with their columns aligned."""
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _target(target: Target) -> tuple[str, ...]:
+    vendor = target.engine or target.provider or "openai-compatible"
+    place = f"region {target.region}, retention {target.retention}"
+    limit = max_in_flight(target)
+    full = "" if limit is None else f"full at {limit} in flight{' each' if target.replicas > 1 else ''}"
+    limits = _limits(target.limits)
+    return target.name, target.lane, vendor, target.model, place, _cost(target), "; ".join(filter(None, (full, limits)))
+
+
+def _cost(target: Target) -> str:
+    if target.gpus is not None:
+        gpus = target.gpus
+        hourly = _usd(gpus.replica_nano_usd_per_hour)
+        replicas = f"{target.replicas} replicas, each " if target.replicas > 1 else ""
+        return f"{replicas}{gpus.count} {gpus.type} at {hourly}/h"
+    if target.price is None:
+        return "cost unknown"
+    price = target.price
+    paid = f"{_usd(price.input_nano_usd_per_mtok)} in, {_usd(price.output_nano_usd_per_mtok)} out per M tokens"
+    return f"{paid} ({price.source})"
+
+
+def _usd(nano_usd: int) -> str:
+    dollars, rest = divmod(nano_usd, NANO)
+    return f"${dollars}.{f'{rest:09d}'.rstrip('0').ljust(2, '0')}"
+
+
+def _candidate(target: Target, model: str) -> str:
+    return target.name if model == target.model else f"{target.name} as {model}"
+
+
+def _route(route: Route) -> tuple[str, ...]:
+    gates, wants = _rules(route.require), _rules(route.want)
+    shadows = "; ".join(part for part in (_rules(route.shadow_require), _rules(route.shadow_want)) if part)
+    return (
+        route.name,
+        _match(route.match),
+        f"require {gates}" if gates else "no gates",
+        f"want {wants}" if wants else "",
+        f"in shadow {shadows}" if shadows else "",
+        f"prefer {route.prefer}",
+    )
+
+
+def _match(match: Match) -> str:
+    parts = (
+        _one_of("model", match.models),
+        _one_of("endpoint", match.endpoints),
+        _one_of("tenant", match.tenants),
+        _one_of("key", match.keys),
+        f"tags {', '.join(sorted(match.tags))}" if match.tags else "",
+        match.traffic or "",
+        "" if match.stream is None else "streamed" if match.stream else "not streamed",
+        _one_of("with", match.modalities),
+        "" if match.tools is None else "with tools" if match.tools else "without tools",
+        _span(match.min_input_tokens, match.max_input_tokens),
+        _schedule(match.schedule) if match.schedule else "",
+    )
+    return "; ".join(part for part in parts if part) or "everything"
+
+
+def _span(least: int | None, most: int | None) -> str:
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f"from {least} input tokens"
+    return f"up to {most} input tokens" if least is None else f"{least} to {most} input tokens"
+
+
+def _schedule(schedule: Schedule) -> str:
+    days = "" if len(schedule.days) == len(DAYS) else f"{', '.join(DAYS[day] for day in sorted(schedule.days))} "
+    return f"{days}{_clock(schedule.from_minute)}-{_clock(schedule.to_minute)} {schedule.zone}"
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
+def _rules(rules: Rules) -> str:
+    request = rules.max_nano_usd_per_request
+    parts = (
+        _one_of("region", rules.regions),
+        _one_of("retention", rules.retention),
+        f"lane {rules.lane}" if rules.lane else "",
+        f"tags {', '.join(sorted(rules.tags))}" if rules.tags else "",
+        "no training" if rules.no_training else "",
+        _one_of("quantization", rules.quantization),
+        *(f"{objective.rule} {_objective(objective)}" for objective in rules.objectives),
+        f"uptime {rules.uptime:.10g}" if rules.uptime is not None else "",
+        f"{_usd(rules.nano_usd_per_mtok)} per M tokens" if rules.nano_usd_per_mtok is not None else "",
+        f"{_usd(request)} per request" if request is not None else "",
+        _limits(rules.limits),
+    )
+    return "; ".join(part for part in parts if part)
+
+
+def _objective(objective: Objective) -> str:
+    if objective.rule.startswith("perceived_tps"):
+        return f"{1 / objective.limit_s:.6g}"
+    return spell_duration(objective.limit_s)
+
+
+def _limits(limits: Limits) -> str:
+    given = ("rpm", limits.rpm), ("tpm", limits.tpm), ("concurrency", limits.concurrency)
+    spelled = ", ".join(f"{name} {value}" for name, value in given if value is not None)
+    return f"{spelled} (shadow)" if spelled and limits.mode is Mode.SHADOW else spelled
+
+
+def _one_of(what: str, values: Iterable[str] | None) -> str:
+    return f"{what} {' or '.join(sorted(values))}" if values else ""
+
+
+def _callers(snapshot: Snapshot) -> str:
+    if snapshot.open_to_all:
+        return "everybody who reaches the port (auth: none)"
+    if not snapshot.tenants:
+        return "this machine only, since there are no tenants"
+    keys = f"{len(snapshot.keys)} {'key' if len(snapshot.keys) == 1 else 'keys'}"
+    return f"{keys} of {', '.join(sorted(snapshot.tenants))}"
