@@ -41,7 +41,6 @@ MODEL_NAME_SHOWN = 200
 """Characters of a caller's model name that are repeated to it, and to the log."""
 
 RESIDENCY = frozenset({"require.region", "require.retention", "require.training"})
-FULL = frozenset({"capacity", "engine_full", "quota"})
 UNFIT = {
     "supports": (400, "unsupported_by_model"),
     "context_window": (400, "context_length_exceeded"),
@@ -160,7 +159,7 @@ def none_able(
     if rules <= UNFIT.keys():
         return _unfit(route, facts, barred, left_out)
     condemned = [exclusion.rule for exclusion in left_out if exclusion.hard and exclusion.rule not in UNFIT]
-    if rules & FULL:
+    if any(not exclusion.hard and exclusion.rule != "breaker" for exclusion in left_out):
         status, code, rule = _when_full(facts)
     elif condemned:
         status, code, rule = 503, "no_lawful_target_available", condemned[0]

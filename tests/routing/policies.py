@@ -8,22 +8,27 @@ from typing import Any
 
 from hypothesis import strategies as st
 from proxy.policy.model import (
+    UNLIMITED,
     Candidate,
+    Capability,
     Endpoint,
+    Key,
     Lane,
+    Limits,
     Match,
+    Modality,
+    Objective,
     Prefer,
     Price,
-    Require,
     Route,
+    Rules,
     Snapshot,
     Target,
     Tenant,
     Traffic,
-    Want,
 )
 from proxy.routing.facts import Facts
-from proxy.routing.readings import Breaker, Reading, Readings
+from proxy.routing.readings import Breaker, Quantiles, Rate, Reading, Readings
 
 NOW = 1000.0
 TENANT = Tenant(name="acme")
@@ -60,13 +65,24 @@ def snapshot(
     )
 
 
+def ttft_p99(limit_s: float) -> tuple[Objective, ...]:
+    return (Objective(rule="ttft_p99", field="ttft_p99_s", limit_s=limit_s),)
+
+
+def itl_p99(limit_s: float) -> tuple[Objective, ...]:
+    return (Objective(rule="itl_p99", field="itl_p99_s", limit_s=limit_s),)
+
+
 def facts(**given: object) -> Facts:
     told: dict[str, object] = {"request_id": "r1", "tenant": TENANT, "model": MODEL, "endpoint": Endpoint.CHAT}
     return Facts(**(told | given))  # type: ignore[arg-type]
 
 
 def reading(target: str, replica: int = 0, **given: object) -> Reading:
-    return Reading(target=target, replica=replica, as_of=NOW, **given)  # type: ignore[arg-type]
+    """Quantiles may be given by their own names; failures are many unless given."""
+    told = {"failures": 100, **given}
+    latency = Quantiles(**{name: told.pop(name) for name in Quantiles.__struct_fields__ if name in told})  # type: ignore[arg-type]
+    return Reading(target=target, replica=replica, as_of=NOW, latency=latency, **told)  # type: ignore[arg-type]
 
 
 def readings(*given: Reading) -> Readings:
@@ -84,7 +100,9 @@ TENANTS = (
     TENANT,
     Tenant(name="bank", tags=frozenset({"gdpr"}), models=frozenset({MODEL})),
     Tenant(name="shop", models=frozenset({"other"})),
+    Tenant(name="limited", limits=Limits(rpm=2, tpm=5000)),
 )
+KEYS = (Key(tenant=TENANT), Key(tenant=TENANT, name="acme/ci", limits=Limits(concurrency=1)))
 TAGS = tuple(frozenset(tags) for tags in ((), ("gdpr",), ("gold",), ("gdpr", "gold")))
 LANES = (None, Lane.DEDICATED, Lane.SHARED)
 ENDPOINTS = tuple(frozenset(some) for some in (Endpoint, (), (Endpoint.CHAT,), (Endpoint.MESSAGES, Endpoint.CHAT)))
@@ -115,6 +133,10 @@ _targets = any_of(
     price=(None, price(0.5), price(3.0)),
     max_in_flight=(None, 1, 4),
     replicas=(1, 2, 3),
+    trains=(None, False, True),
+    quantization=("unknown", "fp8", "bf16"),
+    context_window=(None, 4000, 100_000),
+    supports=(None, frozenset(), frozenset({Capability.TOOLS, Capability.VISION})),
 )
 _matches = any_of(
     models=(None, frozenset({MODEL})),
@@ -123,23 +145,34 @@ _matches = any_of(
     tags=TAGS,
     traffic=(None, Traffic.OFFLINE),
     stream=(None, True, False),
+    keys=(None, frozenset({"acme/ci"})),
+    modalities=(None, frozenset({Modality.TEXT}), frozenset({Modality.IMAGE, Modality.FILE})),
+    tools=(None, True),
+    min_input_tokens=(None, 1000),
+    max_input_tokens=(None, 50_000),
 )
-_requires = any_of(regions=REGION_GLOBS, retention=RETENTION_GLOBS, lane=LANES, tags=TAGS)
-_wants = any_of(
-    regions=REGION_GLOBS[:3],
-    retention=RETENTION_GLOBS[:2],
+_rules = any_of(
+    regions=REGION_GLOBS,
+    retention=RETENTION_GLOBS,
     lane=LANES,
-    ttft_p99_s=(None, 0.5),
-    itl_p99_s=(None, 0.05),
-    uptime=(None, 0.99),
+    tags=TAGS,
+    no_training=(False, True),
+    quantization=(frozenset(), frozenset({"fp8"})),
     nano_usd_per_mtok=(None, 800_000_000),
+    max_nano_usd_per_request=(None, 1_000_000),
+    objectives=((), ttft_p99(0.5), itl_p99(0.05), ttft_p99(0.5) + itl_p99(0.05)),
+    uptime=(None, 0.99),
+    limits=(UNLIMITED, Limits(rpm=1), Limits(tpm=3000, concurrency=2)),
 )
-_manners = any_of(prefer=tuple(Prefer), lane_override=(True, False))
+single_rules = _rules.flatmap(lambda given: st.sampled_from(sorted(given.items(), key=lambda item: item[0])))
+_manners = any_of(prefer=tuple(Prefer), lane_override=(True, False), target_override=(False, True))
 _readings = any_of(
     in_flight=(0, 1, 4),
     breaker=tuple(Breaker),
     open_until=(0.0, NOW + 20),
     full_until=(0.0, NOW - 1, NOW + 2),
+    paced_until=(0.0, NOW + 1),
+    failures=(1, 5),
     ttft_p99_s=(None, 0.4, 0.6),
     itl_p99_s=(None, 0.04, 0.06),
     uptime=(None, 0.98, 1.0),
@@ -152,7 +185,25 @@ requests = any_of(
     traffic=tuple(Traffic),
     tags=TAGS,
     lane_override=LANES,
+    target_override=(None, None, *NAMES[:2]),
+    key=KEYS,
+    modalities=(frozenset(), frozenset({Modality.IMAGE})),
+    tools=(False, True),
+    input_tokens=(10, 2000, 60_000),
+    max_output_tokens=(None, 100, 8000),
 ).map(lambda asked: facts(**asked))
+
+SCOPES = ("tenant:limited", "key:acme/ci", "route:one", "route:two", "route:rest")
+rates = any_of(
+    **{
+        scope: (
+            None,
+            Rate(requests=1, tokens=100, in_flight=1),
+            Rate(requests=9, tokens=9000, in_flight=9, frees_in_s=3.0),
+        )
+        for scope in SCOPES
+    }
+).map(lambda used: {scope: rate for scope, rate in used.items() if rate is not None})
 
 draws = st.floats(0, 1, exclude_max=True)
 
@@ -185,6 +236,16 @@ def _target(name: str, *, lane: Lane, replicas: int, **given: object) -> Target:
 
 
 def _route(name: str, draw: st.DrawFn, match: Match) -> Route:
-    return Route(
-        name=name, match=match, require=Require(**draw(_requires)), want=Want(**draw(_wants)), **draw(_manners)
-    )
+    """Most rules are empty, or nothing would ever be lawful."""
+    chosen = {
+        place: Rules(**draw(_rules)) if draw(st.integers(0, odds)) == 0 else _only_one(draw)
+        for place, odds in (("require", 5), ("want", 1), ("shadow_require", 3), ("shadow_want", 5))
+    }
+    return Route(name=name, match=match, **chosen, **draw(_manners))
+
+
+def _only_one(draw: st.DrawFn) -> Rules:
+    """One rule at most."""
+    given = draw(_rules)
+    name = draw(st.sampled_from(["nothing", *given]))
+    return Rules(**({name: given[name]} if name in given else {}))

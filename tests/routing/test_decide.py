@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.policy.model import Endpoint, Lane, Match, Prefer, Require, Route, Snapshot, Target, Tenant, Want
+from proxy.policy.model import (
+    Capability,
+    Endpoint,
+    Key,
+    Lane,
+    Limits,
+    Match,
+    Modality,
+    Mode,
+    Objective,
+    Prefer,
+    Price,
+    Route,
+    Rules,
+    Snapshot,
+    Target,
+    Tenant,
+)
 from proxy.routing.decide import Router, decide, spill_reason
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Cause, Decision, Exclusion, Plan, Refusal
-from proxy.routing.readings import Breaker, Reading, Readings
+from proxy.routing.readings import Breaker, Quota, Rate, Rates, Reading, Readings
 from tests.routing import policies
-from tests.routing.policies import MODEL, NOW, dedicated, facts, price, reading, readings, shared, snapshot
+from tests.routing.policies import (
+    MODEL,
+    NOW,
+    TENANT,
+    dedicated,
+    facts,
+    itl_p99,
+    price,
+    reading,
+    readings,
+    shared,
+    snapshot,
+    ttft_p99,
+)
 
 EU = dedicated()
 US = shared()
-GDPR = Route(name="gdpr", match=Match(tags=frozenset({"gdpr"})), require=Require(regions=("eu-*",)))
+GDPR = Route(name="gdpr", match=Match(tags=frozenset({"gdpr"})), require=Rules(regions=("eu-*",)))
 
 
 def plan(decision: Decision) -> Plan:
@@ -67,7 +99,7 @@ class TestOrder:
         assert order(decision) == ["fast/0", "slow/0", "unknown/0"]
 
     def test_latency_puts_unknown_before_what_misses_the_want(self) -> None:
-        route = Route(name="r", prefer=Prefer.LATENCY, want=Want(ttft_p99_s=0.5))
+        route = Route(name="r", prefer=Prefer.LATENCY, want=Rules(objectives=ttft_p99(0.5)))
         policy = snapshot([shared("unknown"), shared("slow"), shared("fast")], [route])
         decision = choose(policy, reading("slow", ttft_p99_s=0.9), reading("fast", ttft_p99_s=0.2))
         assert order(decision) == ["fast/0", "unknown/0", "slow/0"]
@@ -118,7 +150,7 @@ class TestSpillover:
         assert decision.attempts[0].reason == "out of rotation: llama-eu is open, next probe in 12.0 s"
 
     def test_a_dedicated_target_measured_to_miss_a_want_spills(self) -> None:
-        policy = snapshot([EU, US], [Route(name="r", want=Want(ttft_p99_s=0.8))])
+        policy = snapshot([EU, US], [Route(name="r", want=Rules(objectives=ttft_p99(0.8)))])
         decision = plan(choose(policy, reading("llama-eu", ttft_p99_s=2.3)))
         assert order(decision) == ["together/0", "llama-eu/0"]
         assert decision.attempts[0].cause is Cause.SPILLOVER
@@ -149,7 +181,7 @@ class TestSpillover:
 
 class TestWants:
     def test_when_every_target_misses_the_least_bad_goes_first_and_is_marked(self) -> None:
-        route = Route(name="r", want=Want(ttft_p99_s=0.5, uptime=0.999))
+        route = Route(name="r", want=Rules(objectives=ttft_p99(0.5), uptime=0.999))
         policy = snapshot([shared("worse"), shared("bad")], [route])
         decision = plan(choose(policy, reading("worse", ttft_p99_s=1.0, uptime=0.9), reading("bad", ttft_p99_s=3.0)))
         assert order(decision) == ["bad/0", "worse/0"]
@@ -162,14 +194,14 @@ class TestWants:
         assert not any(e.hard for e in decision.excluded)
 
     def test_wants_that_the_policy_settles_order_targets_too(self) -> None:
-        route = Route(name="r", want=Want(regions=("us",)))
+        route = Route(name="r", want=Rules(regions=("us",)))
         decision = plan(choose(snapshot([EU, US], [route])))
         assert order(decision) == ["together/0", "llama-eu/0"]
         assert decision.attempts[0].cause is Cause.PREFERRED
         assert [str(e) for e in decision.excluded] == ["llama-eu: want.region eu-west-1 against us"]
 
     def test_a_lone_target_that_misses_a_static_want_is_relaxed(self) -> None:
-        assert plan(choose(snapshot([US], [Route(name="r", want=Want(lane=Lane.DEDICATED))]))).relaxed
+        assert plan(choose(snapshot([US], [Route(name="r", want=Rules(lane=Lane.DEDICATED))]))).relaxed
 
 
 class TestRefusals:
@@ -259,6 +291,161 @@ def test_another_judgement_of_room_takes_its_place_without_any_caller_noticing()
     assert refusal(router.decide(facts(), {}, NOW, 0.0)).code == "at_capacity"
 
 
+class TestRules:
+    """Every rule that needs a request, a reading or a rate, under `require`, under `want` and in shadow."""
+
+    def test_a_target_measured_to_break_a_required_objective_is_left_out(self) -> None:
+        policy = snapshot([EU, US], [Route(name="r", require=Rules(objectives=ttft_p99(0.8)))])
+        decision = plan(choose(policy, reading("llama-eu", ttft_p99_s=2.3)))
+        assert order(decision) == ["together/0"]
+        assert decision.attempts[0].cause is Cause.SPILLOVER
+        assert decision.attempts[0].reason == "require.ttft_p99: 2.30 s on llama-eu against 800 ms"
+        assert [str(one) for one in decision.excluded] == ["llama-eu: require.ttft_p99 2.30 s against 800 ms"]
+
+    def test_when_all_are_measured_to_break_it_the_gate_is_named(self) -> None:
+        policy = snapshot([EU, US], [Route(name="r", require=Rules(uptime=0.999))])
+        down = [reading(name, uptime=0.9) for name in ("llama-eu", "together")]
+        found = refusal(choose(policy, *down))
+        assert (found.status, found.code, found.rule) == (503, "no_lawful_target_available", "require.uptime")
+
+    def test_one_failure_alone_never_condemns(self) -> None:
+        policy = snapshot([EU], [Route(name="r", require=Rules(uptime=0.999))])
+        assert plan(choose(policy, reading("llama-eu", uptime=0.95, failures=1)))
+
+    def test_a_healthy_replica_stands_in_for_one_that_breaks_the_rule(self) -> None:
+        policy = snapshot([dedicated(replicas=2)], [Route(name="r", require=Rules(objectives=itl_p99(0.05)))])
+        seen = [reading("llama-eu", 0, itl_p99_s=0.2), reading("llama-eu", 1, in_flight=9)]
+        assert order(choose(policy, *seen)) == ["llama-eu/1"]
+
+    def test_perceived_speed_is_told_in_tokens_a_second(self) -> None:
+        speed = Objective(rule="perceived_tps", field="itl_p99_s", limit_s=1 / 30)
+        policy = snapshot([EU, US], [Route(name="r", want=Rules(objectives=(speed,)))])
+        decision = plan(choose(policy, reading("llama-eu", itl_p99_s=0.1)))
+        assert [str(one) for one in decision.excluded] == [
+            "llama-eu: want.perceived_tps 10.0 tokens/s against 30.0 tokens/s"
+        ]
+
+    def test_a_request_that_costs_too_much_is_kept_from_the_dear_and_the_unpriced(self) -> None:
+        dear, unpriced = shared("dear", price=price(100)), shared("unpriced")
+        policy = snapshot([dear, unpriced, EU], [Route(name="r", require=Rules(max_nano_usd_per_request=10_000_000))])
+        decision = plan(choose(policy, input_tokens=1000, max_output_tokens=100))
+        assert order(decision) == ["llama-eu/0"]
+        assert {one.target: one.observed for one in decision.excluded} == {"dear": "about $0.11", "unpriced": "unknown"}
+        assert plan(choose(policy, input_tokens=10, max_output_tokens=1)).attempts[1].target is dear
+
+    def test_a_request_too_dear_for_every_target_is_told_so(self) -> None:
+        policy = snapshot([shared(price=price(100))], [Route(name="r", require=Rules(max_nano_usd_per_request=1))])
+        found = refusal(choose(policy))
+        assert (found.status, found.code, found.rule) == (403, "policy_unsatisfiable", "require.max_usd_per_request")
+        assert found.retryable is False
+
+    def test_as_a_wish_the_price_of_a_request_only_orders(self) -> None:
+        wish = Route(name="r", prefer=Prefer.LATENCY, want=Rules(max_nano_usd_per_request=10_000_000))
+        policy = snapshot([shared("dear", price=price(100)), shared("cheap", price=price(1))], [wish])
+        assert order(choose(policy)) == ["cheap/0", "dear/0"]
+
+    def test_a_request_goes_only_where_its_tools_and_images_are_understood(self) -> None:
+        plain = dedicated(supports=frozenset())
+        policy = snapshot([plain, US])
+        assert order(choose(policy)) == ["llama-eu/0", "together/0"]
+        decision = plan(choose(policy, tools=True, modalities=frozenset({Modality.IMAGE})))
+        assert order(decision) == ["together/0"]
+        assert [str(one) for one in decision.excluded] == ["llama-eu: supports tools, vision against text"]
+        found = refusal(choose(snapshot([plain]), tools=True))
+        assert (found.status, found.code, found.retryable) == (400, "unsupported_by_model", False)
+
+    def test_a_request_that_no_window_holds_is_told_so(self) -> None:
+        policy = snapshot([dedicated(context_window=4000)])
+        assert plan(choose(policy, input_tokens=3000, max_output_tokens=1000))
+        found = refusal(choose(policy, input_tokens=3001, max_output_tokens=1000))
+        assert (found.status, found.code) == (400, "context_length_exceeded")
+
+    def test_a_pinned_target_is_the_only_one_in_the_plan(self) -> None:
+        policy = snapshot([EU, US], [Route(name="r", target_override=True)])
+        decision = plan(choose(policy, target_override="together"))
+        assert order(decision) == ["together/0"]
+        assert [str(one) for one in decision.excluded] == ["llama-eu: target_override llama-eu against together"]
+
+    def test_a_pin_does_not_open_a_gate(self) -> None:
+        policy = snapshot([EU, US], [Route(name="r", target_override=True, require=Rules(regions=("eu-*",)))])
+        found = refusal(choose(policy, target_override="together"))
+        assert (found.status, found.code, found.rule) == (403, "residency_unsatisfiable", "require.region")
+
+    @pytest.mark.parametrize("name", ["together", "nobody"])
+    def test_a_pin_has_to_be_allowed(self, name: str) -> None:
+        found = refusal(choose(snapshot([EU, US]), target_override=name))
+        assert (found.status, found.code) == (403, "target_override_not_allowed")
+
+    def test_a_pin_to_nothing_is_not_found(self) -> None:
+        policy = snapshot([EU], [Route(name="r", target_override=True)])
+        found = refusal(choose(policy, target_override="nobody"))
+        assert (found.status, found.code) == (404, "target_not_found")
+
+    def test_a_target_whose_quota_runs_out_is_left_alone_for_a_moment(self) -> None:
+        quota = Quota(unit="requests", limit=1000, remaining=12, reset_at=NOW + 31)
+        decision = choose(snapshot([US]), reading("together", paced_until=NOW + 0.5, quota=quota))
+        found = refusal(decision)
+        assert (found.code, found.retry_after_s) == ("at_capacity", 0.5)
+        assert [str(one) for one in found.excluded] == [
+            "together: quota 12 of 1000 requests left for 31 s against room for a request at an even pace"
+        ]
+
+    @pytest.mark.parametrize(
+        ("limits", "used", "words"),
+        [
+            (Limits(rpm=10), Rate(requests=10, frees_in_s=7.0), "used 10 of its 10 requests a minute"),
+            (Limits(tpm=5000), Rate(tokens=4500, frees_in_s=7.0), "used 4500 of its 5000 tokens a minute"),
+            (Limits(concurrency=2), Rate(in_flight=2), "2 of its 2 requests in flight"),
+        ],
+    )
+    def test_a_tenant_a_key_or_a_route_that_has_used_up_its_rate_is_refused(
+        self, limits: Limits, used: Rate, words: str
+    ) -> None:
+        tenant = Tenant(name="bank", limits=limits)
+        key = Key(tenant=TENANT, name="acme/ci", limits=limits)
+        route = Route(name="r", require=Rules(limits=limits))
+        for policy, asked, scope in (
+            (snapshot([EU]), facts(tenant=tenant), "tenant:bank"),
+            (snapshot([EU]), facts(key=key), "key:acme/ci"),
+            (snapshot([EU], [route]), facts(), "route:r"),
+        ):
+            admitted = plan(decide(policy, asked, {}, NOW, 0.0))
+            assert admitted.scopes == (scope,)
+            found = refusal(decide(policy, asked, {}, NOW, 0.0, {scope: used}))
+            kind, _, name = scope.partition(":")
+            assert (found.status, found.code) == (429, "rate_limit_exceeded")
+            assert found.message == f"{kind} `{name}` has {words}"
+            assert found.retry_after_s == (used.frees_in_s or 1.0)
+
+    def test_a_single_request_larger_than_the_minute_may_pass_an_idle_scope(self) -> None:
+        asked = facts(tenant=Tenant(name="bank", limits=Limits(tpm=100)), input_tokens=5000)
+        assert plan(decide(snapshot([EU]), asked, {}, NOW, 0.0))
+
+    def test_a_wanted_rate_is_recorded_and_a_shadow_one_only_noted(self) -> None:
+        wished = Route(name="r", want=Rules(limits=Limits(rpm=1)), shadow_require=Rules(limits=Limits(rpm=1)))
+        tenant = Tenant(name="bank", limits=Limits(rpm=1, mode=Mode.SHADOW))
+        rates = {scope: Rate(requests=5) for scope in ("route:r", "tenant:bank")}
+        decision = plan(decide(snapshot([EU], [wished]), facts(tenant=tenant), {}, NOW, 0.0, rates))
+        assert decision.relaxed
+        assert [str(one) for one in decision.excluded] == [": want.rpm 5 used by route:r against 1"]
+        assert [one.rule for one in decision.shadow] == ["require.rpm", "tenant.rpm"]
+        assert decision.scopes == ("route:r", "tenant:bank")
+
+    def test_shadow_rules_of_every_kind_are_noted(self) -> None:
+        shadow = Rules(regions=("eu-*",), objectives=ttft_p99(0.5), max_nano_usd_per_request=1)
+        target = shared(price=price(1))
+        policy = snapshot([target], [Route(name="r", shadow_require=shadow, shadow_want=Rules(lane=Lane.DEDICATED))])
+        decision = plan(choose(policy, reading("together", ttft_p99_s=0.9)))
+        assert order(decision) == ["together/0"]
+        assert decision.excluded == ()
+        assert {one.rule for one in decision.shadow} == {
+            "require.region",
+            "want.lane",
+            "require.ttft_p99",
+            "require.max_usd_per_request",
+        }
+
+
 # Properties. The gates are written out again here, naively, so that a mistake in them cannot agree with itself.
 
 
@@ -278,9 +465,40 @@ def route_of(policy: Snapshot, asked: Facts) -> Route | None:
             and match.tags <= (asked.tags | asked.tenant.tags)
             and match.traffic in (None, asked.traffic)
             and match.stream in (None, asked.stream)
+            and (match.keys is None or asked.key.name in match.keys)
+            and (match.modalities is None or (asked.modalities or {Modality.TEXT}) & match.modalities)
+            and match.tools in (None, asked.tools)
+            and (match.min_input_tokens or 0) <= asked.input_tokens <= (match.max_input_tokens or 10**9)
         ):
             return route
     return None
+
+
+def dollars(price: Price, input_tokens: float, output_tokens: float) -> float:
+    spent = price.input_nano_usd_per_mtok * input_tokens + price.output_nano_usd_per_mtok * output_tokens
+    return spent / 1e6 / 1e9
+
+
+def affordable(target: Target, require: Rules, asked: Facts) -> bool:
+    if target.lane is Lane.DEDICATED:
+        return True
+    if target.price is None:
+        return require.nano_usd_per_mtok is None and require.max_nano_usd_per_request is None
+    blended = dollars(target.price, 750_000, 250_000)
+    output = 1024 if asked.max_output_tokens is None else asked.max_output_tokens
+    estimate = dollars(target.price, asked.input_tokens, output)
+    return (require.nano_usd_per_mtok is None or blended <= require.nano_usd_per_mtok / 1e9 + 1e-9) and (
+        require.max_nano_usd_per_request is None or estimate <= require.max_nano_usd_per_request / 1e9 + 1e-9
+    )
+
+
+def able_to_take(target: Target, asked: Facts) -> bool:
+    wanted = {Capability.TOOLS} if asked.tools else set()
+    wanted |= {Capability.VISION} if Modality.IMAGE in asked.modalities else set()
+    window = target.context_window or 10**9
+    return (target.supports is None or wanted <= target.supports) and (
+        asked.input_tokens + (asked.max_output_tokens or 0) <= window
+    )
 
 
 def lawful(target: Target, route: Route, asked: Facts) -> bool:
@@ -293,10 +511,22 @@ def lawful(target: Target, route: Route, asked: Facts) -> bool:
         and (not require.retention or kept)
         and require.lane in (None, target.lane)
         and require.tags <= target.tags
+        and (not require.no_training or target.trains is False)
+        and (not require.quantization or target.quantization in require.quantization)
+        and affordable(target, require, asked)
+        and able_to_take(target, asked)
         and asked.lane_override in (None, target.lane)
         and (asked.lane_override is None or route.lane_override)
+        and asked.target_override in (None, target.name)
+        and (asked.target_override is None or route.target_override)
         and (asked.tenant.models is None or asked.model in asked.tenant.models)
     )
+
+
+def measured_within(require: Rules, seen: Reading) -> bool:
+    slow = any((getattr(seen.latency, one.field) or 0) > one.limit_s for one in require.objectives)
+    down = seen.uptime is not None and seen.uptime < (require.uptime or 0) and seen.failures > 1
+    return not slow and not down
 
 
 @settings(max_examples=2000)
@@ -311,6 +541,9 @@ def test_no_attempt_ever_violates_a_gate(case: tuple[Snapshot, Facts, Readings, 
         assert decision.attempts
         assert all(lawful(attempt.target, route, asked) for attempt in decision.attempts)
         assert all(0 <= attempt.replica < attempt.target.replicas for attempt in decision.attempts)
+        for attempt in decision.attempts:
+            seen = observed.get(attempt.target.name)
+            assert seen is None or measured_within(route.require, seen[attempt.replica])
 
 
 @given(decisions())
@@ -335,6 +568,7 @@ def test_no_attempt_goes_to_a_replica_that_is_not_able(case: tuple[Snapshot, Fac
             seen = observed[attempt.target.name][attempt.replica]
             assert seen.breaker is not Breaker.OPEN
             assert seen.full_until <= NOW
+            assert seen.paced_until <= NOW
             assert attempt.target.max_in_flight is None or seen.in_flight < attempt.target.max_in_flight
 
 
@@ -342,7 +576,8 @@ def test_no_attempt_goes_to_a_replica_that_is_not_able(case: tuple[Snapshot, Fac
 def test_every_target_of_the_model_is_attempted_or_excluded(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     decision = decide(policy, asked, observed, NOW, draw)
-    if isinstance(decision, Refusal) and decision.rule in ("model", "lane_override") and not decision.excluded:
+    early = ("model", "lane_override", "target_override")
+    if isinstance(decision, Refusal) and decision.rule in early and not decision.excluded:
         return  # refused before any target was looked at
     attempted = {attempt.target.name for attempt in decision.attempts} if isinstance(decision, Plan) else set()
     left_out = {exclusion.target for exclusion in decision.excluded if not exclusion.rule.startswith("want.")}
@@ -375,7 +610,7 @@ def test_losing_readings_never_lets_an_unlawful_target_in(
 @given(decisions())
 def test_wants_change_the_order_and_never_the_lawful_set(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
-    bare = tuple(Route(**{**_fields(route), "want": Want()}) for route in policy.routes)
+    bare = tuple(Route(**{**_fields(route), "want": Rules()}) for route in policy.routes)
     unwanted = Snapshot(digest="", source="", targets=policy.targets, models=policy.models, routes=bare)
     with_wants = decide(policy, asked, observed, NOW, draw)
     without = decide(unwanted, asked, observed, NOW, draw)
@@ -383,6 +618,55 @@ def test_wants_change_the_order_and_never_the_lawful_set(case: tuple[Snapshot, F
     assert {e for e in with_wants.excluded if e.hard} == {e for e in without.excluded if e.hard}
     if isinstance(with_wants, Plan) and isinstance(without, Plan):
         assert sorted(order(with_wants)) == sorted(order(without))
+
+
+@settings(max_examples=1000)
+@given(decisions(), st.data())
+def test_adding_a_gate_never_adds_a_target(case: tuple[Snapshot, Facts, Readings, float], data: st.DataObject) -> None:
+    policy, asked, observed, draw = case
+    name = data.draw(st.sampled_from([route.name for route in policy.routes]))
+    gate = data.draw(policies.single_rules)
+    stricter = tuple(_gated(route, gate) if route.name == name else route for route in policy.routes)
+    before = decide(policy, asked, observed, NOW, draw)
+    after = decide(replace(policy, routes=stricter), asked, observed, NOW, draw)
+    assert set(order(after) if isinstance(after, Plan) else ()) <= set(
+        order(before) if isinstance(before, Plan) else ()
+    )
+
+
+def _gated(route: Route, gate: tuple[str, object]) -> Route:
+    """The route with one more gate: where it has that one already, with both."""
+    name, value = gate
+    present = getattr(route.require, name)
+    return route if present else replace(route, require=replace(route.require, **{name: value}))
+
+
+@given(decisions())
+def test_shadow_rules_change_nothing_but_the_record(case: tuple[Snapshot, Facts, Readings, float]) -> None:
+    policy, asked, observed, draw = case
+    bare = tuple(replace(route, shadow_require=Rules(), shadow_want=Rules()) for route in policy.routes)
+    decision = decide(policy, asked, observed, NOW, draw)
+    without = decide(replace(policy, routes=bare), asked, observed, NOW, draw)
+    assert without.shadow == ()
+    changed = {"shadow": ()} | ({"scopes": without.scopes} if isinstance(without, Plan) else {})
+    assert msgspec.structs.replace(decision, **changed) == without
+
+
+@given(decisions(), policies.rates)
+def test_rates_refuse_or_are_recorded_and_never_change_where_a_request_goes(
+    case: tuple[Snapshot, Facts, Readings, float], rates: Rates
+) -> None:
+    policy, asked, observed, draw = case
+    free = decide(policy, asked, observed, NOW, draw)
+    held = decide(policy, asked, observed, NOW, draw, rates)
+    if isinstance(held, Plan):
+        assert isinstance(free, Plan)
+        assert order(held) == order(free)
+    elif held.code == "rate_limit_exceeded":
+        assert held.status == 429
+        assert held.retry_after_s is not None
+    else:
+        assert held == free
 
 
 def _fields(route: Route) -> dict[str, object]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-from proxy.policy.model import Endpoint, Lane, Match, Require, Route, Tenant, Traffic, Want
-from proxy.routing.table import applies, compile_table
-from tests.routing.policies import MODEL, dedicated, facts, shared, snapshot
+from datetime import UTC, datetime
 
-CHAT = (Endpoint.CHAT, None)
+import pytest
+from proxy.policy.model import Endpoint, Key, Lane, Match, Modality, Route, Rules, Schedule, Tenant, Traffic
+from proxy.routing.table import applies, compile_table
+from tests.routing.policies import MODEL, TENANT, dedicated, facts, shared, snapshot
+
+CHAT = (Endpoint.CHAT, None, None)
+CI = Key(tenant=TENANT, name="acme/ci")
+IMAGE = frozenset({Modality.IMAGE})
+MONDAYS = Schedule(zone=UTC, days=frozenset({0}), from_minute=540, to_minute=1080)
+MONDAY_NOON_S = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
@@ -28,12 +34,28 @@ CHAT = (Endpoint.CHAT, None)
         (Match(tags=frozenset("ab")), {"tags": frozenset("a")}, False),
         (Match(tags=frozenset("ab")), {"tags": frozenset("a"), "tenant": Tenant(name="t", tags=frozenset("b"))}, True),
         (Match(tags=frozenset("a"), stream=True), {"tags": frozenset("a")}, False),
+        (Match(keys=frozenset({"acme/ci"})), {}, False),
+        (Match(keys=frozenset({"acme/ci"})), {"key": CI}, True),
+        (Match(tools=True), {}, False),
+        (Match(tools=True), {"tools": True}, True),
+        (Match(tools=False), {}, True),
+        (Match(modalities=IMAGE), {}, False),
+        (Match(modalities=IMAGE), {"modalities": IMAGE | {Modality.FILE}}, True),
+        (Match(modalities=frozenset({Modality.TEXT})), {}, True),
+        (Match(modalities=frozenset({Modality.TEXT})), {"modalities": IMAGE}, False),
+        (Match(min_input_tokens=100), {"input_tokens": 99}, False),
+        (Match(min_input_tokens=100), {"input_tokens": 100}, True),
+        (Match(max_input_tokens=100), {"input_tokens": 100}, True),
+        (Match(max_input_tokens=100), {"input_tokens": 101}, False),
+        (Match(schedule=MONDAYS), {"at_s": MONDAY_NOON_S}, True),
+        (Match(schedule=MONDAYS), {"at_s": MONDAY_NOON_S + 86400}, False),
     ],
 )
 def test_a_route_applies_when_everything_it_names_matches(
     match: Match, asked: dict[str, object], matches: bool
 ) -> None:
-    assert applies(match, facts(**asked)) is matches
+    (row,) = compile_table(snapshot([shared()], [Route(name="r", match=match)]))[MODEL]
+    assert applies(row, facts(**asked)) is matches
 
 
 def test_a_model_has_only_the_routes_that_can_concern_it_in_order() -> None:
@@ -52,7 +74,7 @@ def test_a_lawful_set_is_worked_out_once() -> None:
 
 
 def test_a_lawful_set_holds_the_lawful_and_names_the_rest() -> None:
-    route = Route(name="gdpr", require=Require(regions=("eu-*",)), want=Want(lane=Lane.SHARED))
+    route = Route(name="gdpr", require=Rules(regions=("eu-*",)), want=Rules(lane=Lane.SHARED))
     (row,) = compile_table(snapshot([dedicated(), shared()], [route]))[MODEL]
     lawful = row.lawful[CHAT]
     assert [entry.target.name for entry in lawful.entries] == ["llama-eu"]
@@ -65,7 +87,7 @@ def test_a_lane_that_callers_may_not_choose_is_refused_even_if_it_would_be_lawfu
     route = Route(name="strict", lane_override=False)
     (row,) = compile_table(snapshot([dedicated(), shared()], [route]))[MODEL]
     for lane in Lane:
-        refusal = row.lawful[Endpoint.CHAT, lane].refusal
+        refusal = row.lawful[Endpoint.CHAT, lane, None].refusal
         assert refusal is not None
         assert refusal.code == "lane_override_not_allowed"
     assert row.lawful[CHAT].refusal is None

@@ -1,0 +1,177 @@
+"""An explanation as plain values: what `explain` found, ready to be printed or sent as JSON.
+
+Theory of operation
+-------------------
+Only words, numbers and names are here: no target, no policy, and so nothing that could give away a credential or the
+content of a request. The same values come back from another proxy's JSON as from this process. Durations are seconds,
+money is integer nano-USD, None is unknown.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.policy.model import Endpoint, Lane, Modality, Prefer, Traffic
+from proxy.routing.plan import Cause, Exclusion
+from proxy.routing.readings import Reading
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The request, as far as a policy looks at it. Token counts are estimates; `at_s` is Unix time."""
+
+    model: str
+    tenant: str
+    key: str
+    tags: tuple[str, ...]
+    endpoint: Endpoint
+    traffic: Traffic
+    stream: bool
+    modalities: tuple[Modality, ...]
+    tools: bool
+    input_tokens: int
+    max_output_tokens: int | None
+    lane: Lane | None
+    target: str | None
+    at_s: float
+
+
+class PassedOver(msgspec.Struct, frozen=True, kw_only=True):
+    """A route before the one that applies, and the first condition of its `match` that does not hold."""
+
+    route: str
+    needs: str
+    has: str
+
+
+class Stated(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule of a route in words: `require.region` `eu-*`. `shadow` rules are evaluated and not applied."""
+
+    rule: str
+    limit: str
+    shadow: bool = False
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """The route that applies. `match` is empty when it takes whatever comes."""
+
+    name: str
+    match: tuple[str, ...]
+    rules: tuple[Stated, ...]
+    prefer: Prefer
+    lane_override: bool
+    target_override: bool
+    max_failovers: int
+
+
+class Uptime(msgspec.Struct, frozen=True, kw_only=True):
+    """Composite uptime of some targets, `known` of which have been measured; see `uptime.composite`."""
+
+    share: float
+    known: int
+    targets: int
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What the request would cost in token dollars: None is unknown, and 0 for GPUs, which are paid by the hour.
+
+    `replica_nano_usd_per_hour` is the price of those GPUs, used or idle; None where there are none or no price is known.
+    """
+
+    nano_usd: int | None
+    price_source: str
+    replica_nano_usd_per_hour: int | None = None
+    replicas: int = 1
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """One place in the plan, counted from 0; `model` is the name that the upstream knows."""
+
+    ordinal: int
+    replica: int
+    model: str
+    cause: Cause
+    reason: str
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one replica. `seen` is False for one that nobody has observed: it counts as idle and healthy.
+
+    `reading` has its times relative to the moment of the decision: `open_until` 3.0 is in three seconds.
+    """
+
+    reading: Reading
+    seen: bool
+    max_in_flight: int | None
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How one target of the model fares: it has a place in the plan, or is left out for `out`.
+
+    Both are empty when the request is refused before any target is looked at. `others` are further requirements that
+    it does not meet, and would have to before it could serve; `wants` are the wishes that it misses.
+    """
+
+    target: str
+    lane: Lane
+    region: str
+    places: tuple[Place, ...]
+    out: Exclusion | None
+    others: tuple[Exclusion, ...]
+    wants: tuple[Exclusion, ...]
+    observed: tuple[Observed, ...]
+    cost: Cost
+
+    @property
+    def planned(self) -> bool:
+        """Whether it may be tried."""
+        return bool(self.places)
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """One rate that the request is held against: `rule` is `tenant.rpm`, say, and `mode` what becomes of excess."""
+
+    scope: str
+    rule: str
+    used: int
+    allowed: int
+    mode: str
+    over: bool
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client would get instead of an answer."""
+
+    status: int
+    code: str
+    type: str
+    message: str
+    rule: str
+    retry_after_s: float | None
+    retryable: bool | None
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one request goes where it goes, or nowhere.
+
+    `route` is None when none applies. `targets` has each target of the model once, those of the plan first and in its
+    order. `relaxed` says that the first of them misses a wish of the route. `shadow` is what rules in shadow mode would
+    have changed. `output_tokens` are those that costs are estimated with; `output_assumed` where the request has no limit.
+    """
+
+    policy: str
+    request: Asked
+    refusal: Told | None
+    passed_over: tuple[PassedOver, ...]
+    route: Applied | None
+    targets: tuple[Standing, ...]
+    relaxed: bool
+    shadow: tuple[Exclusion, ...]
+    rates: tuple[Scope, ...]
+    uptime: Uptime | None
+    output_tokens: int
+    output_assumed: bool
+
+    @property
+    def first(self) -> Standing | None:
+        """The target that is tried first."""
+        return self.targets[0] if self.targets and self.targets[0].planned else None

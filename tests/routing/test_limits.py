@@ -1,0 +1,48 @@
+"""Which limits a request is held against, and what is said when one is used up."""
+
+from __future__ import annotations
+
+from proxy.policy.model import UNLIMITED, Key, Limits, Mode, Route, Rules, Tenant
+from proxy.routing import limits
+from proxy.routing.readings import Rate
+from tests.routing.policies import TENANT, facts
+
+ONE = Limits(rpm=1)
+
+
+def test_a_route_is_held_under_each_of_its_rules_that_has_limits() -> None:
+    route = Route(name="r", require=Rules(limits=ONE), shadow_want=Rules(limits=Limits(tpm=1)))
+    held = limits.of_route(route)
+    assert [(one.scope, one.rule, one.manner) for one in held] == [
+        ("route:r", "require", limits.Manner.REQUIRE),
+        ("route:r", "want", limits.Manner.SHADOW),
+    ]
+    assert limits.scopes(held) == ("route:r",)
+    assert limits.of_route(Route(name="free")) == ()
+
+
+def test_a_caller_is_held_by_tenant_and_by_key() -> None:
+    tenant = Tenant(name="bank", limits=ONE)
+    key = Key(tenant=tenant, name="bank/ci", limits=Limits(rpm=1, mode=Mode.SHADOW))
+    held = limits.of_caller(facts(tenant=tenant, key=key))
+    assert [(one.scope, one.manner) for one in held] == [
+        ("tenant:bank", limits.Manner.REQUIRE),
+        ("key:bank/ci", limits.Manner.SHADOW),
+    ]
+    assert limits.of_caller(facts()) == ()
+    assert TENANT.limits is UNLIMITED
+
+
+def test_all_scopes_are_asked_and_the_first_that_refuses_is_told() -> None:
+    held = tuple(limits.Held(f"s{n}", "require", ONE, manner) for n, manner in enumerate(limits.Manner))
+    rates = {one.scope: Rate(requests=1) for one in held}
+    verdict = limits.judge((*held, held[0]), facts(), rates)
+    assert verdict.refused is not None
+    assert (verdict.refused.held.scope, verdict.refused.limit) == ("s0", "rpm")
+    assert [one.hard for one in verdict.wanted] == [False]
+    assert len(verdict.shadow) == 1
+
+
+def test_tokens_are_estimated_with_the_output_that_a_request_allows_itself() -> None:
+    assert limits.estimated_tokens(facts(input_tokens=10, max_output_tokens=5)) == 15
+    assert limits.estimated_tokens(facts(input_tokens=10)) == 10 + limits.ASSUMED_OUTPUT_TOKENS
