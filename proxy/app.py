@@ -4,10 +4,14 @@ Theory of operation
 -------------------
 The four edges (upstreams, signals, meters, telemetry) do not know of one another; what they exchange is wired here,
 with plain functions. Nothing global: two `Spillway`s can live in one process, as the tests do.
+
+Another policy is adopted between two requests, never within one: on the event loop, in one go. Whatever is known of a
+target belongs to its name and URL, so it survives; what belongs to the policy before goes with its last request.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 import time
@@ -27,6 +31,8 @@ from proxy.meters.ledger import Ledger
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
 from proxy.policy.model import Snapshot, Target
+from proxy.policy.status import PolicyStatus
+from proxy.policy.watch import Unfit
 from proxy.relay import Relay
 from proxy.routing.decide import Router
 from proxy.routing.plan import Attempt
@@ -41,14 +47,17 @@ from proxy.upstream.base import Call, Upstream
 from proxy.upstream.passthrough import Passthrough
 from proxy.upstream.translated import Translated
 
+_log = logging.getLogger(__name__)
+
 
 class Spillway:
     """One proxy process. Enter it on a running loop; `data` and `admin` are its two ports."""
 
     def __init__(self, snapshot: Snapshot, settings: Settings, store_url: str) -> None:
         self._router = Router(snapshot)
+        self.policy = PolicyStatus(revision=snapshot.revision, loaded_at=time.time())
         self.deadlines = Deadlines()
-        self.health = Health(self._degraded)
+        self.health = Health(self._degraded, lambda: self.policy)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
         self.ledger = Ledger()
         self._sync = Sync(
@@ -94,6 +103,28 @@ class Spillway:
         await self._sync.aclose()
         self._telemetry.close()
 
+    def adopt(self, router: Router) -> None:
+        """Serve by another policy from the next request on; requests that have begun end by theirs."""
+        snapshot, previous = router.snapshot, self.policy.revision
+        self._tracker.adopt(snapshot.targets.values())
+        self._upstreams.adopt(snapshot.targets.values())
+        self._relay.adopt()
+        self._router = router
+        self.policy = self.policy.adopted(snapshot.revision, time.time())
+        _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
+
+    def refuse(self, refused: Unfit) -> None:
+        """Say why the text on the disk is not served."""
+        problems = tuple(map(str, refused.problems))
+        self.policy = self.policy.refused(refused.revision, time.time(), problems)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        _log.warning("policy %s serves on, the new text has mistakes: %s%s", self.policy.revision, problems[0], more)
+
+    def restore(self) -> None:
+        """The text on the disk is again the one that is served."""
+        self.policy = self.policy.restored()
+        _log.info("policy %s serves on, and is on the disk again", self.policy.revision)
+
     def _fleet(self) -> Iterable[Target]:
         return self._router.snapshot.targets.values()
 
@@ -116,7 +147,6 @@ class Spillway:
             return None
 
     def _gauges(self) -> Iterator[Metric]:
-        snapshot = self._router.snapshot
         readings = [one for pool in self._tracker.survey(time.monotonic()).values() for one in pool]
 
         def per_replica(name: str, help: str, read: Any) -> Metric:  # noqa: A002
@@ -130,7 +160,11 @@ class Spillway:
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._sync.gpus.items()]
         yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
-        yield gauge("policy_info", "The policy being served", ({"revision": snapshot.revision}, 1.0))
+        policy = self.policy
+        yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))
+        yield gauge("policy_generation", "Policies adopted so far", ({}, policy.generation))
+        yield gauge("policy_loaded_timestamp_seconds", "When it was adopted", ({}, policy.loaded_at))
+        yield count("policy_reload_failures", "Texts that were not adopted", ({}, policy.reload_failures))
         yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
 
 
@@ -143,6 +177,9 @@ class _Upstreams:
 
     def of(self, attempt: Attempt, call: Call) -> Upstream:
         return self._passthrough if call.endpoint in attempt.target.native else self._translated
+
+    def adopt(self, targets: Iterable[Target]) -> None:
+        self._passthrough.adopt(targets)
 
     async def aclose(self) -> None:
         await self._passthrough.aclose()

@@ -96,6 +96,10 @@ class Relay:
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
 
+    def adopt(self) -> None:
+        """Another policy is served from now on: let go of what was made for those before it."""
+        self._known_headers = {}
+
     async def serve(self, router: Router, facts: Facts, call: Call, client: Client, received_at: float) -> None:
         """Answer one request; whatever happens, the client is answered once and a record is left."""
         now = time.monotonic()

@@ -18,18 +18,16 @@ import uvloop
 
 from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.policy.model import Snapshot
-from proxy.serving import StartError, bound, load, log_to_stderr, serve
+from proxy.serving import StartError, bound, load, log_to_stderr, may_listen, serve
 from proxy.settings import Settings
 from proxy.workers import supervise
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def run(settings: Settings) -> None:
     """Serve until a signal. Raises `StartError` before anything is served."""
     log_to_stderr()
-    snapshot = load(settings)
-    host = _host(settings, snapshot)
+    loaded = load(settings)
+    host = _host(settings, loaded.snapshot)
     many = settings.workers > 1
     if many and settings.port:
         with bound(host, settings.port):
@@ -39,12 +37,12 @@ def run(settings: Settings) -> None:
         bound(settings.admin_host or host, settings.admin_port) as admin,
         store(settings) as store_url,
     ):
-        sys.stderr.write(_greeting(snapshot, data, admin) + "\n")
+        sys.stderr.write(_greeting(loaded.snapshot, data, admin) + "\n")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if many:
-                runner.run(supervise(settings, store_url, data, admin))
+                runner.run(supervise(loaded.source, settings, store_url, data, admin))
             else:
-                runner.run(serve(snapshot, settings, store_url, data, admin))
+                runner.run(serve(loaded, settings, store_url, data, admin))
 
 
 @contextlib.contextmanager
@@ -66,10 +64,9 @@ def store(settings: Settings) -> Iterator[str]:
 
 def _host(settings: Settings, snapshot: Snapshot) -> str:
     """Without keys, only this machine may call, unless the policy says `auth: none`."""
-    guarded = bool(snapshot.keys) or snapshot.open_to_all
     if settings.host is None:
-        return "0.0.0.0" if guarded else "127.0.0.1"  # noqa: S104
-    if not guarded and settings.host not in _LOOPBACK:
+        return "0.0.0.0" if may_listen(snapshot, "0.0.0.0") else "127.0.0.1"  # noqa: S104
+    if not may_listen(snapshot, settings.host):
         raise StartError(
             f"not started: anybody who reaches `{settings.host}` could spend your money: the policy has no `tenants`"
             " (hint: add `tenants:` with keys, or say `auth: none` in the policy)"

@@ -7,6 +7,9 @@ around it. Signals belong to the data port's server. SIGTERM, which an orchestra
 `Settings.drain_s`; SIGINT comes from somebody at a terminal and leaves them `INTERRUPT_DRAIN_S`. What has not ended by
 then is answered by an error in its own protocol. Neither is raised again afterwards: whoever called goes on to stop the
 store in its turn.
+
+The policy is followed for as long as it is served (`reload.py`). The address to listen on is settled at the start for
+good; so a policy under which nobody needs a key is not adopted where others can reach the port.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -29,15 +33,20 @@ from proxy.api.server import ReceivingLimits, guarded_protocol
 from proxy.app import Spillway
 from proxy.meters.prices import PriceList, PriceListUnreadable
 from proxy.meters.store import StoreUrlInvalid
-from proxy.policy.compile import compile_policy
+from proxy.policy.compile import check_source
 from proxy.policy.model import Price, Snapshot
-from proxy.policy.problem import PolicyError
+from proxy.policy.problem import PolicyError, Problem
+from proxy.policy.source import Source, read_source
+from proxy.policy.watch import Watch
+from proxy.reload import SWITCH_S, Folder, Reload
+from proxy.routing.decide import Router
 from proxy.settings import Settings
 
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
 """Longer than the idle timeout of the usual load balancer (60 s), which must be the first to close."""
 INTERRUPT_DRAIN_S = 2
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class StartError(Exception):
@@ -53,14 +62,46 @@ def log_to_stderr() -> None:
     server.addFilter(lambda record: not str(record.msg).startswith("Cancel "))
 
 
-def load(settings: Settings) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A policy and the texts that it was compiled from."""
+
+    source: Source
+    snapshot: Snapshot
+
+
+def load(settings: Settings) -> Loaded:
     """The compiled policy; its problems, all of them, become the `StartError`."""
     try:
-        return compile_policy(settings.policy, env=os.environ, price_of=_price_of)
+        source = read_source(settings.policy)
+        return Loaded(source, compiled(source))
     except PolicyError as error:
         raise StartError(f"{error}\nnot started: the policy `{settings.policy}` has mistakes") from None
     except PriceListUnreadable as error:
         raise StartError(f"not started: {error}") from None
+
+
+def compiled(source: Source) -> Snapshot:
+    """What the texts mean in this process's environment. Raises `PolicyError` and `PriceListUnreadable`."""
+    return check_source(source, env=os.environ, price_of=_price_of).snapshot
+
+
+def may_listen(snapshot: Snapshot, host: str) -> bool:
+    """Whether others may reach us at `host`: without keys nobody may, unless the policy says `auth: none`."""
+    return bool(snapshot.keys) or snapshot.open_to_all or host in _LOOPBACK
+
+
+def following(loaded: Loaded, settings: Settings, host: str, spillway: Spillway) -> Reload[Router]:
+    """What keeps `spillway`, which listens at `host`, up to date with the policy's texts."""
+
+    def prepare(source: Source) -> Router:
+        snapshot = compiled(source)
+        if not may_listen(snapshot, host):
+            message = f"without `tenants`, anybody who reaches `{host}` could spend your money"
+            raise PolicyError((Problem(source.path, 0, 0, message, "keep `tenants:`, or say `auth: none`"),))
+        return Router(snapshot)
+
+    return Reload(Watch(loaded.source, Folder(settings.policy)), prepare, spillway)
 
 
 @contextlib.contextmanager
@@ -81,12 +122,10 @@ def bound(host: str, port: int, *, shared: bool = False) -> Iterator[socket.sock
         yield listener
 
 
-async def serve(
-    snapshot: Snapshot, settings: Settings, store_url: str, data: socket.socket, admin: socket.socket
-) -> None:
+async def serve(loaded: Loaded, settings: Settings, store_url: str, data: socket.socket, admin: socket.socket) -> None:
     """Both ports, until the data port's server is told to stop."""
     try:
-        spillway = Spillway(snapshot, settings, store_url)
+        spillway = Spillway(loaded.snapshot, settings, store_url)
     except StoreUrlInvalid as error:
         raise StartError(f"not started: {error}") from None
     limits = ReceivingLimits()
@@ -117,10 +156,14 @@ async def serve(
             **common,  # type: ignore[arg-type]
         )
     )
+    reload = following(loaded, settings, data.getsockname()[0], spillway)
     _settle_garbage()
+    sys.setswitchinterval(SWITCH_S)
     async with spillway:
+        reload.start()
         admin_task = asyncio.create_task(back.serve(sockets=[admin]))
         await front.serve(sockets=[data])
+        reload.stop()
         back.should_exit = True
         await admin_task
 

@@ -8,6 +8,9 @@ store, exactly as proxies on different machines do. The parent serves the admin 
 `worker` label on what each says. A worker that dies is started again; workers end when their parent does, however that
 ends. The signal that ends the parent is passed on to them, and only by the parent: they are in sessions of their own,
 so that Ctrl-C in the terminal does not reach them twice.
+
+Every worker follows the policy by itself. The parent follows it too, and only to know the last text without a mistake:
+that is what a worker which has to be started again begins with, whatever is on the disk by then.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from proxy.serving import QuietServer, bound, load, log_to_stderr, serve
+from proxy.policy.source import Source
+from proxy.policy.watch import Unfit, Watch
+from proxy.reload import Folder, Reload
+from proxy.serving import Loaded, QuietServer, bound, compiled, log_to_stderr, serve
 from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -44,10 +50,37 @@ ASK_TIMEOUT_S = 2.0
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-async def supervise(settings: Settings, store_url: str, data: socket.socket, admin: socket.socket) -> None:
+class LastGood:
+    """The last texts of the policy that a worker could serve by."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def adopt(self, prepared: Source) -> None:
+        self.source = prepared
+
+    def refuse(self, refused: Unfit) -> None:
+        """The workers say why."""
+
+    def restore(self) -> None:
+        """The workers say so."""
+
+
+def sound(source: Source) -> Source:
+    """The texts, if they compile. Raises `PolicyError`."""
+    compiled(source)
+    return source
+
+
+async def supervise(
+    source: Source, settings: Settings, store_url: str, data: socket.socket, admin: socket.socket
+) -> None:
     """Run the workers and the admin port until a signal comes."""
+    last_good = LastGood(source)
+    reload = Reload(Watch(source, Folder(settings.policy)), sound, last_good)
     with tempfile.TemporaryDirectory(prefix="spillway-") as folder:
-        workers = [Worker(settings, store_url, data, Path(folder) / f"{n}.sock") for n in range(settings.workers)]
+        sockets = [Path(folder) / f"{n}.sock" for n in range(settings.workers)]
+        workers = [Worker(last_good, settings, store_url, data, path) for path in sockets]
         server = _Supervisor(
             uvicorn.Config(
                 merged_admin(workers),
@@ -60,7 +93,9 @@ async def supervise(settings: Settings, store_url: str, data: socket.socket, adm
             )
         )
         async with _kept(workers, settings.drain_s, server):
+            reload.start()
             await server.serve(sockets=[admin])
+            reload.stop()
 
 
 class _Supervisor(QuietServer):
@@ -76,13 +111,14 @@ class _Supervisor(QuietServer):
 class Worker:
     """One worker process and where its admin application listens."""
 
-    def __init__(self, settings: Settings, store_url: str, data: socket.socket, admin: Path) -> None:
+    def __init__(self, policy: LastGood, settings: Settings, store_url: str, data: socket.socket, admin: Path) -> None:
+        self._policy = policy
         self._arguments = (settings, store_url, data.getsockname()[:2], str(admin))
         self.admin = admin
         self.process: SpawnProcess | None = None
 
     def start(self) -> None:
-        self.process = _SPAWN.Process(target=_work, args=self._arguments, daemon=False)
+        self.process = _SPAWN.Process(target=_work, args=(self._policy.source, *self._arguments), daemon=False)
         # The worker inherits the mask: Ctrl-C is not for it, and must not find it half-way into its own session.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -143,18 +179,18 @@ async def _ended(worker: Worker, within_s: float) -> None:
     process.join()
 
 
-def _work(settings: Settings, store_url: str, address: tuple[str, int], admin: str) -> None:
+def _work(source: Source, settings: Settings, store_url: str, address: tuple[str, int], admin: str) -> None:
     """The whole life of a worker process."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     log_to_stderr()
-    snapshot = load(settings)
+    loaded = Loaded(source, compiled(source))
     with bound(*address, shared=True) as data, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         Path(admin).unlink(missing_ok=True)
         listener.bind(admin)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_orphaned(serve(snapshot, settings, store_url, data, listener)))
+            runner.run(_until_orphaned(serve(loaded, settings, store_url, data, listener)))
 
 
 async def _until_orphaned(serving: Coroutine[None, None, None]) -> None:
@@ -196,7 +232,7 @@ def merged_admin(workers: list[Worker]) -> Starlette:
 
     async def ready(request: Request) -> Response:
         answers = await _ask_all(workers, "/readyz")
-        status, body = max(answers, key=lambda answer: answer[0])
+        status, body = max(answers, key=_trouble)
         return Response(body, status, media_type="application/json")
 
     async def alive(request: Request) -> Response:
@@ -204,6 +240,12 @@ def merged_admin(workers: list[Worker]) -> Starlette:
 
     routes = [("/metrics", metrics), ("/admin/meters", first), ("/readyz", ready), ("/healthz", alive)]
     return Starlette(routes=[Route(path, handler) for path, handler in routes])
+
+
+def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool]:
+    """How much a worker's readiness is worth telling: one that is not ready, then one that refused a policy."""
+    status, body = answer
+    return status, b'"error":{' in body
 
 
 async def _ask_all(workers: Iterable[Worker], path: str) -> list[tuple[int, bytes]]:

@@ -19,6 +19,7 @@ MAY_CATCH_ALL = {
     "proxy/api/openai.py": "the outermost edge: a bug costs one request, and its client an answer in JSON",
     "proxy/api/stream.py": "drives a coroutine by hand: what is thrown into it belongs to it",
     "proxy/meters/sync.py": "the supervisor of a background task: the store may fail in any way, and serving goes on",
+    "proxy/reload.py": "the supervisor of a thread: a text that the compiler chokes on must not end reloading",
     "proxy/upstream/translated_exchange.py": "LiteLLM raises anything: here it is mapped, once",
 }
 TESTED_ELSEWHERE = {  # composition: what it puts together is tested where it runs

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from proxy.policy.source import Source
 from proxy.settings import Settings
-from proxy.workers import Worker, merged_admin
+from proxy.workers import LastGood, Worker, merged_admin
 
 from tests.harness import Reply, listening, read_reply, request_bytes
 
@@ -41,7 +42,7 @@ async def worker(folder: Path, number: int, answers: dict[str, tuple[int, str]] 
 
     with socket.socket() as data:
         data.bind(("127.0.0.1", 0))
-        one = Worker(Settings(policy=folder), "unix:///nowhere", data, path)
+        one = Worker(LastGood(Source("", (), "")), Settings(policy=folder), "unix:///nowhere", data, path)
         if answers is None:
             yield one
             return
@@ -90,6 +91,13 @@ async def test_ready_means_all_of_them(tmp_path: Path) -> None:
     assert (await asked(tmp_path, "/readyz", {"/readyz": ready}, {"/readyz": ready})).json == {"status": "ready"}
     assert (await asked(elsewhere, "/readyz", None, {"/readyz": ready})).status == 503
     assert (await asked(mixed, "/readyz", {"/readyz": ready}, {"/readyz": draining})).status == 503
+
+
+async def test_a_worker_that_refused_a_policy_is_the_one_to_tell_of(tmp_path: Path) -> None:
+    fine = (200, '{"status":"ready","policy":{"error":null}}')
+    refused = (200, '{"status":"ready","policy":{"error":{"problems":["p:1:1: x"]}}}')
+    got = await asked(tmp_path, "/readyz", {"/readyz": fine}, {"/readyz": refused}, {"/readyz": fine})
+    assert got.json["policy"]["error"] == {"problems": ["p:1:1: x"]}
 
 
 async def test_alive_depends_on_nobody(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Catalogue:
         routes = [
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{model:path}", self._model, methods=["GET"]),
-            *health.routes(),
+            *health.public_routes(),
             # A POST comes here only by a path that is spelled otherwise, with `%2f` say: that is another path.
             *[Route(path.decode(), _not_found, methods=["POST"]) for path in ROUTED],
         ]

@@ -22,6 +22,7 @@ from proxy.api.errors import DIALECTS
 from proxy.api.request import request_id
 from proxy.forward import FixedHeaders
 from proxy.policy.model import Endpoint, Tenant
+from proxy.routing.decide import Router
 from proxy.upstream.base import RawHeaders
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class DirectClient(BaseClient):
         "received_at",
         "response_complete",
         "response_started",
+        "router",
         "size",
         "tenant",
     )
@@ -73,6 +75,7 @@ class DirectClient(BaseClient):
         self.headers = headers
         self.http_version = http_version
         self.received_at = time.monotonic()
+        self.router: Router | None = None
         self.tenant: Tenant | None = None
         self.body: list[bytes] = []
         self.size = 0
@@ -111,6 +114,8 @@ class DirectClient(BaseClient):
         else:
             self._put(b"0\r\n\r\n")
         self.response_complete = True
+        # A connection may stay idle for longer than many policies are served.
+        self.router = None
         if not self.keep_alive:
             self._protocol.transport.close()
         self._protocol.on_response_complete()

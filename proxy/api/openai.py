@@ -5,6 +5,9 @@ Theory of operation
 The routed endpoints are found by their raw path and served directly; everything else (models, health, unknown paths)
 goes to a small Starlette application. The order here is the order of suspicion: framing, size, type, key, JSON, fields.
 Each refusal is an answer in the caller's protocol and leaves a record, like any other request.
+
+The policy is captured once, when the head is there, and everything about the request is decided by that one: a reload
+between the head and the end of the body must not let a key of one policy reach the routes of another.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class DataPort:
-    """The data port. `current` gives the policy, ready to decide, that a new request captures.
+    """The data port. `current` gives the policy, ready to decide, that a new request captures; it is asked once each.
 
     It is served in one of two ways: as an ASGI application under any server, or, for the routed endpoints, from the
     callbacks of our own protocol class (`opened`, then `begin`), which costs half as much.
@@ -71,14 +74,15 @@ class DataPort:
         received_at = time.monotonic()
         fields: dict[bytes, bytes] = dict(scope["headers"])
         client = AsgiClient(receive, send, DIALECTS[endpoint], request_id(fields))
-        tenant = self._admit_head(scope["headers"], fields, scope["http_version"])
+        router = self._current()
+        tenant = self._admit_head(router, scope["headers"], fields, scope["http_version"])
         body = tenant if isinstance(tenant, Refusal) else await _read_body(receive, fields, self.max_body_bytes)
         if isinstance(body, Refusal):
-            self._refuse(endpoint, body, client, received_at)
+            self._refuse(router, endpoint, body, client, received_at)
         elif body is not None:
             assert isinstance(tenant, Tenant)
             client.watch()
-            await self._serve(tenant, endpoint, fields, body, client, received_at)
+            await self._serve(router, tenant, endpoint, fields, body, client, received_at)
             client.unwatch()
         await client.drained()
 
@@ -86,9 +90,10 @@ class DataPort:
 
     def opened(self, client: DirectClient) -> None:
         """A request's head is there; it may be answered already when this returns."""
-        tenant = self._admit_head(client.headers, client.fields, client.http_version)
+        router = client.router = self._current()
+        tenant = self._admit_head(router, client.headers, client.fields, client.http_version)
         if isinstance(tenant, Refusal):
-            self._refuse(client.endpoint, tenant, client, client.received_at)
+            self._refuse(router, client.endpoint, tenant, client, client.received_at)
         elif _declared_size(client.fields) > self.max_body_bytes:
             self.refuse_size(client)
         else:
@@ -96,14 +101,18 @@ class DataPort:
 
     def refuse_size(self, client: DirectClient) -> None:
         """The body is, or says that it is, over the limit."""
-        self._refuse(client.endpoint, guard.too_large(self.max_body_bytes), client, client.received_at)
+        assert client.router is not None
+        refusal = guard.too_large(self.max_body_bytes)
+        self._refuse(client.router, client.endpoint, refusal, client, client.received_at)
 
     def begin(self, client: DirectClient) -> None:
         """The request is whole."""
-        assert client.tenant is not None
+        router, tenant, client.router = client.router, client.tenant, None
+        assert router is not None
+        assert tenant is not None
         body = client.body[0] if len(client.body) == 1 else b"".join(client.body)
         client.body = []
-        serving = self._serve(client.tenant, client.endpoint, client.fields, body, client, client.received_at)
+        serving = self._serve(router, tenant, client.endpoint, client.fields, body, client, client.received_at)
         stepped = Stepped(serving, lambda _: self._direct.discard(stepped))
         self._direct.add(stepped)
         stepped.step()
@@ -115,16 +124,19 @@ class DataPort:
 
     # both sides
 
-    def _admit_head(self, headers: RawHeaders, fields: dict[bytes, bytes], http_version: str) -> Tenant | Refusal:
+    def _admit_head(
+        self, router: Router, headers: RawHeaders, fields: dict[bytes, bytes], http_version: str
+    ) -> Tenant | Refusal:
         refusal = guard.check_headers(headers, fields, http_version) or guard.check_content_type(fields)
         if refusal is not None:
             return refusal
         if self.in_flight >= self._max_in_flight:
             return _OVERLOADED
-        return authenticate(self._current().snapshot, fields)
+        return authenticate(router.snapshot, fields)
 
     async def _serve(
         self,
+        router: Router,
         tenant: Tenant,
         endpoint: Endpoint,
         fields: dict[bytes, bytes],
@@ -132,10 +144,9 @@ class DataPort:
         client: BaseClient,
         received_at: float,
     ) -> None:
-        router = self._current()
         admitted = _read_request(tenant, endpoint, fields, body, client.name)
         if isinstance(admitted, Refusal):
-            self._refuse(endpoint, admitted, client, received_at)
+            self._refuse(router, endpoint, admitted, client, received_at)
             return
         self.in_flight += 1
         try:
@@ -152,9 +163,11 @@ class DataPort:
         finally:
             self.in_flight -= 1
 
-    def _refuse(self, endpoint: Endpoint, refusal: Refusal, client: BaseClient, received_at: float) -> None:
+    def _refuse(
+        self, router: Router, endpoint: Endpoint, refusal: Refusal, client: BaseClient, received_at: float
+    ) -> None:
         facts = Facts(request_id=client.name, tenant=ANONYMOUS, model="", endpoint=endpoint)
-        self._relay.refuse(self._current().snapshot, facts, refusal, client, received_at)
+        self._relay.refuse(router.snapshot, facts, refusal, client, received_at)
 
 
 def _read_request(

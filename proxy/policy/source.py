@@ -30,6 +30,21 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Sign:
+    """What the file system says of one file: which it is (device, inode), and its size and times in nanoseconds.
+
+    Both are empty for a file that cannot be asked about.
+    """
+
+    path: str
+    identity: tuple[int, ...]
+    state: tuple[int, ...]
+
+
+Signs = tuple[Sign, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """All texts of one policy. `digest` is the SHA-256 over them, hex."""
 
@@ -61,6 +76,23 @@ def read_source(path: Path) -> Source:
     if problems:
         raise PolicyError(tuple(problems))
     return Source(str(path), tuple(files), _digest(path, paths, digests))
+
+
+def read_signs(path: Path) -> Signs:
+    """What can be known of the policy's files without reading them; never raises."""
+    try:
+        paths = _files_of(path) if path.is_dir() else [path]
+    except OSError:
+        return ()
+    return tuple([_sign(one) for one in paths])
+
+
+def _sign(path: Path) -> Sign:
+    try:
+        found = path.stat()
+    except OSError:
+        return Sign(str(path), (), ())
+    return Sign(str(path), (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns, found.st_ctime_ns))
 
 
 def _files_of(folder: Path) -> list[Path]:

@@ -6,11 +6,15 @@ What the client sent goes on as it came, except the model name, and `stream_opti
 The top level of the body is written anew from its undecoded members: two `model` keys can therefore never mean one
 thing here and another there, while every unknown field survives to the byte. Redirects are answers like any other and
 are not followed; the address comes from the policy alone; replies are asked for without compression.
+
+Connections belong to a (target name, URL) and outlive the policy that named it, like what is known of it. Those to a
+URL that a new policy does not name any more close when the requests that captured the old one are done with them.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,27 +42,36 @@ class Passthrough:
     """The `Upstream` for targets that speak the caller's protocol themselves."""
 
     def __init__(self) -> None:
-        self._doors: dict[tuple[str, int, str], _Door] = {}
+        self._doors: dict[tuple[str, str], _Door] = {}
+        self._named: set[tuple[str, str]] | None = None
         self._tls: ssl.SSLContext | None = None
 
     def open(self, attempt: Attempt, call: Call, sink: Sink) -> Pooled:
         target = attempt.target
         url = target.urls[attempt.replica]
-        door = self._doors.get((target.name, attempt.replica, url))
+        door = self._doors.get((target.name, url))
         if door is None or door.target is not target:
-            door = self._add_door(target, attempt.replica, url)
+            door = self._add_door(target, url)
         return door.pool.exchange(door.request(attempt.model, call), sink)
+
+    def adopt(self, targets: Iterable[Target]) -> None:
+        """Follow a new policy: connections that lead to none of its targets drain."""
+        self._named = {(target.name, url) for target in targets for url in target.urls}
+        for key in self._doors.keys() - self._named:
+            self._doors.pop(key).pool.retire()
 
     async def aclose(self) -> None:
         for door in self._doors.values():
             door.pool.close()
         self._doors.clear()
 
-    def _add_door(self, target: Target, replica: int, url: str) -> _Door:
-        previous = self._doors.get((target.name, replica, url))
-        door = _Door(target, url, previous.pool if previous else self._pool(target, url))
+    def _add_door(self, target: Target, url: str) -> _Door:
+        key = target.name, url
+        previous = self._doors.get(key)
+        door = self._doors[key] = _Door(target, url, previous.pool if previous else self._pool(target, url))
         door.pool.connect_s = target.timeouts.connect_s
-        self._doors[(target.name, replica, url)] = door
+        if self._named is not None and key not in self._named:
+            door.pool.retire()
         return door
 
     def _pool(self, target: Target, url: str) -> Pool:

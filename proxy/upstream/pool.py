@@ -5,7 +5,7 @@ Theory of operation
 The most recently used idle connection is taken first, so that the surplus of a burst grows old and is dropped. Idle
 connections are given up before the usual upstream gives them up (uvicorn, and so vLLM and SGLang, closes after 5 s):
 losing that race costs a resend. Connecting is the only thing here that takes time; it runs as a task that `abort()`
-cancels.
+cancels. A pool that is retired serves who still comes, and keeps no connection beyond its exchange.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Pool:
         self.connect_s = connect_s
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
+        self._retired = False
 
     def exchange(self, data: bytes, sink: Sink) -> Pooled:
         """Send a request's bytes on an idle connection, or on a new one."""
@@ -73,6 +74,9 @@ class Pool:
         return connection
 
     def on_idle(self, connection: Connection) -> None:
+        if self._retired:
+            connection.abort()
+            return
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
 
@@ -80,6 +84,12 @@ class Pool:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def retire(self) -> None:
+        """Let go: idle connections now, the others when their exchange ends."""
+        self._retired = True
+        while self._idle:
+            self._idle.pop().abort()
 
     def close(self) -> None:
         for connection in tuple(self._open):

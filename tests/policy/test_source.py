@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from proxy.policy.problem import PolicyError, Problem
-from proxy.policy.source import MAX_FILE_BYTES, read_source
+from proxy.policy.source import MAX_FILE_BYTES, read_signs, read_source
 
 
 def refusal(path: Path) -> Problem:
@@ -75,6 +75,44 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_dangling_link_in_a_folder_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").symlink_to("gone")
     assert refusal(tmp_path).path == str(tmp_path / "policy.yaml")
+
+
+def test_signs_change_with_content_with_identity_and_with_the_file_being_gone(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\n")
+    (first,) = read_signs(path)
+    path.write_text("version: 1\nauth: none\n")
+    (written,) = read_signs(path)
+    assert written.identity == first.identity
+    assert written.state != first.state
+    (tmp_path / "new").write_text("version: 1\nauth: none\n")
+    (tmp_path / "new").rename(path)
+    (renamed,) = read_signs(path)
+    assert renamed.identity != written.identity
+    path.unlink()
+    (gone,) = read_signs(path)
+    assert (gone.path, gone.identity, gone.state) == (str(path), (), ())
+
+
+def test_signs_of_a_configmap_mount_change_with_its_link(tmp_path: Path) -> None:
+    for dated in ("..1", "..2"):
+        (tmp_path / dated).mkdir()
+        (tmp_path / dated / "policy.yaml").write_text("version: 1\n")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "policy.yaml").symlink_to("..data/policy.yaml")
+    (first,) = read_signs(tmp_path)
+    (tmp_path / "..tmp").symlink_to("..2")
+    (tmp_path / "..tmp").rename(tmp_path / "..data")
+    (second,) = read_signs(tmp_path)
+    assert first.path == second.path
+    assert first.identity != second.identity
+
+
+def test_signs_of_a_folder_follow_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("x")
+    (tmp_path / "a.yaml").write_text("x")
+    (tmp_path / "a.test.yaml").write_text("x")
+    assert [sign.path for sign in read_signs(tmp_path)] == [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
 
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
