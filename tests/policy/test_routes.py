@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.policy.model import Endpoint, Lane, Match, Prefer, Require, Route, Target, Traffic, Want
-from proxy.policy.routes import covers, is_lawful
-from proxy.routing.gates import Asked, barrier
+from proxy.policy.model import (
+    Endpoint,
+    Lane,
+    Limits,
+    Match,
+    Modality,
+    Objective,
+    Prefer,
+    Route,
+    Rules,
+    Schedule,
+    Traffic,
+)
+from proxy.policy.routes import covers
 from tests.policy.policies import DIGEST, compiled, messages, problems, two_lanes
 
 TENANTS = f'tenants: {{bank: {{keys: ["{DIGEST}"], tags: [gdpr]}}}}\n'
@@ -48,12 +61,14 @@ def test_everything_that_a_route_says_is_compiled(tmp_path: Path) -> None:
             traffic=Traffic.OFFLINE,
             stream=True,
         ),
-        require=Require(regions=("eu-*", "uk-*"), retention=("zero",), lane=Lane.DEDICATED, tags=frozenset({"iso"})),
-        want=Want(
+        require=Rules(regions=("eu-*", "uk-*"), retention=("zero",), lane=Lane.DEDICATED, tags=frozenset({"iso"})),
+        want=Rules(
             regions=("eu-west-1",),
             lane=Lane.DEDICATED,
-            ttft_p99_s=0.8,
-            itl_p99_s=0.06,
+            objectives=(
+                Objective(rule="itl_p99", field="itl_p99_s", limit_s=0.06),
+                Objective(rule="ttft_p99", field="ttft_p99_s", limit_s=0.8),
+            ),
             uptime=0.99,
             nano_usd_per_mtok=1_500_000_000,
         ),
@@ -115,9 +130,19 @@ def test_the_last_route_takes_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("require", "message", "key"),
     [
-        ("region: ap-*", "no target of this route's models has region `ap-*`", "region"),
-        ("region: [ap-*, af-*]", "no target of this route's models has region `ap-*` or `af-*`", "region"),
-        ("tags: [soc2]", "no target of this route's models has tags `soc2`", "tags"),
+        ("region: ap-*", "no target of this route's models has region `ap-*`: they have `eu-west-1`, `us`", "region"),
+        (
+            "region: [ap-*, af-*]",
+            "no target of this route's models has region `ap-*, af-*`: they have `eu-west-1`, `us`",
+            "region",
+        ),
+        ("tags: [soc2]", "no target of this route's models has tags `soc2`: they have `iso`, `none`", "tags"),
+        ("training: false", "no target of this route's models has training `false`: they have `unknown`", "training"),
+        (
+            "quantization: fp8",
+            "no target of this route's models has quantization `fp8`: they have `unknown`",
+            "quantization",
+        ),
         ("region: us, tags: [iso]", "no target of this route's models passes all its gates together", "require"),
         ("region: us, retention: 1d", "no target of this route's models passes all its gates together", "require"),
     ],
@@ -145,6 +170,86 @@ def test_a_tag_that_no_tenant_has_is_a_warning(tmp_path: Path) -> None:
     assert warning.hint == "did you mean `gdpr`?"
 
 
+def rules(tmp_path: Path, written: str) -> Route:
+    return routes(tmp_path, f"name: r, match: {{model: m}}, {written}")[0]
+
+
+def test_every_rule_may_be_required_and_wanted_alike(tmp_path: Path) -> None:
+    written = (
+        "{region: [us, eu-*], retention: 7d, training: {is: false, mode: shadow},"
+        " quantization: {is: fp8, mode: shadow},"
+        " usd_per_mtok: {is: 1.5, mode: shadow}, max_usd_per_request: 0.05, uptime: 99%, ttft_p50: 1s, e2e_p95: 9s,"
+        " itl_p90: 40ms, perceived_tps: 25, perceived_tps_p50: 50, rpm: 60, tpm: 2k, concurrency: 3}"
+    )
+    one = rules(tmp_path, f"require: {written}, want: {written}")
+    assert one.require == one.want
+    assert one.shadow_require == one.shadow_want
+    assert one.require == Rules(
+        regions=("us", "eu-*"),
+        retention=("7d", "zero"),
+        max_nano_usd_per_request=50_000_000,
+        uptime=0.99,
+        objectives=(
+            Objective(rule="e2e_p95", field="e2e_p95_s", limit_s=9.0),
+            Objective(rule="itl_p90", field="itl_p90_s", limit_s=0.04),
+            Objective(rule="perceived_tps", field="itl_p99_s", limit_s=0.04),
+            Objective(rule="perceived_tps_p50", field="itl_p50_s", limit_s=0.02),
+            Objective(rule="ttft_p50", field="ttft_p50_s", limit_s=1.0),
+        ),
+        limits=Limits(rpm=60, tpm=2000, concurrency=3),
+    )
+    assert one.shadow_require == Rules(
+        no_training=True, quantization=frozenset({"fp8"}), nano_usd_per_mtok=1_500_000_000
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "required", "shadowed"),
+    [
+        ("require: {region: us}", ("us",), ()),
+        ("require: {region: {is: us, mode: shadow}}", (), ("us",)),
+        ("require: {mode: shadow, region: us}", (), ("us",)),
+        ("mode: shadow, require: {region: us}", (), ("us",)),
+        ("mode: shadow, require: {region: {is: us, mode: enforce}}", ("us",), ()),
+        ("mode: shadow, require: {mode: enforce, region: us}", ("us",), ()),
+    ],
+)
+def test_the_nearest_mode_counts(
+    written: str, required: tuple[str, ...], shadowed: tuple[str, ...], tmp_path: Path
+) -> None:
+    one = rules(tmp_path, written)
+    assert (one.require.regions, one.shadow_require.regions) == (required, shadowed)
+
+
+def test_a_gate_in_shadow_may_be_one_that_nothing_passes(tmp_path: Path) -> None:
+    assert rules(tmp_path, "require: {mode: shadow, region: ap-*}").shadow_require.regions == ("ap-*",)
+
+
+def test_content_size_and_time_are_matched(tmp_path: Path) -> None:
+    first, _ = routes(
+        tmp_path,
+        "name: r, match: {modality: [image, file], tools: true, input_tokens: {min: 8k, max: 32k},"
+        ' time: {days: [sat-sun, wed], hours: "22:00-06:00", zone: Europe/Berlin}}',
+    )
+    assert first.match == Match(
+        modalities=frozenset({Modality.IMAGE, Modality.FILE}),
+        tools=True,
+        min_input_tokens=8000,
+        max_input_tokens=32000,
+        schedule=Schedule(
+            zone=ZoneInfo("Europe/Berlin"), days=frozenset({2, 5, 6}), from_minute=22 * 60, to_minute=6 * 60
+        ),
+    )
+
+
+def test_a_key_is_matched_by_its_tenant_and_name(tmp_path: Path) -> None:
+    tenants = f'tenants: {{bank: {{keys: [{{name: ci, digest: "{DIGEST}"}}]}}}}\n'
+    text = two_lanes(tenants + "routes: [{name: r, match: {key: bank/ci}}, {name: default}]")
+    assert compiled(tmp_path, text).snapshot.routes[0].match.keys == frozenset({"bank/ci"})
+    (problem,) = problems(tmp_path, text.replace("bank/ci", "bank/cy"))
+    assert (problem.message, problem.hint) == ("unknown key `bank/cy`", "did you mean `bank/ci`?")
+
+
 NAMES = st.frozensets(st.sampled_from("abc"), min_size=1)
 MATCHES = st.builds(
     Match,
@@ -153,54 +258,40 @@ MATCHES = st.builds(
     tags=st.frozensets(st.sampled_from("xy")),
     traffic=st.none() | st.sampled_from(Traffic),
     stream=st.none() | st.booleans(),
+    tools=st.none() | st.booleans(),
+    min_input_tokens=st.none() | st.integers(1, 3),
+    max_input_tokens=st.none() | st.integers(1, 3),
+    schedule=st.none() | st.sampled_from([Schedule(zone=UTC), Schedule(zone=UTC, to_minute=60)]),
 )
 REQUESTS = [
-    (model, tenant, tags, traffic, stream)
+    (model, tenant, tags, traffic, stream, tools, tokens, at_s)
     for model in "abc"
     for tenant in "abc"
     for tags in (frozenset(), frozenset("x"), frozenset("y"), frozenset("xy"))
     for traffic in Traffic
     for stream in (False, True)
+    for tools in (False, True)
+    for tokens in (0, 1, 2, 3, 4)
+    for at_s in (0.0, 7200.0)
 ]
 
 
-def takes(match: Match, request: tuple[str, str, frozenset[str], Traffic, bool]) -> bool:
-    model, tenant, tags, traffic, stream = request
+def takes(match: Match, request: tuple[str, str, frozenset[str], Traffic, bool, bool, int, float]) -> bool:
+    model, tenant, tags, traffic, stream, tools, tokens, at_s = request
     return (
         (match.models is None or model in match.models)
         and (match.tenants is None or tenant in match.tenants)
         and match.tags <= tags
         and match.traffic in (None, traffic)
         and match.stream in (None, stream)
+        and match.tools in (None, tools)
+        and (match.min_input_tokens or 0) <= tokens <= (match.max_input_tokens or 9)
+        and (match.schedule is None or match.schedule.covers(at_s))
     )
 
 
+@settings(deadline=None)
 @given(MATCHES, MATCHES)
 def test_covering_means_taking_every_request_of_the_other(wide: Match, narrow: Match) -> None:
     if covers(wide, narrow):
         assert all(takes(wide, request) for request in REQUESTS if takes(narrow, request))
-
-
-TARGETS = st.builds(
-    Target,
-    name=st.just("t"),
-    lane=st.sampled_from(Lane),
-    model=st.just("m"),
-    region=st.sampled_from(["unknown", "eu-west-1", "eu-central-1", "us"]),
-    retention=st.sampled_from(["unknown", "zero", "7d", "30d"]),
-    tags=st.frozensets(st.sampled_from("xy")),
-    native=st.just(frozenset(Endpoint)),
-)
-GATES = st.builds(
-    Require,
-    regions=st.lists(st.sampled_from(["eu-*", "us", "*", "u*"]), max_size=2).map(tuple),
-    retention=st.lists(st.sampled_from(["zero", "7d"]), max_size=2).map(tuple),
-    lane=st.none() | st.sampled_from(Lane),
-    tags=st.frozensets(st.sampled_from("xy")),
-)
-
-
-@given(TARGETS, GATES)
-def test_what_is_lawful_here_is_what_the_gates_let_pass(target: Target, require: Require) -> None:
-    """A policy is refused for want of lawful targets by the same rule that a request would be."""
-    assert is_lawful(target, require) == (barrier(target, Asked(require=require, endpoint=Endpoint.CHAT)) is None)

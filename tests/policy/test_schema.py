@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from proxy.policy import schema
-from tests.policy.policies import DIGEST, messages, one_target, problems, two_lanes
+from tests.policy.policies import DIGEST, messages, one_target, two_lanes
 
 SHAPES = {
     schema.TargetSpec: schema.TARGET_LATER,
     schema.TenantSpec: schema.TENANT_LATER,
     schema.RouteSpec: schema.ROUTE_LATER,
-    schema.RequireSpec: schema.REQUIRE_LATER,
-    schema.WantSpec: schema.WANT_LATER,
 }
 
 
@@ -33,12 +31,6 @@ def test_target_keys_that_nothing_enforces_are_refused(key: str, tmp_path: Path)
 def test_tenant_keys_that_nothing_enforces_are_refused(key: str, tmp_path: Path) -> None:
     text = two_lanes(f'tenants: {{bank: {{keys: ["{DIGEST}"], {key}: 5}}}}')
     assert messages(tmp_path, text) == [f"`{key}` is not supported yet"]
-
-
-@pytest.mark.parametrize("key", schema.REQUIRE_LATER)
-def test_gates_that_nothing_enforces_are_refused(key: str, tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, two_lanes(f"routes: [{{name: r, require: {{{key}: 5}}}}]"))
-    assert problem.message == f"`{key}` is not supported yet"
 
 
 @pytest.mark.parametrize("written", ["6", "-1", "yes", "1.5", "true"])

@@ -16,7 +16,7 @@ def test_all_mistakes_of_all_sections_are_said_at_once(tmp_path: Path) -> None:
 models:
   m: [own, api, gone]
 tenants:
-  bank: {{keys: ["{DIGEST}"], rpm: 5}}
+  bank: {{keys: ["{DIGEST}"], priority: 5}}
 routes:
   - {{name: first, prefer: speed}}
   - {{name: last, match: {{model: m, tenant: bank}}}}
@@ -27,7 +27,7 @@ routes:
         "unknown key `regoin` in `targets.api`",
         "a shared target needs a `provider` or a `url`",
         "unknown target `gone`",
-        "`rpm` is not supported yet",
+        "`priority` is not supported yet",
         "expected one of `cost`, `latency`, `dedicated`, `shared`, got `speed`",
         "the last route does not match every request",
     ]

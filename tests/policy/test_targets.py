@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from proxy.policy.compile import check_policy
-from proxy.policy.model import Endpoint, Engine, Gpus, Lane, Price, Timeouts
+from proxy.policy.model import UNLIMITED, Capability, Endpoint, Engine, Gpus, Lane, Limits, Price, Timeouts
 from tests.policy.policies import ENV, KEY, compiled, messages, one_target, problems, target
 
 OWN = 'lane: dedicated, url: "http://own:8000/v1", model: up'
@@ -177,3 +177,40 @@ def test_several_urls_do_not_fit_a_shared_target(tmp_path: Path) -> None:
 def test_a_misfit_is_placed_at_its_key(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, one_target(f"{OWN}, provider: openai"))
     assert (problem.line, problem.column) == (3, 63)
+
+
+def test_what_a_target_claims_is_compiled(tmp_path: Path) -> None:
+    one = target(
+        tmp_path,
+        'lane: shared, url: "https://api.example.com/v1", model: up, training: false, quantization: fp8,'
+        " context_window: 128k, supports: [tools, vision], limits: {rpm: 3000, tpm: 2M, concurrency: 7},"
+        " parameters: {inference_geo: us, store: false}",
+    )
+    assert (one.trains, one.quantization, one.context_window) == (False, "fp8", 128_000)
+    assert one.supports == frozenset({Capability.TOOLS, Capability.VISION})
+    assert one.limits == Limits(rpm=3000, tpm=2_000_000, concurrency=7)
+    assert one.max_in_flight == 7
+    assert one.parameters == {"inference_geo": "us", "store": False}
+
+
+def test_what_a_target_does_not_claim_is_unknown(tmp_path: Path) -> None:
+    one = target(tmp_path, 'lane: shared, url: "https://api.example.com/v1", model: up')
+    assert (one.trains, one.quantization, one.context_window, one.supports) == (None, "unknown", None, None)
+    assert one.limits is UNLIMITED
+    assert one.parameters == {}
+
+
+def test_to_support_nothing_is_a_claim_too(tmp_path: Path) -> None:
+    one = target(tmp_path, 'lane: shared, url: "https://api.example.com/v1", model: up, supports: []')
+    assert one.supports == frozenset()
+
+
+@pytest.mark.parametrize(("caps", "cap"), [("max_in_flight: 3, ", 3), ("max_in_flight: 9, ", 7), ("", 7)])
+def test_the_smaller_of_our_cap_and_the_providers_counts(caps: str, cap: int, tmp_path: Path) -> None:
+    keys = f'lane: shared, url: "https://api.example.com/v1", model: up, {caps}limits: {{concurrency: 7}}'
+    assert target(tmp_path, keys).max_in_flight == cap
+
+
+def test_a_dedicated_target_has_no_providers_limits(tmp_path: Path) -> None:
+    text = one_target('lane: dedicated, url: "http://h:1/v1", model: up, limits: {rpm: 5}')
+    assert messages(tmp_path, text) == ["`limits` does not fit a dedicated target"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.policy.problem import Mistake
-from proxy.policy.units import MAX_DURATION_S, count, duration_s, nano_usd, share, spell_duration
+from proxy.policy.units import MAX_DURATION_S, count, duration_s, nano_usd, share, spell_duration, tokens_per_s
 from proxy.policy.variables import Interpolated
 
 ANYTHING = st.one_of(
@@ -86,7 +86,7 @@ def test_what_is_no_price_is_refused(written: object) -> None:
         nano_usd(written)
 
 
-@given(ANYTHING, st.sampled_from([duration_s, share, count, nano_usd]))
+@given(ANYTHING, st.sampled_from([duration_s, share, count, nano_usd, tokens_per_s]))
 def test_anything_else_is_a_mistake_and_nothing_but(value: object, read: object) -> None:
     try:
         number = read(value)  # type: ignore[operator]
@@ -97,9 +97,17 @@ def test_anything_else_is_a_mistake_and_nothing_but(value: object, read: object)
         assert number >= 0
 
 
-@given(st.text(min_size=1), st.sampled_from([duration_s, share, count, nano_usd]))
+@given(st.text(min_size=1), st.sampled_from([duration_s, share, count, nano_usd, tokens_per_s]))
 def test_what_the_environment_held_is_never_repeated(secret: str, read: object) -> None:
     value = Interpolated("\N{LOCK}" + secret, "${NAME}")
     with pytest.raises(Mistake) as refused:
         read(value)  # type: ignore[operator]
     assert "\N{LOCK}" not in refused.value.message + refused.value.hint
+
+
+def test_a_speed_is_a_bare_number() -> None:
+    assert tokens_per_s(30) == 30.0
+    assert tokens_per_s("12.5") == 12.5
+    for written in ("30 tps", "30/s", 0, -1, 100_001, "fast", True):
+        with pytest.raises(Mistake, match="expected tokens per second"):
+            tokens_per_s(written)

@@ -6,6 +6,7 @@ import pytest
 from proxy.policy import words
 from proxy.policy.model import Lane
 from proxy.policy.problem import Mistake
+from proxy.policy.variables import Interpolated
 
 
 def test_a_name_may_hold_what_model_names_hold() -> None:
@@ -92,3 +93,35 @@ def test_did_you_mean_lists_a_short_choice_and_not_a_long_one() -> None:
     assert words.did_you_mean("zzz", {"b", "a"}) == "known: `a`, `b`"
     assert words.did_you_mean("zzz", map(str, range(100))) == ""
     assert words.did_you_mean("zzz", ()) == ""
+
+
+def test_nothing_can_require_training() -> None:
+    assert words.refusal_of_training(False) is True
+    with pytest.raises(Mistake, match="nothing can require that prompts are trained on"):
+        words.refusal_of_training(True)
+
+
+def test_a_precision_is_a_small_word() -> None:
+    assert words.precision("fp8") == "fp8"
+    for written in ("FP 8", "", 8, None):
+        with pytest.raises(Mistake):
+            words.precision(written)
+
+
+def test_parameters_are_names_with_plain_values() -> None:
+    given = {"inference_geo": "us", "store": False, "seed": 7}
+    assert words.parameters(given) == given
+
+
+@pytest.mark.parametrize(
+    "written", [{"model": "x"}, {"messages": "x"}, {"stream": True}, {"a b": 1}, {"a": [1]}, {"a": {}}, ["a"], "a"]
+)
+def test_what_makes_up_the_request_is_no_parameter(written: object) -> None:
+    with pytest.raises(Mistake):
+        words.parameters(written)
+
+
+def test_no_secret_becomes_a_parameter() -> None:
+    with pytest.raises(Mistake) as refused:
+        words.parameters({"key": Interpolated("s3cret", "${KEY}")})
+    assert "s3cret" not in refused.value.message + refused.value.hint
