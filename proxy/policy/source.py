@@ -14,9 +14,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.policy.checks import Check
 from proxy.policy.problem import PolicyError, Problem
 
-MAX_FILE_BYTES = 1 << 20  # the size of the largest ConfigMap; a larger policy is a mistake, not a policy
+MAX_FILE_BYTES = 8 << 20  # eight times the largest ConfigMap: sixty thousand tenants; a larger file is a mistake
 SUFFIXES = (".yaml", ".yml")
 TEST_SUFFIXES = (".test.yaml", ".test.yml")
 
@@ -61,7 +62,7 @@ def read_source(path: Path) -> Source:
         raise PolicyError((_unreadable(path, error),)) from None
     if not paths:
         hint = "put at least one `*.yaml` file there, or name a file"
-        raise PolicyError((Problem(str(path), 0, 0, "folder has no policy files", hint),))
+        raise PolicyError((Problem(str(path), 0, 0, "folder has no policy files", hint, Check.UNREADABLE_FILE),))
     problems: list[Problem] = []
     files: list[SourceFile] = []
     digests: list[str] = []
@@ -110,19 +111,21 @@ def _read_file(path: Path) -> tuple[bytes, str] | Problem:
     except OSError as error:
         return _unreadable(path, error)
     if len(data) > MAX_FILE_BYTES:
-        return Problem(str(path), 0, 0, f"file is larger than {MAX_FILE_BYTES >> 20} MiB", "is this the policy?")
+        message = f"file is larger than {MAX_FILE_BYTES >> 20} MiB"
+        return Problem(str(path), 0, 0, message, "is this the policy?", Check.UNREADABLE_FILE)
     try:
         return data, data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        return Problem(str(path), line, column, "file is not valid utf-8", "save it as utf-8")
+        message = "file is not valid utf-8"
+        return Problem(str(path), line, column, message, "save it as utf-8", Check.UNREADABLE_FILE)
 
 
 def _unreadable(path: Path, error: OSError) -> Problem:
     reason = (error.strerror or type(error).__name__).lower()
     hint = "`--policy` names a YAML file or a folder of them" if isinstance(error, FileNotFoundError) else ""
-    return Problem(str(path), 0, 0, f"cannot be read: {reason}", hint)
+    return Problem(str(path), 0, 0, f"cannot be read: {reason}", hint, Check.UNREADABLE_FILE)
 
 
 def _digest(path: Path, paths: list[Path], digests: list[str]) -> str:

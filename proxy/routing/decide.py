@@ -17,6 +17,9 @@ what was observed; all later attempts are *fallbacks*. The happy path formats no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 import msgspec
 
 from proxy.policy.model import UNLIMITED, Prefer, Route, Rules, Snapshot, Target
@@ -26,7 +29,7 @@ from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan, Refusal
 from proxy.routing.readings import NO_RATES, Breaker, Rates, Reading, Readings
 from proxy.routing.rules import missed_by_reading, missed_by_request
-from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, applies, compile_table
+from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, compile_table, first_match
 
 IN_FLIGHT_THRESHOLD = InFlightThreshold()
 
@@ -40,11 +43,11 @@ Misses = tuple[Exclusion, ...]
 class Router:
     """A snapshot made ready to decide. Build it once per snapshot: it does the policy's share of the work."""
 
-    __slots__ = ("_room", "_table", "snapshot")
+    __slots__ = ("_table", "room", "snapshot")
 
     def __init__(self, snapshot: Snapshot, room: Room = IN_FLIGHT_THRESHOLD) -> None:
         self.snapshot = snapshot
-        self._room = room
+        self.room = room
         self._table = compile_table(snapshot)
 
     def decide(self, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES) -> Decision:
@@ -71,15 +74,20 @@ class Router:
             return ()
         return self._table.get(facts.model, ())
 
+    def evaluated(self) -> Iterator[Lawful]:
+        """The lawful sets that requests have asked for so far, without those for a choice of their caller's own."""
+        for row in chain.from_iterable(self._table.values()):
+            for (_, lane, pinned), lawful in tuple(row.lawful.items()):
+                if lane is None and pinned is None:
+                    yield lawful
+
     def lawful_set(self, facts: Facts) -> Lawful | Refusal:
         """The targets that the policy allows this request, whatever their state; or why it allows none."""
         rows = self.rows(facts)
         if not rows:
             return refusals.model_not_found(facts.model)
-        for row in rows:
-            if applies(row, facts):
-                break
-        else:
+        row = first_match(rows, facts)
+        if row is None:
             return refusals.no_route(facts)
         pinned = facts.target_override
         if pinned is not None and pinned not in row.names:
@@ -90,7 +98,7 @@ class Router:
         return lawful if lawful.refusal is None else lawful.refusal
 
     def _choose(self, lawful: Lawful, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:
-        route, room = lawful.route, self._room
+        route, room = lawful.route, self.room
         if lawful.ready is not None and _all_able(lawful, facts, readings, now, room):
             return lawful.ready
         firsts: list[Option] = []

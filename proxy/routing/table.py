@@ -112,16 +112,32 @@ def compile_table(snapshot: Snapshot) -> Table:
 
 
 def applies(row: Row, facts: Facts) -> bool:
-    """Whether a route of the request's model matches the rest of its facts. A tenant's own tags always count."""
-    match = row.match
-    return (
-        (match.tenants is None or facts.tenant.name in match.tenants)
-        and (match.endpoints is None or facts.endpoint in match.endpoints)
-        and (match.traffic is None or facts.traffic is match.traffic)
-        and (match.stream is None or facts.stream is match.stream)
-        and (not match.tags or match.tags <= facts.tags | facts.tenant.tags)
-        and (not row.particular or _applies_in_particular(match, facts))
-    )
+    """Whether a route of the request's model matches the rest of its facts."""
+    return first_match((row,), facts) is not None
+
+
+def first_match(rows: tuple[Row, ...], facts: Facts) -> Row | None:
+    """The first of the model's routes that matches the rest of the request's facts. A tenant's own tags always count.
+
+    Ordered by what most often tells routes apart; a policy may have hundreds of them.
+    """
+    tags = facts.tags | facts.tenant.tags
+    tenant, endpoint, traffic, stream = facts.tenant.name, facts.endpoint, facts.traffic, facts.stream
+    for row in rows:
+        match = row.match
+        if match.tags and not match.tags <= tags:
+            continue
+        if match.tenants is not None and tenant not in match.tenants:
+            continue
+        if match.endpoints is not None and endpoint not in match.endpoints:
+            continue
+        if match.traffic is not None and traffic is not match.traffic:
+            continue
+        if match.stream is not None and stream is not match.stream:
+            continue
+        if not row.particular or _applies_in_particular(match, facts):
+            return row
+    return None
 
 
 def _applies_in_particular(match: Match, facts: Facts) -> bool:
@@ -155,15 +171,19 @@ def _concerns(match: Match, model: str) -> bool:
 
 
 def _row(model: str, candidates: tuple[Candidate, ...], route: Route) -> Row:
-    rank = _RANKS[route.prefer]
-    entries = [_entry(candidate, route) for candidate in candidates]
-    entries.sort(key=lambda entry: (len(entry.missed), rank(entry.target)))
     return Row(
         match=route.match,
         particular=_is_particular(route.match),
         names=frozenset(candidate.target.name for candidate in candidates),
-        lawful=LawfulSets(partial(_lawful, model, route, entries)),
+        lawful=LawfulSets(partial(_lawful, model, route, candidates)),
     )
+
+
+def _in_order(candidates: tuple[Candidate, ...], route: Route) -> list[Entry]:
+    rank = _RANKS[route.prefer]
+    entries = [_entry(candidate, route) for candidate in candidates]
+    entries.sort(key=lambda entry: (len(entry.missed), rank(entry.target)))
+    return entries
 
 
 def _entry(candidate: Candidate, route: Route) -> Entry:
@@ -179,8 +199,14 @@ def _entry(candidate: Candidate, route: Route) -> Entry:
 
 
 def _lawful(
-    model: str, route: Route, entries: list[Entry], endpoint: Endpoint, lane: Lane | None, pinned: str | None
+    model: str,
+    route: Route,
+    candidates: tuple[Candidate, ...],
+    endpoint: Endpoint,
+    lane: Lane | None,
+    pinned: str | None,
 ) -> Lawful:
+    entries = _in_order(candidates, route)
     asked = gates.Asked(require=route.require, endpoint=endpoint, lane_override=lane, target_override=pinned)
     barriers = [gates.barrier(entry.target, asked) for entry in entries]
     passed = tuple(entry for entry, barrier in zip(entries, barriers, strict=True) if barrier is None)

@@ -1,0 +1,150 @@
+# ruff: noqa: T201 - a command prints
+"""How long a decision takes, and a policy to load, as policies grow: `python -m tests.bench.decide`.
+
+One model has all the targets, so every decision walks all of them; the request's tenant is met by the last route but
+one, so it walks all the routes too. The readings change from decision to decision: idle, partly full, slow or ejected,
+so that the plan made beforehand serves only some of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import itertools
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.policy.compile import compile_policy
+from proxy.policy.model import Endpoint, Snapshot
+from proxy.routing.decide import Router
+from proxy.routing.facts import Facts
+from proxy.routing.readings import Breaker, Quantiles, Rate, Reading, Readings
+
+NOW = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a policy is."""
+
+    targets: int
+    routes: int
+    tenants: int
+
+
+SIZES = (Size(6, 20, 100), Size(20, 50, 1000), Size(60, 150, 3000), Size(200, 500, 10_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """What was measured of one size."""
+
+    size: Size
+    load_s: float
+    p50_us: float
+    p99_us: float
+
+
+def policy_text(size: Size) -> str:
+    """A policy in which tenants are spread over the routes, each with gates, wants and limits."""
+    lines = ["version: 1", "targets:"]
+    for n in range(size.targets):
+        if n % 3:
+            lines.append(
+                f'  shared-{n}: {{lane: shared, url: "https://api-{n}.example.com/v1", model: m, region: eu-west-1,'
+                f" retention: zero, training: false, price: {{input: {n % 7 + 1}, output: 3}}}}"
+            )
+        else:
+            lines.append(
+                f'  own-{n}: {{lane: dedicated, url: "http://own-{n}:8000/v1", model: m, region: eu-west-1,'
+                " retention: zero, training: false, gpus: {type: H100, count: 1, usd_per_hour: 3}, max_in_flight: 64}"
+            )
+    names = [f"{'shared' if n % 3 else 'own'}-{n}" for n in range(size.targets)]
+    lines += [f"models: {{m: [{', '.join(names)}]}}", "tenants:"]
+    for n in range(size.tenants):
+        digest = hashlib.sha256(b"%d" % n).hexdigest()
+        lines.append(f'  t{n}: {{keys: ["sha256:{digest}"], tags: [team-{n % (size.routes - 1)}], rpm: 600}}')
+    lines.append("routes:")
+    for n in range(size.routes - 1):
+        lines.append(
+            f"  - {{name: r{n}, match: {{tags: team-{n}}}, require: {{region: eu-*, training: false}},"
+            " want: {ttft_p99: 800ms, uptime: 99%}}"
+        )
+    lines.append("  - name: default")
+    return "\n".join([*lines, ""])
+
+
+def load(size: Size) -> tuple[Router, float]:
+    """The policy, ready to decide, and how many seconds that took."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.yaml"
+        path.write_text(policy_text(size), "utf-8")
+        begun = time.perf_counter()
+        router = Router(compile_policy(path, env={}, price_of=lambda provider, model: None))
+        return router, time.perf_counter() - begun
+
+
+def measure(size: Size, decisions: int = 20_000) -> Figure:
+    """Time single decisions, warm, with the garbage collector as `serve` sets it."""
+    router, load_s = load(size)
+    snapshot = router.snapshot
+    draw = random.Random(1)
+    many = [_readings(snapshot, draw) for _ in range(8)]
+    tenant = snapshot.tenants[f"t{size.routes - 2}"]
+    facts = Facts(request_id="r", tenant=tenant, model="m", endpoint=Endpoint.CHAT, tags=tenant.tags)
+    rates = {f"tenant:{tenant.name}": Rate(requests=5)}
+    decisions = max(decisions * 26 // (size.targets + size.routes), 2000)
+    took_s = []
+    gc.collect()
+    gc.freeze()
+    for readings in itertools.islice(itertools.cycle(many), decisions + 100):
+        begun = time.perf_counter()
+        router.decide(facts, readings, NOW, 0.5, rates)
+        took_s.append(time.perf_counter() - begun)
+    gc.unfreeze()
+    ordered = sorted(took_s[100:])
+    return Figure(
+        size=size,
+        load_s=load_s,
+        p50_us=ordered[len(ordered) // 2] * 1e6,
+        p99_us=ordered[len(ordered) * 99 // 100] * 1e6,
+    )
+
+
+def _readings(snapshot: Snapshot, draw: random.Random) -> Readings:
+    busy = draw.choice([0.0, 0.0, 0.3, 1.0])
+    return {name: (_reading(name, draw, draw.random() < busy),) for name in snapshot.targets}
+
+
+def _reading(name: str, draw: random.Random, troubled: bool) -> Reading:
+    if not troubled:
+        return Reading(target=name, replica=0, as_of=NOW, in_flight=draw.randrange(60))
+    return Reading(
+        target=name,
+        replica=0,
+        as_of=NOW,
+        in_flight=draw.choice([10, 64]),
+        breaker=draw.choice([Breaker.CLOSED, Breaker.CLOSED, Breaker.OPEN]),
+        latency=Quantiles(ttft_p99_s=draw.choice([0.4, 1.2])),
+        uptime=draw.choice([1.0, 0.9]),
+        failures=5,
+    )
+
+
+def main() -> None:
+    """Measure every size and print a line of each."""
+    print("targets  routes  tenants    load s  decide p50 us  p99 us  p99 per target and route us")
+    for size in SIZES:
+        figure = measure(size)
+        each_us = figure.p99_us / (size.targets + size.routes)
+        print(
+            f"{size.targets:7}  {size.routes:6}  {size.tenants:7}  {figure.load_s:8.2f}  {figure.p50_us:13.1f}"
+            f"  {figure.p99_us:6.1f}  {each_us:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
