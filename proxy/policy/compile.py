@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from proxy.policy.checks import Check
 from proxy.policy.document import Document, read_document
 from proxy.policy.findings import Findings
 from proxy.policy.model import Candidate, Key, Route, Snapshot, Target, Tenant
 from proxy.policy.problem import PolicyError, Problem
-from proxy.policy.routes import check_lawful, check_names, check_order, check_tags, compile_routes
+from proxy.policy.routes import check_lawful, check_names, check_order, check_spans, check_tags, compile_routes
 from proxy.policy.schema import CandidateSpec
 from proxy.policy.sections import PolicySpec, read_sections
 from proxy.policy.source import Source, read_source
@@ -85,7 +86,8 @@ def _models(
             if one.target not in known:
                 findings.unknown(loc, "target", one.target, known)
             if any(one.target == earlier.target for earlier in candidates[:index]):
-                findings.problem(loc, f"target `{one.target}` twice in one model", "list each target once")
+                message = f"target `{one.target}` twice in one model"
+                findings.problem(loc, message, "list each target once", check=Check.DUPLICATE)
         sound = (one for one in candidates if one.target in targets)
         models[name] = tuple(_candidate(one, spec, targets[one.target], prices) for one in sound)
     return models
@@ -112,6 +114,7 @@ def _routes(
     routes = compile_routes(spec.routes, offered)
     named_keys = frozenset(key.name for key in keys if key.name)
     check_names(routes, _names(document, "models"), _names(document, "tenants"), named_keys, findings)
+    check_spans(routes, findings)
     check_order(routes, spec.route_count, findings)
     check_tags(routes, tenants, keys, findings)
     for index, route in () if findings.has_dropped("targets", "models") else routes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from proxy.policy.checks import Check
 from proxy.policy.model import Secret
 from proxy.policy.problem import Mistake
 from proxy.policy.variables import VARIABLE, Interpolated
@@ -17,7 +18,8 @@ _WELL_KNOWN_DIGESTS = frozenset(hashlib.sha256(key.encode()).hexdigest() for key
 def api_key(value: object) -> Secret:
     """A provider's key: one `${NAME}`, nothing else. What the variable held goes into no message."""
     if not isinstance(value, Interpolated):
-        raise Mistake("`api_key` is written in clear", "write `api_key: ${NAME}`, set NAME there, and revoke this key")
+        hint = "write `api_key: ${NAME}`, set NAME there, and revoke this key"
+        raise Mistake("`api_key` is written in clear", hint, Check.SECRET_IN_CLEAR)
     if not VARIABLE.fullmatch(value.shown):
         raise Mistake("`api_key` is more than one environment variable", "write `api_key: ${NAME}`")
     key = value.value
@@ -33,7 +35,7 @@ def key_digest(value: object) -> str:
     match = _KEY_DIGEST.fullmatch(word) if isinstance(word, str) else None
     if match is None:
         hint = 'never the key itself; write `sha256:` and what `printf %s "$KEY" | sha256sum` prints'
-        raise Mistake("not the digest of a key", hint)
+        raise Mistake("not the digest of a key", hint, Check.SECRET_IN_CLEAR)
     digest = match[1].lower()
     if digest in _WELL_KNOWN_DIGESTS or len(set(digest)) == 1:
         raise Mistake("the digest of a well-known key", "make a key of your own: openssl rand -hex 24")

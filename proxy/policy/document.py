@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from proxy.policy.checks import Check
 from proxy.policy.problem import Problem
 from proxy.policy.source import SourceFile
 from proxy.policy.syntax import explain_syntax
@@ -128,7 +129,9 @@ class _FileReader:
             elif root.setdefault(name, section) != section:
                 place = self._document.values[name,]
                 hint = "every file may repeat it, alike; or leave it to one of them"
-                self._document.problems.append(Problem(*place, f"`{name}` differs from an earlier file's", hint))
+                self._document.problems.append(
+                    Problem(*place, f"`{name}` differs from an earlier file's", hint, Check.DUPLICATE)
+                )
 
     def _value(self, event: yaml.Event, loc: Loc, depth: int) -> Any:
         self._document.values[loc] = self._place_of(event)
@@ -173,13 +176,14 @@ class _FileReader:
         if first is None:
             return False
         if first.path == self._file.path:
-            self._problem(event, f"`{event.value}` is given twice", f"remove one; the first is on line {first.line}")
+            hint = f"remove one; the first is on line {first.line}"
+            self._problem(event, f"`{event.value}` is given twice", hint, Check.DUPLICATE)
             return True
         # Every file may have every section; what stands inside a section, and `auth`, belongs to one file.
         if len(at) == 1 and event.value != "auth":
             return False
         hint = f"remove or rename one; the first is at {first.path}:{first.line}"
-        self._problem(event, f"`{event.value}` is defined in two files", hint)
+        self._problem(event, f"`{event.value}` is defined in two files", hint, Check.DUPLICATE)
         return True
 
     def _sequence(self, loc: Loc, depth: int) -> list[Any]:
@@ -211,7 +215,7 @@ class _FileReader:
         value, mistakes = interpolate(str(event.value), self._env)
         self._document.variables.update(value.variables)
         for mistake in mistakes:
-            self._broken(event, loc, mistake.message, mistake.hint)
+            self._broken(event, loc, mistake.message, mistake.hint, Check.VARIABLE)
         return value
 
     def _reject_decoration(self, event: yaml.Event) -> None:
@@ -234,9 +238,9 @@ class _FileReader:
         mark = event.start_mark if event else None
         return Place(self._file.path, mark.line + 1, mark.column + 1) if mark else Place(self._file.path, 0, 0)
 
-    def _problem(self, event: yaml.Event | None, message: str, hint: str) -> None:
-        self._document.problems.append(Problem(*self._place_of(event), message, hint))
+    def _problem(self, event: yaml.Event | None, message: str, hint: str, check: Check = Check.SYNTAX) -> None:
+        self._document.problems.append(Problem(*self._place_of(event), message, hint, check))
 
-    def _broken(self, event: yaml.Event, loc: Loc, message: str, hint: str) -> None:
+    def _broken(self, event: yaml.Event, loc: Loc, message: str, hint: str, check: Check = Check.SYNTAX) -> None:
         self._document.broken.add(loc)
-        self._problem(event, message, hint)
+        self._problem(event, message, hint, check)

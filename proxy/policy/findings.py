@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from proxy.policy.checks import Check
 from proxy.policy.document import Document, Loc
 from proxy.policy.problem import Mistake, Problem
 from proxy.policy.variables import hidden
@@ -32,24 +33,27 @@ class Findings:
         """What may be served, but deserves a look."""
         return tuple(sorted(set(self._warnings)))
 
-    def problem(self, loc: Loc, message: str, hint: str = "", *, key: bool = False) -> None:
+    def problem(
+        self, loc: Loc, message: str, hint: str = "", *, key: bool = False, check: Check = Check.INVALID_VALUE
+    ) -> None:
         """Note a problem with the value at `loc`, or with its key."""
         if not self.has_one_at(loc):
-            self._problems.append(self._placed(loc, message, hint, key=key))
+            self._problems.append(self._placed(loc, message, hint, check, key=key))
 
     def mistake(self, loc: Loc, mistake: Mistake, *, key: bool = False) -> None:
         """Note a value (or key) at `loc` that could not be read."""
-        self.problem(loc, mistake.message, mistake.hint, key=key)
+        self.problem(loc, mistake.message, mistake.hint, key=key, check=mistake.check)
 
     def unknown(self, loc: Loc, kind: str, name: str, known: Iterable[str]) -> None:
         """Note that no `kind` (target, model, tenant) is called `name`, unless their section could not be read."""
         section = f"{kind}s"
         if not self.has_one_at((section,)):
-            self.problem(loc, f"unknown {kind} `{name}`", did_you_mean(name, known) or f"name one under `{section}`")
+            hint = did_you_mean(name, known) or f"name one under `{section}`"
+            self.problem(loc, f"unknown {kind} `{name}`", hint, check=Check.UNKNOWN_NAME)
 
-    def warning(self, loc: Loc, message: str, hint: str = "") -> None:
-        """Note something lawful that the author may not have meant, with the key at `loc`."""
-        self._warnings.append(self._placed(loc, message, hint, key=True))
+    def warning(self, check: Check, loc: Loc, message: str, hint: str = "", *, key: bool = True) -> None:
+        """Note something lawful that the author may not have meant, with the key at `loc` or its value."""
+        self._warnings.append(self._placed(loc, message, hint, check, key=key))
 
     def drop(self, loc: Loc) -> None:
         """Take what stands at `loc` out of the game: it is broken, and nothing more is to be said about it."""
@@ -63,6 +67,7 @@ class Findings:
         """Whether any item of these sections is broken."""
         return any(loc and loc[0] in sections for loc in self._broken)
 
-    def _placed(self, loc: Loc, message: str, hint: str, *, key: bool) -> Problem:
+    def _placed(self, loc: Loc, message: str, hint: str, check: Check, *, key: bool) -> Problem:
         variables = self._document.variables
-        return Problem(*self._document.place(loc, key=key), hidden(message, variables), hidden(hint, variables))
+        place = self._document.place(loc, key=key)
+        return Problem(*place, hidden(message, variables), hidden(hint, variables), check)

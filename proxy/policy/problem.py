@@ -15,16 +15,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.policy.checks import Check, Severity
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One mistake. `line` and `column` count from 1; `line` is 0 when the problem is with the file as a whole."""
+    """One finding. `line` and `column` count from 1; `line` is 0 when it is about the file as a whole."""
 
     path: str
     line: int
     column: int
     message: str
     hint: str = ""
+    check: Check = Check.INVALID_VALUE
+
+    @property
+    def severity(self) -> Severity:
+        """How much it weighs."""
+        return self.check.severity
 
     @property
     def where(self) -> str:
@@ -50,7 +58,8 @@ class PolicyError(Exception):
 class Mistake(ValueError):
     """A value that cannot be read: `message` says why, `hint` what to write instead. Neither holds a secret."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", check: Check = Check.INVALID_VALUE) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.check = check

@@ -18,6 +18,7 @@ from dataclasses import fields
 from typing import Any
 
 from proxy.policy import promises
+from proxy.policy.checks import Check
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
 from proxy.policy.model import (
@@ -59,7 +60,9 @@ def check_names(
     for index, route in routes:
         loc: Loc = ("routes", index)
         if route.name in seen:
-            findings.problem((*loc, "name"), f"a second route named `{route.name}`", "rename one")
+            findings.problem(
+                (*loc, "name"), f"a second route named `{route.name}`", "rename one", check=Check.DUPLICATE
+            )
         seen.setdefault(route.name, index)
         for model in sorted((route.match.models or frozenset()) - models):
             findings.unknown((*loc, "match", "model"), "model", model, models)
@@ -68,7 +71,16 @@ def check_names(
         for key in sorted((route.match.keys or frozenset()) - keys):
             hint = did_you_mean(key, keys) or "name one as `tenant/key`, with `name:` beside its digest"
             if not findings.has_dropped("tenants"):
-                findings.problem((*loc, "match", "key"), f"unknown key `{key}`", hint)
+                findings.problem((*loc, "match", "key"), f"unknown key `{key}`", hint, check=Check.UNKNOWN_NAME)
+
+
+def check_spans(routes: list[tuple[int, Route]], findings: Findings) -> None:
+    """A span of token counts that ends before it begins matches nothing."""
+    for index, route in routes:
+        least, most = route.match.min_input_tokens, route.match.max_input_tokens
+        if least is not None and most is not None and least > most:
+            message = f"no prompt has at least {least} and at most {most} tokens"
+            findings.problem(("routes", index, "match", "input_tokens"), message, "`min` is the smaller of the two")
 
 
 def check_order(routes: list[tuple[int, Route]], count: int, findings: Findings) -> None:
@@ -77,10 +89,12 @@ def check_order(routes: list[tuple[int, Route]], count: int, findings: Findings)
         earlier = next((one for _, one in routes[:position] if covers(one.match, route.match)), None)
         if earlier is not None:
             message = f"route `{route.name}` is never reached: `{earlier.name}` before it takes all its requests"
-            findings.problem(("routes", index), message, "put the narrower route first")
+            hint = "put the narrower route first"
+            findings.problem(("routes", index), message, hint, check=Check.UNREACHABLE_ROUTE)
     if routes and routes[-1][0] == count - 1 and not routes[-1][1].match.catches_all:
         hint = "end with a route without `match`, such as `- name: default`"
-        findings.problem(("routes", count - 1), "the last route does not match every request", hint)
+        message = "the last route does not match every request"
+        findings.problem(("routes", count - 1), message, hint, check=Check.NO_CATCH_ALL)
 
 
 def check_lawful(route: Route, loc: Loc, models: Models, findings: Findings) -> None:
@@ -92,12 +106,14 @@ def check_lawful(route: Route, loc: Loc, models: Models, findings: Findings) -> 
     lawful = {target.name for target in candidates if _is_lawful(target, route.require)}
     if not lawful:
         key, message = _narrowest(route.require, candidates)
-        findings.problem((*loc, "require", *key), message, "it could only refuse; widen the gate or add a target")
+        hint = "it could only refuse; widen the gate or add a target"
+        findings.problem((*loc, "require", *key), message, hint, check=Check.NO_LAWFUL_TARGET)
         return
     for name in taken:
         if not any(candidate.target.name in lawful for candidate in models[name]):
             hint = "add a lawful target to it, or narrow the route's `match`"
-            findings.warning(loc, f"route `{route.name}` refuses model `{name}`: it has no lawful target", hint)
+            message = f"route `{route.name}` refuses model `{name}`: it has no lawful target"
+            findings.warning(Check.REFUSED_MODEL, loc, message, hint)
 
 
 def check_tags(
@@ -109,7 +125,8 @@ def check_tags(
     for index, route in routes:
         for tag in sorted(route.match.tags - known) if tenants else ():
             hint = did_you_mean(tag, known) or "give it to a tenant, or to its `request_tags`"
-            findings.warning(("routes", index, "match", "tags"), f"no tenant has the tag `{tag}`", hint)
+            message = f"no tenant has the tag `{tag}`"
+            findings.warning(Check.UNKNOWN_TAG, ("routes", index, "match", "tags"), message, hint)
 
 
 def _route(spec: RouteSpec, offered: frozenset[str]) -> Route:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.policy import words
+from proxy.policy.checks import Check
 from proxy.policy.document import Document
 from proxy.policy.findings import Findings
 from proxy.policy.problem import Mistake
@@ -18,7 +19,7 @@ from proxy.policy.schema import (
     TargetSpec,
     TenantSpec,
 )
-from proxy.policy.shape import BROKEN, Reader, listed, shaped, unknown_key
+from proxy.policy.shape import BROKEN, Reader, listed, note_unknown, shaped
 from proxy.policy.variables import shown
 
 VERSION = 1
@@ -61,10 +62,10 @@ def read_sections(document: Document, findings: Findings) -> PolicySpec:
     """Read every section; an item that is not sound is noted, dropped, and left out."""
     root = document.root
     for name in root.keys() - set(SECTIONS):
-        findings.mistake((name,), unknown_key(name, (), dict.fromkeys(SECTIONS), LATER), key=True)
+        note_unknown(name, (), dict.fromkeys(SECTIONS), LATER, findings)
     for name, hint in _REQUIRED.items():
         if name not in root:
-            findings.problem((name,), f"`{name}` is missing", hint)
+            findings.problem((name,), f"`{name}` is missing", hint, check=Check.MISSING_KEY)
             findings.drop((name,))
     for name, hint in _EMPTY.items():
         if name in root and root[name] in ({}, []):
@@ -96,7 +97,8 @@ def _auth(root: dict[str, Any], findings: Findings) -> bool:
         findings.problem(("auth",), f"expected `none`, got {shown(root['auth'])}", hint)
     if "tenants" in root:
         hint = "remove `auth: none` to keep the tenants' keys, or remove `tenants`"
-        findings.problem(("auth",), "`auth: none` and `tenants` contradict each other", hint, key=True)
+        message = "`auth: none` and `tenants` contradict each other"
+        findings.problem(("auth",), message, hint, key=True, check=Check.CONTRADICTION)
     return True
 
 

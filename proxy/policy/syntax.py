@@ -6,6 +6,7 @@ import re
 
 import yaml
 
+from proxy.policy.checks import Check
 from proxy.policy.problem import Problem
 from proxy.policy.source import SourceFile
 
@@ -46,7 +47,7 @@ def explain_syntax(file: SourceFile, error: yaml.YAMLError) -> Problem:
     if runaway is not None:
         words, (line, column) = "unexpected end of stream", runaway
     message, hint = _meaning(words, _line(file.text, line - 1), column)
-    return Problem(file.path, line, column, message, hint)
+    return Problem(file.path, line, column, message, hint, Check.SYNTAX)
 
 
 def _meaning(words: str, text: str, column: int) -> tuple[str, str]:
@@ -87,4 +88,5 @@ def _control_character(file: SourceFile, error: yaml.YAMLError) -> Problem:
     line = file.text.count("\n", 0, start) + 1
     column = start - (file.text.rfind("\n", 0, start) + 1) + 1
     character = f"U+{ord(file.text[start]):04X}" if match else type(error).__name__
-    return Problem(file.path, line, column, f"character {character} is not allowed in yaml", "remove it")
+    message = f"character {character} is not allowed in yaml"
+    return Problem(file.path, line, column, message, "remove it", Check.SYNTAX)

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 
 from proxy.policy import providers
+from proxy.policy.checks import Check
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
 from proxy.policy.model import UNLIMITED, Endpoint, Engine, Gpus, Lane, Price, Target, Timeouts
@@ -43,7 +44,9 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
     loc: Loc = ("targets", name)
     for key, hint in _MISFITS[spec.lane].items():
         if getattr(spec, key) is not None:
-            findings.problem((*loc, key), f"`{key}` does not fit a {spec.lane} target", hint, key=True)
+            findings.problem(
+                (*loc, key), f"`{key}` does not fit a {spec.lane} target", hint, key=True, check=Check.CONTRADICTION
+            )
     urls = _urls(loc, spec, findings)
     native, translated = _endpoints(spec, findings, loc)
     if spec.lane is Lane.DEDICATED:
@@ -78,45 +81,52 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
 
 def _urls(loc: Loc, spec: TargetSpec, findings: Findings) -> tuple[str, ...]:
     if spec.url is not None and spec.urls is not None:
-        findings.problem((*loc, "urls"), "both `url` and `urls`", "keep one of them", key=True)
+        findings.problem(
+            (*loc, "urls"), "both `url` and `urls`", "keep one of them", key=True, check=Check.CONTRADICTION
+        )
     urls = tuple(spec.urls or ()) if spec.url is None else (spec.url,)
     for index, url in enumerate(urls):
         if url in urls[:index]:
-            findings.problem((*loc, "urls", index), f"the same replica twice: `{url}`", "list each replica once")
+            message = f"the same replica twice: `{url}`"
+            findings.problem((*loc, "urls", index), message, "list each replica once", check=Check.DUPLICATE)
     return urls
 
 
 def _check_dedicated(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: Findings) -> None:
     if not urls:
-        findings.problem(
-            loc, "a dedicated target needs a `url`", "write `url: http://host:8000/v1`, or `urls:`", key=True
-        )
+        hint = "write `url: http://host:8000/v1`, or `urls:`"
+        findings.problem(loc, "a dedicated target needs a `url`", hint, key=True, check=Check.MISSING_KEY)
     for index, url in enumerate(urls):
         at: Loc = (*loc, "url") if spec.url is not None else (*loc, "urls", index)
         if spec.engine not in (None, Engine.OPENAI) and not has_path(url):
             findings.problem(at, f"`{url}` has no path", f"{spec.engine} serves its api under /v1: `{url}/v1`")
         if spec.api_key is not None and is_clear_text_to_public_host(url):
-            findings.warning(at, f"the key goes in clear to `{url}`, which may be public", "use https")
+            message = f"the key goes in clear to `{url}`, which may be public"
+            findings.warning(Check.CLEAR_TEXT_KEY, at, message, "use https")
     if spec.gpus is None and spec.lane is Lane.DEDICATED:
         hint = "add `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`"
-        findings.warning(loc, f"no `gpus` for `{loc[-1]}`: its GPU-hours cannot be metered", hint)
+        message = f"no `gpus` for `{loc[-1]}`: its GPU-hours cannot be metered"
+        findings.warning(Check.UNMETERED_GPUS, loc, message, hint)
 
 
 def _check_shared(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: Findings) -> tuple[str, ...]:
     known = providers.NATIVE.get(spec.provider or "")
     if spec.provider is None and not urls:
         hint = "write `provider: openai` (or another), or the `url` of an OpenAI-compatible api"
-        findings.problem(loc, "a shared target needs a `provider` or a `url`", hint, key=True)
+        findings.problem(loc, "a shared target needs a `provider` or a `url`", hint, key=True, check=Check.MISSING_KEY)
     if not urls and (spec.provider in providers.NEEDS_URL or (known is not None and known.url is None)):
         hint = "write `url:` and the address of yours"
-        findings.problem((*loc, "provider"), f"provider `{spec.provider}` has no address of its own", hint)
+        message = f"provider `{spec.provider}` has no address of its own"
+        findings.problem((*loc, "provider"), message, hint, check=Check.MISSING_KEY)
     elif not urls and known is not None and spec.api_key is None:
         hint = f"write `api_key: ${{{(spec.provider or '').upper()}_API_KEY}}`"
-        findings.problem(loc, f"provider `{spec.provider}` needs an `api_key`", hint, key=True)
+        message = f"provider `{spec.provider}` needs an `api_key`"
+        findings.problem(loc, message, hint, key=True, check=Check.MISSING_KEY)
     for url in urls:
         if is_clear_text_to_public_host(url):
             hint = "use https; a name inside the cluster ends in `.svc` or `.svc.cluster.local`"
-            findings.problem((*loc, "url"), f"prompts and key would go in clear to `{url}`", hint)
+            message = f"prompts and key would go in clear to `{url}`"
+            findings.problem((*loc, "url"), message, hint, check=Check.CLEAR_TEXT)
     if not urls and known is not None and known.url is not None:
         return (known.url,)
     return urls
@@ -137,7 +147,8 @@ def _endpoints(spec: TargetSpec, findings: Findings, loc: Loc) -> tuple[frozense
         if provider is None and not translatable:
             hint = did_you_mean(spec.provider, providers.known_providers())
             hint = hint or "use LiteLLM's name for it, or give its OpenAI-compatible `url` and no provider"
-            findings.problem((*loc, "provider"), f"unknown provider `{spec.provider}`", hint)
+            message = f"unknown provider `{spec.provider}`"
+            findings.problem((*loc, "provider"), message, hint, check=Check.UNKNOWN_NAME)
     if spec.endpoints is not None:
         native = frozenset(spec.endpoints)
     if compatible:
@@ -162,7 +173,8 @@ def _price(loc: Loc, spec: TargetSpec, price_of: PriceOf, findings: Findings) ->
     price = _list_price(spec.provider, spec.model, spec.region, price_of) if spec.provider else None
     if price is None:
         hint = "add `price: {input: 0.88, output: 0.88}`, in $ per million tokens"
-        findings.warning(loc, f"no price is known for `{loc[-1]}`: its charges will be marked unknown", hint)
+        message = f"no price is known for `{loc[-1]}`: its charges will be marked unknown"
+        findings.warning(Check.UNKNOWN_PRICE, loc, message, hint)
     return price
 
 

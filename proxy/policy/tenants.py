@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from proxy.policy.checks import Check
 from proxy.policy.findings import Findings
 from proxy.policy.model import UNLIMITED, Key, Limits, Tenant
 from proxy.policy.schema import KeySpec, LimitsSpec, TenantSpec
@@ -50,11 +51,13 @@ def _add(
         limits=limits_of(spec),
     )
     if spec.name and any(spec.name == earlier.name for earlier in among.keys[:index]):
-        findings.problem(loc, f"a second key named `{spec.name}`", "rename one")
+        findings.problem(loc, f"a second key named `{spec.name}`", "rename one", check=Check.DUPLICATE)
     if key.limits is not UNLIMITED and not spec.name:
-        findings.problem(loc, "a key with limits needs a name", "add `name:`; it appears in errors and logs")
+        hint = "add `name:`; it appears in errors and logs"
+        findings.problem(loc, "a key with limits needs a name", hint, check=Check.MISSING_KEY)
     owner = keys.setdefault(bytes.fromhex(spec.digest), key).tenant
     if owner is not tenant:
-        findings.problem(loc, f"tenant `{owner.name}` has the same key", "make a key for each tenant")
+        hint = "make a key for each tenant"
+        findings.problem(loc, f"tenant `{owner.name}` has the same key", hint, check=Check.DUPLICATE)
     elif any(spec.digest == earlier.digest for earlier in among.keys[:index]):
-        findings.problem(loc, "the same key twice", "remove one")
+        findings.problem(loc, "the same key twice", "remove one", check=Check.DUPLICATE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from proxy.policy.checks import Check
 from proxy.policy.problem import Mistake
 from proxy.policy.variables import Interpolated, revealed, shown
 from proxy.policy.words import text
@@ -24,7 +25,7 @@ def base_url(value: object) -> str:
     """The base URL of an API (`https://host/v1`), without a slash at its end."""
     written = revealed(value)
     if isinstance(written, str) and "@" in written.partition("://")[2].partition("/")[0]:
-        raise Mistake("credentials in a url", "use `api_key: ${NAME}`")
+        raise Mistake("credentials in a url", "use `api_key: ${NAME}`", Check.SECRET_IN_CLEAR)
     spelled = text(value)
     try:
         parts = urlsplit(spelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.policy.checks import Check
 from proxy.policy.document import read_document
 from proxy.policy.findings import Findings
 from proxy.policy.problem import Mistake
@@ -49,7 +50,7 @@ def test_a_key_in_the_wrong_place_is_not_repeated() -> None:
     text = "targets:\n  own: {model: '${KEY}'}\n"
     found = Findings(read_document((SourceFile("policy.yaml", text),), {"KEY": "sk-canary"}))
     found.problem(("targets",), "unknown provider `sk-canary`", "did you mean `sk-canary`?")
-    found.warning(("targets",), "no price for `sk-canary`")
+    found.warning(Check.UNKNOWN_PRICE, ("targets",), "no price for `sk-canary`")
     said = "\n".join(map(str, (*found.problems, *found.warnings)))
     assert "sk-canary" not in said
     assert said.count("`${KEY}`") == 3
@@ -57,6 +58,8 @@ def test_a_key_in_the_wrong_place_is_not_repeated() -> None:
 
 def test_warnings_are_kept_apart() -> None:
     found = findings()
-    found.warning(("targets", "own"), "look at this")
-    assert found.problems == ()
+    found.warning(Check.UNUSED_TARGET, ("targets", "own"), "look at this")
+    found.problem(("models",), "mend this", check=Check.UNKNOWN_NAME)
+    assert [(problem.severity, problem.check) for problem in found.problems] == [("error", "unknown-name")]
+    assert [(problem.severity, problem.check) for problem in found.warnings] == [("warning", "unused-target")]
     assert [str(warning) for warning in found.warnings] == ["policy.yaml:2:3: look at this"]
