@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from proxy.api.server import ReceivingLimits, guarded_protocol
 from proxy.app import Spillway
-from proxy.policy.model import Candidate, Endpoint, Lane, Price, Route, Snapshot, Target, Tenant
+from proxy.policy.model import Candidate, Endpoint, Key, Lane, Price, Route, Snapshot, Target, Tenant
 from proxy.settings import Settings
 
 ALL = frozenset(Endpoint)
@@ -43,7 +43,10 @@ def snapshot_of(*targets: Target, routes: tuple[Route, ...] = (Route(name="defau
         models={"m": tuple(Candidate(target=target, model=target.model) for target in targets)},
         routes=routes,
         tenants=named,
-        keys={hashlib.sha256(f"sk-{name}".encode()).digest(): tenant for name, tenant in named.items()},
+        keys={
+            hashlib.sha256(f"sk-{name}".encode()).digest(): Key(tenant=tenant, tags=tenant.tags)
+            for name, tenant in named.items()
+        },
     )
 
 

@@ -8,7 +8,7 @@ answer, so that it teaches nothing about which keys exist.
 
 from __future__ import annotations
 
-from proxy.policy.model import Snapshot, Tenant
+from proxy.policy.model import Key, Snapshot
 from proxy.routing.plan import Refusal
 
 INVALID_KEY = Refusal(
@@ -21,10 +21,10 @@ INVALID_KEY = Refusal(
 )
 
 
-def authenticate(snapshot: Snapshot, fields: dict[bytes, bytes]) -> Tenant | Refusal:
-    """The tenant that the request's key belongs to."""
-    tenant = snapshot.tenant_of(_key(fields))
-    return INVALID_KEY if tenant is None else tenant
+def authenticate(snapshot: Snapshot, fields: dict[bytes, bytes]) -> Key | Refusal:
+    """What the key that the request carries opens: its tenant, tags and limits."""
+    key = snapshot.key_of(_key(fields))
+    return INVALID_KEY if key is None else key
 
 
 def _key(fields: dict[bytes, bytes]) -> bytes | None:

@@ -16,7 +16,7 @@ from proxy.api.errors import dialect_at
 from proxy.api.health import Health
 from proxy.api.openai import ROUTED
 from proxy.api.request import request_id
-from proxy.policy.model import Snapshot, Tenant
+from proxy.policy.model import Key, Snapshot
 from proxy.routing.plan import Refusal
 from proxy.routing.refusals import model_not_found
 
@@ -42,19 +42,19 @@ class Catalogue:
 
     async def _models(self, request: Request) -> Response:
         snapshot = self._current()
-        tenant = authenticate(snapshot, dict(request.scope["headers"]))
-        if isinstance(tenant, Refusal):
-            return refusal_response(request, tenant)
-        data = [_entry(snapshot, name) for name in snapshot.models if _allowed(tenant, name)]
+        key = authenticate(snapshot, dict(request.scope["headers"]))
+        if isinstance(key, Refusal):
+            return refusal_response(request, key)
+        data = [_entry(snapshot, name) for name in snapshot.models if _allowed(key, name)]
         return _json(request, {"object": "list", "data": data})
 
     async def _model(self, request: Request) -> Response:
         snapshot = self._current()
-        tenant = authenticate(snapshot, dict(request.scope["headers"]))
-        if isinstance(tenant, Refusal):
-            return refusal_response(request, tenant)
+        key = authenticate(snapshot, dict(request.scope["headers"]))
+        if isinstance(key, Refusal):
+            return refusal_response(request, key)
         name = request.path_params["model"]
-        if name not in snapshot.models or not _allowed(tenant, name):
+        if name not in snapshot.models or not _allowed(key, name):
             return refusal_response(request, model_not_found(name))
         return _json(request, _entry(snapshot, name))
 
@@ -76,8 +76,8 @@ def _request_id(request: Request) -> str:
     return request_id(dict(request.scope["headers"]))
 
 
-def _allowed(tenant: Tenant, model: str) -> bool:
-    return tenant.models is None or model in tenant.models
+def _allowed(key: Key, model: str) -> bool:
+    return key.tenant.models is None or model in key.tenant.models
 
 
 def _entry(snapshot: Snapshot, name: str) -> dict[str, object]:

@@ -21,7 +21,7 @@ from proxy.api.client import BaseClient
 from proxy.api.errors import DIALECTS
 from proxy.api.request import request_id
 from proxy.forward import FixedHeaders
-from proxy.policy.model import Endpoint, Tenant
+from proxy.policy.model import Endpoint, Key
 from proxy.routing.decide import Router
 from proxy.upstream.base import RawHeaders
 
@@ -56,12 +56,12 @@ class DirectClient(BaseClient):
         "headers",
         "http_version",
         "keep_alive",
+        "key",
         "received_at",
         "response_complete",
         "response_started",
         "router",
         "size",
-        "tenant",
     )
 
     message_event = _NoEvent()
@@ -76,7 +76,7 @@ class DirectClient(BaseClient):
         self.http_version = http_version
         self.received_at = time.monotonic()
         self.router: Router | None = None
-        self.tenant: Tenant | None = None
+        self.key: Key | None = None
         self.body: list[bytes] = []
         self.size = 0
         self._protocol = protocol

@@ -23,7 +23,10 @@ from proxy.upstream.base import RawHeaders
 
 MAX_HEADERS = 100
 MAX_DEPTH = 128
-_ONCE = frozenset({b"host", b"content-length", b"content-type", b"authorization", b"x-api-key", b"transfer-encoding"})
+_ONCE = frozenset({
+    b"host", b"content-length", b"content-type", b"authorization", b"x-api-key", b"transfer-encoding",
+    b"x-spillway-lane", b"x-spillway-tags", b"x-spillway-target", b"x-spillway-traffic",
+})  # fmt: skip
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode

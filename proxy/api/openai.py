@@ -28,7 +28,7 @@ from proxy.api.errors import DIALECTS
 from proxy.api.request import read_call, read_facts, request_id
 from proxy.api.stepped import Stepped
 from proxy.api.stream import AsgiClient, Receive, Send
-from proxy.policy.model import ANONYMOUS, Endpoint, Tenant
+from proxy.policy.model import NO_KEY, Endpoint, Key
 from proxy.relay import Relay
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
@@ -75,14 +75,14 @@ class DataPort:
         fields: dict[bytes, bytes] = dict(scope["headers"])
         client = AsgiClient(receive, send, DIALECTS[endpoint], request_id(fields))
         router = self._current()
-        tenant = self._admit_head(router, scope["headers"], fields, scope["http_version"])
-        body = tenant if isinstance(tenant, Refusal) else await _read_body(receive, fields, self.max_body_bytes)
+        key = self._admit_head(router, scope["headers"], fields, scope["http_version"])
+        body = key if isinstance(key, Refusal) else await _read_body(receive, fields, self.max_body_bytes)
         if isinstance(body, Refusal):
             self._refuse(router, endpoint, body, client, received_at)
         elif body is not None:
-            assert isinstance(tenant, Tenant)
+            assert isinstance(key, Key)
             client.watch()
-            await self._serve(router, tenant, endpoint, fields, body, client, received_at)
+            await self._serve(router, key, endpoint, fields, body, client, received_at)
             client.unwatch()
         await client.drained()
 
@@ -91,13 +91,13 @@ class DataPort:
     def opened(self, client: DirectClient) -> None:
         """A request's head is there; it may be answered already when this returns."""
         router = client.router = self._current()
-        tenant = self._admit_head(router, client.headers, client.fields, client.http_version)
-        if isinstance(tenant, Refusal):
-            self._refuse(router, client.endpoint, tenant, client, client.received_at)
+        key = self._admit_head(router, client.headers, client.fields, client.http_version)
+        if isinstance(key, Refusal):
+            self._refuse(router, client.endpoint, key, client, client.received_at)
         elif _declared_size(client.fields) > self.max_body_bytes:
             self.refuse_size(client)
         else:
-            client.tenant = tenant
+            client.key = key
 
     def refuse_size(self, client: DirectClient) -> None:
         """The body is, or says that it is, over the limit."""
@@ -107,12 +107,12 @@ class DataPort:
 
     def begin(self, client: DirectClient) -> None:
         """The request is whole."""
-        router, tenant, client.router = client.router, client.tenant, None
+        router, key, client.router = client.router, client.key, None
         assert router is not None
-        assert tenant is not None
+        assert key is not None
         body = client.body[0] if len(client.body) == 1 else b"".join(client.body)
         client.body = []
-        serving = self._serve(router, tenant, client.endpoint, client.fields, body, client, client.received_at)
+        serving = self._serve(router, key, client.endpoint, client.fields, body, client, client.received_at)
         stepped = Stepped(serving, lambda _: self._direct.discard(stepped))
         self._direct.add(stepped)
         stepped.step()
@@ -126,7 +126,7 @@ class DataPort:
 
     def _admit_head(
         self, router: Router, headers: RawHeaders, fields: dict[bytes, bytes], http_version: str
-    ) -> Tenant | Refusal:
+    ) -> Key | Refusal:
         refusal = guard.check_headers(headers, fields, http_version) or guard.check_content_type(fields)
         if refusal is not None:
             return refusal
@@ -137,16 +137,16 @@ class DataPort:
     async def _serve(
         self,
         router: Router,
-        tenant: Tenant,
+        key: Key,
         endpoint: Endpoint,
         fields: dict[bytes, bytes],
         body: bytes,
         client: BaseClient,
         received_at: float,
     ) -> None:
-        admitted = _read_request(tenant, endpoint, fields, body, client.name)
+        admitted = _read_request(router, key, endpoint, fields, body, client.name)
         if isinstance(admitted, Refusal):
-            self._refuse(router, endpoint, admitted, client, received_at)
+            self._refuse(router, endpoint, admitted, client, received_at, key)
             return
         self.in_flight += 1
         try:
@@ -164,20 +164,35 @@ class DataPort:
             self.in_flight -= 1
 
     def _refuse(
-        self, router: Router, endpoint: Endpoint, refusal: Refusal, client: BaseClient, received_at: float
+        self,
+        router: Router,
+        endpoint: Endpoint,
+        refusal: Refusal,
+        client: BaseClient,
+        received_at: float,
+        key: Key = NO_KEY,
     ) -> None:
-        facts = Facts(request_id=client.name, tenant=ANONYMOUS, model="", endpoint=endpoint)
+        facts = Facts(
+            request_id=client.name,
+            tenant=key.tenant,
+            model="",
+            endpoint=endpoint,
+            tags=key.tags,
+            key=key,
+            at_s=time.time(),
+        )
         self._relay.refuse(router.snapshot, facts, refusal, client, received_at)
 
 
 def _read_request(
-    tenant: Tenant, endpoint: Endpoint, fields: dict[bytes, bytes], body: bytes, name: str
+    router: Router, key: Key, endpoint: Endpoint, fields: dict[bytes, bytes], body: bytes, name: str
 ) -> tuple[Facts, Call] | Refusal:
     """What the router and the upstreams need, or why not."""
     members = guard.read_members(body)
     if isinstance(members, Refusal):
         return members
-    facts = read_facts(tenant, endpoint, name, fields, members, len(body))
+    reads_content = router.snapshot.reads_content
+    facts = read_facts(key, endpoint, name, fields, members, body, at_s=time.time(), reads_content=reads_content)
     if isinstance(facts, Refusal):
         return facts
     call = read_call(facts, fields, members)

@@ -2,8 +2,12 @@
 
 Theory of operation
 -------------------
-Pure. The body's members stay bytes; only the few that decide something are read. Request headers reach an upstream by
-allow-list: never cookies, credentials, forwarding headers or anything that an engine would take as a command.
+Pure. The body's members stay bytes; only the few that decide something are read, and the prompt only where the policy
+asks what it holds, or where encoded media would make nonsense of the count of tokens. Request headers reach an upstream
+by allow-list: never cookies, credentials, forwarding headers or anything that an engine would take as a command.
+
+The input is estimated at four bytes a token over the whole body, encoded media left out and counted at flat figures
+(`content.py`). More of anything never makes the estimate smaller.
 """
 
 from __future__ import annotations
@@ -14,7 +18,10 @@ import re
 
 import msgspec
 
-from proxy.policy.model import Endpoint, Lane, Tenant, Traffic
+from proxy.api.content import TEXT_ONLY, Content, UnreadableContent, read_content
+from proxy.api.geography import check_members
+from proxy.api.wishes import read_wishes
+from proxy.policy.model import Endpoint, Key
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import Call, RawHeaders
@@ -25,11 +32,12 @@ BYTES_PER_TOKEN = 4
 Members = dict[str, msgspec.Raw]
 
 _FORWARDED = (b"user-agent", b"openai-beta", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate")
-_LANES = {b"dedicated": Lane.DEDICATED, b"shared": Lane.SHARED, b"auto": None}
-_TRAFFIC = {b"online": Traffic.ONLINE, b"offline": Traffic.OFFLINE}
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_STRETCH = 1024
+_SMALL_BYTES = 4096
+"""A body in which no picture fits that is worth leaving out of the estimate."""
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -46,9 +54,20 @@ def request_id(fields: dict[bytes, bytes]) -> str:
 
 
 def read_facts(
-    tenant: Tenant, endpoint: Endpoint, request_id: str, fields: dict[bytes, bytes], members: Members, size: int
+    key: Key,
+    endpoint: Endpoint,
+    request_id: str,
+    fields: dict[bytes, bytes],
+    members: Members,
+    body: bytes,
+    *,
+    at_s: float,
+    reads_content: bool = True,
 ) -> Facts | Refusal:
-    """What may be decided on; `size` is the body's length in bytes."""
+    """What may be decided on, of a request that arrived at Unix time `at_s`.
+
+    `reads_content` says that the policy asks what prompts hold or how long they are; else a text is not looked into.
+    """
     try:
         model = _decode_str(members["model"])
     except (KeyError, msgspec.MsgspecError):
@@ -56,23 +75,32 @@ def read_facts(
     stream = _literal(members, "stream")
     if stream not in (b"", b"true", b"false", b"null"):
         return _refuse("`stream` must be true or false", "stream")
-    lane = fields.get(b"x-spillway-lane", b"auto")
-    if lane not in _LANES and (lane := lane.lower()) not in _LANES:
-        return _refuse("the header `x-spillway-lane` must be dedicated, shared or auto", "x-spillway-lane")
-    traffic = fields.get(b"x-spillway-traffic", b"online")
-    if traffic not in _TRAFFIC and (traffic := traffic.lower()) not in _TRAFFIC:
-        return _refuse("the header `x-spillway-traffic` must be online or offline", "x-spillway-traffic")
+    elsewhere = check_members(members)
+    if elsewhere is not None:
+        return elsewhere
+    wishes = read_wishes(key.tenant, fields)
+    if isinstance(wishes, Refusal):
+        return wishes
+    try:
+        content = read_content(members) if reads_content or _may_hold_media(body) else TEXT_ONLY
+    except UnreadableContent as error:
+        return _refuse(f"`{error.name}` cannot be read", error.name)
     return Facts(
         request_id=request_id,
-        tenant=tenant,
+        tenant=key.tenant,
         model=model,
         endpoint=endpoint,
         stream=stream == b"true",
-        traffic=_TRAFFIC[traffic],
-        input_tokens=size // BYTES_PER_TOKEN,
+        traffic=wishes.traffic,
+        input_tokens=_input_tokens(body, content),
         max_output_tokens=_output_limit(members),
-        tags=tenant.tags,
-        lane_override=_LANES[lane],
+        tags=key.tags | wishes.tags if wishes.tags else key.tags,
+        lane_override=wishes.lane,
+        target_override=wishes.target,
+        key=key,
+        modalities=content.modalities,
+        tools=_holds_tools(members),
+        at_s=at_s,
     )
 
 
@@ -102,6 +130,29 @@ def read_call(facts: Facts, fields: dict[bytes, bytes], members: Members) -> Cal
 def _literal(members: Members, name: str) -> bytes:
     raw = members.get(name)
     return b"" if raw is None else bytes(raw)
+
+
+def _input_tokens(body: bytes, content: Content) -> int:
+    size = len(body)
+    if content.encoded_bytes:
+        # PHP writes the slashes of base64 with a backslash before each.
+        size = max(0, size - content.encoded_bytes - body.count(b"\\/"))
+    return size // BYTES_PER_TOKEN + content.media_tokens
+
+
+def _may_hold_media(body: bytes) -> bool:
+    """Whether a kilobyte goes by without a blank, which text seldom does and encoded media always do."""
+    starts = range(0, len(body) - _STRETCH + 1, _STRETCH) if len(body) > _SMALL_BYTES else ()
+    return any(body.find(b" ", start, start + _STRETCH) < 0 for start in starts)
+
+
+def _holds_tools(members: Members) -> bool:
+    return _is_filled(members, "tools") or _is_filled(members, "functions")
+
+
+def _is_filled(members: Members, name: str) -> bool:
+    """Whether a member is a list, or whatever else somebody may take for one, with something in it."""
+    return name in members and _literal(members, name) != b"null" and _literal(members, name)[1:-1].strip() != b""
 
 
 def _output_limit(members: Members) -> int | None:

@@ -351,7 +351,8 @@ class Snapshot:
     """One compiled policy. `digest` is the SHA-256 of its source text, hex; the first 12 digits go out in headers.
 
     `keys` maps the raw SHA-256 digest of a key to what it opens; it is empty exactly when the policy has no tenants.
-    `models` maps each public model name to its candidates, in order of preference.
+    `models` maps each public model name to its candidates, in order of preference. `reads_content` says that some rule
+    asks what a prompt holds or how long it is; where none does, prompts of plain text are not looked into.
     """
 
     digest: str
@@ -362,6 +363,7 @@ class Snapshot:
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
     keys: Mapping[bytes, Key] = field(default_factory=dict)
     open_to_all: bool = False
+    reads_content: bool = True
 
     @property
     def revision(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from proxy.api.auth import INVALID_KEY, authenticate
-from proxy.policy.model import Tenant
+from proxy.policy.model import NO_KEY, Key, Tenant
 from tests.harness import dedicated, proxy, snapshot_of
 from tests.scripted import CHAT_REPLY, reply, scripted
 
@@ -48,9 +48,9 @@ def fields(headers: dict[str, str]) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_key_is_found_however_it_is_sent(name: str) -> None:
-    tenant = authenticate(POLICY, fields(GOOD[name]))
-    assert isinstance(tenant, Tenant)
-    assert tenant.name == "bank"
+    key = authenticate(POLICY, fields(GOOD[name]))
+    assert isinstance(key, Key)
+    assert key.tenant.name == "bank"
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -59,9 +59,7 @@ def test_everything_else_gets_the_same_refusal(name: str) -> None:
 
 
 def test_a_policy_without_keys_takes_everybody() -> None:
-    tenant = authenticate(snapshot_of(dedicated("gpu", "x")), {})
-    assert isinstance(tenant, Tenant)
-    assert tenant.name == "anonymous"
+    assert authenticate(snapshot_of(dedicated("gpu", "x")), {}) is NO_KEY
 
 
 async def test_the_answer_is_constant_and_nothing_goes_upstream() -> None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import pytest
+from proxy.api.content import MEDIA_TOKENS
 from proxy.api.guard import read_members
 from proxy.api.request import read_call, read_facts, request_id
-from proxy.policy.model import Endpoint, Lane, Tenant, Traffic
+from proxy.policy.model import Endpoint, Key, Lane, Modality, Tenant, Traffic
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import Call
 
-TENANT = Tenant(name="bank", tags=frozenset({"gdpr"}))
+TENANT = Tenant(name="bank", tags=frozenset({"gdpr"}), request_tags=frozenset({"eval"}))
+KEY = Key(tenant=TENANT, name="bank/ci", tags=frozenset({"gdpr", "ci"}))
+AT_S = 1_700_000_000.5
 
 
-def facts(body: bytes, fields: dict[bytes, bytes] | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Facts | Refusal:
+def facts(
+    body: bytes,
+    fields: dict[bytes, bytes] | None = None,
+    endpoint: Endpoint = Endpoint.CHAT,
+    *,
+    reads_content: bool = True,
+) -> Facts | Refusal:
     members = read_members(body)
     assert not isinstance(members, Refusal)
-    return read_facts(TENANT, endpoint, "r1", fields or {}, members, len(body))
+    return read_facts(KEY, endpoint, "r1", fields or {}, members, body, at_s=AT_S, reads_content=reads_content)
 
 
 def call(body: bytes, fields: dict[bytes, bytes] | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Call | Refusal:
@@ -30,7 +39,7 @@ def test_facts_of_a_plain_request() -> None:
     known = facts(b'{"model":"m","max_tokens":50,"messages":[]}')
     assert isinstance(known, Facts)
     assert (known.model, known.stream, known.traffic) == ("m", False, Traffic.ONLINE)
-    assert (known.max_output_tokens, known.lane_override, known.tags) == (50, None, TENANT.tags)
+    assert (known.max_output_tokens, known.lane_override, known.tags) == (50, None, KEY.tags)
     assert known.input_tokens == len(b'{"model":"m","max_tokens":50,"messages":[]}') // 4
 
 
@@ -97,6 +106,95 @@ def test_stream_options_must_be_an_object() -> None:
     assert isinstance(call(b'{"model":"m","stream_options":[1]}'), Refusal)
 
 
+def read(body: bytes, fields: dict[bytes, bytes] | None = None, **more: bool) -> Facts:
+    known = facts(body, fields, **more)
+    assert isinstance(known, Facts)
+    return known
+
+
+def test_whose_it_is_and_when_it_came() -> None:
+    known = read(b'{"model":"m"}')
+    assert (known.tenant, known.key, known.at_s) == (TENANT, KEY, AT_S)
+
+
+def test_tags_are_the_keys_and_the_requests() -> None:
+    known = read(b'{"model":"m"}', {b"x-spillway-tags": b"eval", b"x-spillway-target": b"gpu"})
+    assert known.tags == {"gdpr", "ci", "eval"}
+    assert known.target_override == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("member", "tools"),
+    [
+        (b'"tools":[{"type":"function"}]', True),
+        (b'"tools": [ {} ]', True),
+        (b'"functions":[{"name":"f"}]', True),
+        (b'"tools":[],"functions":[{"name":"f"}]', True),
+        (b'"tools":[]', False),
+        (b'"tools":[ \n]', False),
+        (b'"tools":null', False),
+        (b'"tool_choice":"auto"', False),
+    ],
+)
+def test_tools(member: bytes, tools: bool) -> None:
+    assert read(b'{"model":"m",' + member + b"}").tools is tools
+
+
+PICTURE = b'{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}}'
+
+
+def ask(*parts: bytes) -> bytes:
+    return b'{"model":"m","messages":[{"role":"user","content":[' + b",".join(parts) + b"]}]}"
+
+
+def test_encoded_media_are_left_out_of_the_estimate() -> None:
+    small, large = read(ask(PICTURE % (b"A" * 400))), read(ask(PICTURE % (b"A" * 4_000_000)))
+    assert small.modalities == large.modalities == {Modality.IMAGE}
+    assert small.input_tokens == large.input_tokens
+    assert MEDIA_TOKENS[Modality.IMAGE] < large.input_tokens < MEDIA_TOKENS[Modality.IMAGE] + 50
+
+
+def test_slashes_escaped_as_php_does_it_do_not_count_either() -> None:
+    plain, escaped = read(ask(PICTURE % (b"/" * 40_000))), read(ask(PICTURE % (b"\\/" * 40_000)))
+    assert escaped.input_tokens == plain.input_tokens
+
+
+def test_more_of_anything_never_makes_the_estimate_smaller() -> None:
+    words = [b'{"type":"text","text":"%b"}' % (b"word " * count) for count in (0, 10, 1000, 5000)]
+    pictures = [PICTURE % (b"A" * size) for size in (0, 100, 5_000, 50_000)]
+    bodies = [ask()]
+    for part in [*words, *pictures, *words, *pictures]:
+        bodies.append(bodies[-1].replace(b"]}]}", (b"," if len(bodies) > 1 else b"") + part + b"]}]}"))
+    estimates = [read(body).input_tokens for body in bodies]
+    assert estimates == sorted(estimates)
+    assert estimates[-1] > estimates[0]
+
+
+@pytest.mark.parametrize("reads_content", [True, False])
+def test_large_media_are_found_even_if_no_rule_asks(reads_content: bool) -> None:
+    known = read(ask(PICTURE % (b"A" * 10_000)), reads_content=reads_content)
+    assert known.modalities == {Modality.IMAGE}
+    assert known.input_tokens < 2 * MEDIA_TOKENS[Modality.IMAGE]
+
+
+def test_a_text_is_not_looked_into_if_no_rule_asks() -> None:
+    body = ask(b'{"type":"text","text":"%b"}' % (b"a few words " * 5_000), b'{"type":"image_url"}')
+    assert read(body, reads_content=False).modalities == set()
+    assert read(body, reads_content=True).modalities == {Modality.IMAGE}
+
+
+def test_a_prompt_that_cannot_be_read_is_refused() -> None:
+    refusal = facts(b'{"model":"m","messages":[' + b"9" * 5000 + b"]}")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.param) == (400, "messages")
+
+
+def test_a_place_in_the_body_is_refused() -> None:
+    refusal = facts(b'{"model":"m","vertex_location":"us-central1"}')
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.param) == ("geo_parameter_not_allowed", "vertex_location")
+
+
 def test_headers_go_up_by_a_list_of_the_allowed() -> None:
     fields = {
         b"authorization": b"Bearer k",
@@ -106,6 +204,13 @@ def test_headers_go_up_by_a_list_of_the_allowed() -> None:
         b"traceparent": b"t",
         b"anthropic-beta": b"b",
         b"user-agent": b"u",
+        b"openai-organization": b"org-us",
+        b"openai-project": b"proj_us",
+        b"anthropic-workspace-id": b"w",
+        b"x-litellm-api-base": b"http://elsewhere",
+        b"x-portkey-config": b"c",
+        b"helicone-target-url": b"http://elsewhere",
+        b"x-spillway-tags": b"eval",
     }
     made = call(b'{"model":"m"}', fields)
     assert isinstance(made, Call)

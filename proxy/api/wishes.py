@@ -1,0 +1,81 @@
+"""What a caller asks for in `x-spillway-...` headers: a lane, a target, a traffic class, tags of its own.
+
+Theory of operation
+-------------------
+Pure. A header that cannot be read, or asks for a tag that is not the caller's to add, is refused and never ignored: it
+may have been meant to make the route stricter. Whether a route lets callers choose a lane or a target is the router's
+business. None of these headers may be repeated (`guard.py`).
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from proxy.policy.model import Lane, Tenant, Traffic
+from proxy.routing.plan import Refusal
+
+MAX_TAGS = 16
+
+_LANES = {b"dedicated": Lane.DEDICATED, b"shared": Lane.SHARED, b"auto": None}
+_TRAFFIC = {b"online": Traffic.ONLINE, b"offline": Traffic.OFFLINE}
+_NAME = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
+"""What a policy takes for a name."""
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The headers, read. `tags` are those that the request adds; `lane` and `target` None leave it to the policy."""
+
+    lane: Lane | None = None
+    target: str | None = None
+    traffic: Traffic = Traffic.ONLINE
+    tags: frozenset[str] = frozenset()
+
+
+NO_WISHES = Wishes()
+
+
+def read_wishes(tenant: Tenant, fields: dict[bytes, bytes]) -> Wishes | Refusal:
+    """What the headers of a request of `tenant` ask for."""
+    lane, target = fields.get(b"x-spillway-lane"), fields.get(b"x-spillway-target")
+    traffic, tags = fields.get(b"x-spillway-traffic"), fields.get(b"x-spillway-tags")
+    if lane is target is traffic is tags is None:
+        return NO_WISHES
+    if lane is not None and (lane := lane.lower()) not in _LANES:
+        return _refuse("the header `x-spillway-lane` must be dedicated, shared or auto", "x-spillway-lane")
+    if traffic is not None and (traffic := traffic.lower()) not in _TRAFFIC:
+        return _refuse("the header `x-spillway-traffic` must be online or offline", "x-spillway-traffic")
+    if target is not None and not _NAME.fullmatch(target):
+        return _refuse("the header `x-spillway-target` must be the name of a target", "x-spillway-target")
+    added = frozenset[str]() if tags is None else _read_tags(tenant, tags)
+    if isinstance(added, Refusal):
+        return added
+    return Wishes(
+        lane=None if lane is None else _LANES[lane],
+        target=None if target is None else target.decode("ascii"),
+        traffic=Traffic.ONLINE if traffic is None else _TRAFFIC[traffic],
+        tags=added,
+    )
+
+
+def _read_tags(tenant: Tenant, value: bytes) -> frozenset[str] | Refusal:
+    words = [word.strip(b" \t") for word in value.split(b",")]
+    if len(words) > MAX_TAGS or not all(map(_NAME.fullmatch, words)):
+        expected = f"at most {MAX_TAGS} names, with commas between them"
+        return _refuse(f"the header `x-spillway-tags` must be {expected}", "x-spillway-tags")
+    tags = frozenset([word.decode("ascii") for word in words])
+    if tenant.request_tags is None or tags <= tenant.request_tags:
+        return tags
+    return Refusal(
+        status=403,
+        code="tag_not_allowed",
+        message=f"tenant `{tenant.name}` does not let its callers add the tag `{min(tags - tenant.request_tags)}`",
+        rule="tags",
+        param="x-spillway-tags",
+        retryable=False,
+    )
+
+
+def _refuse(message: str, param: str) -> Refusal:
+    return Refusal(status=400, code="invalid_request", message=message, rule="request", param=param, retryable=False)
