@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.policy.model import Endpoint, Lane, Modality, Prefer, Traffic
 from proxy.routing.plan import Cause, Exclusion
-from proxy.routing.readings import Reading
+from proxy.routing.readings import Breaker, Quantiles
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,13 +74,14 @@ class Uptime(msgspec.Struct, frozen=True, kw_only=True):
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What the request would cost in token dollars: None is unknown, and 0 for GPUs, which are paid by the hour.
 
-    `replica_nano_usd_per_hour` is the price of those GPUs, used or idle; None where there are none or no price is known.
+    `price_source` says where the price comes from. `gpus` are those of all replicas, and `gpu_nano_usd_per_hour` what
+    they cost in an hour, used or idle; None where that is not stated.
     """
 
     nano_usd: int | None
     price_source: str
-    replica_nano_usd_per_hour: int | None = None
-    replicas: int = 1
+    gpus: str | None = None
+    gpu_nano_usd_per_hour: int | None = None
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,15 +94,33 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider last said of its own limit: `remaining` of `limit` requests or tokens, until it is reset."""
+
+    unit: str
+    limit: int
+    remaining: int
+    resets_in_s: float
+
+
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one replica. `seen` is False for one that nobody has observed: it counts as idle and healthy.
 
-    `reading` has its times relative to the moment of the decision: `open_until` 3.0 is in three seconds.
+    Times count from the decision, and None says that there is nothing to wait for.
     """
 
-    reading: Reading
+    replica: int
     seen: bool
+    in_flight: int
     max_in_flight: int | None
+    breaker: Breaker
+    probe_in_s: float | None
+    full_for_s: float | None
+    paced_for_s: float | None
+    latency: Quantiles
+    uptime: float | None
+    failures: int
+    quota: Allowance | None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +174,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `route` is None when none applies. `targets` has each target of the model once, those of the plan first and in its
     order. `relaxed` says that the first of them misses a wish of the route. `shadow` is what rules in shadow mode would
-    have changed. `output_tokens` are those that costs are estimated with; `output_assumed` where the request has no limit.
+    have changed. Costs are estimated with `output_tokens`, which are `output_assumed` where the request sets no limit.
+    `summary` is the answer in a sentence.
     """
 
     policy: str
@@ -170,6 +190,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     uptime: Uptime | None
     output_tokens: int
     output_assumed: bool
+    summary: str
 
     @property
     def first(self) -> Standing | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from proxy.policy.model import Lane, Rules, Target
 from proxy.policy.promises import Miss
+from proxy.routing import wording
 from proxy.routing.facts import Facts
 from proxy.routing.readings import Reading
 
@@ -36,8 +37,10 @@ def missed_by_request(target: Target, rules: Rules, facts: Facts, *, strict: boo
         return None
     estimate = estimated_nano_usd(target, facts)
     if estimate is None:
-        return Miss("max_usd_per_request", "unknown", _usd(limit)) if strict else None
-    return None if estimate <= limit else Miss("max_usd_per_request", f"about {_usd(estimate)}", _usd(limit))
+        return Miss("max_usd_per_request", "unknown", wording.usd(limit)) if strict else None
+    if estimate <= limit:
+        return None
+    return Miss("max_usd_per_request", f"about {wording.usd(estimate)}", wording.usd(limit))
 
 
 def missed_by_reading(rules: Rules, reading: Reading) -> tuple[Miss, ...]:
@@ -51,13 +54,13 @@ def missed_by_reading(rules: Rules, reading: Reading) -> tuple[Miss, ...]:
     for objective in rules.objectives:
         seconds: float | None = getattr(reading.latency, objective.field)
         if seconds is not None and seconds > objective.limit_s:
-            spell = _tokens_per_s if objective.rule.startswith("perceived_tps") else _seconds
+            spell = wording.tokens_per_s if objective.rule.startswith("perceived_tps") else wording.seconds
             misses += (Miss(objective.rule, spell(seconds), spell(objective.limit_s)),)
     uptime = reading.uptime
     if rules.uptime is not None and uptime is not None and uptime < rules.uptime:
         if reading.failures < FAILURES_THAT_CONDEMN:
             return misses
-        misses += (Miss("uptime", _percent(uptime), _percent(rules.uptime)),)
+        misses += (Miss("uptime", wording.percent(uptime), wording.percent(rules.uptime)),)
     return misses
 
 
@@ -79,19 +82,3 @@ def estimated_nano_usd(target: Target, facts: Facts) -> int | None:
     output_tokens = ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
     total = facts.input_tokens * price.input_nano_usd_per_mtok + output_tokens * price.output_nano_usd_per_mtok
     return -(-total // 1_000_000)
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def _tokens_per_s(gap_s: float) -> str:
-    return f"{1 / gap_s:.1f} tokens/s"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.2%}"
-
-
-def _usd(nano_usd: int) -> str:
-    return f"${nano_usd / 1e9:.6f}".rstrip("0").rstrip(".")

@@ -1,0 +1,54 @@
+"""An explanation in one sentence, for somebody who has not read anything else."""
+
+from __future__ import annotations
+
+from proxy.policy.model import Prefer
+from proxy.routing.explained import Explanation, Standing, Told
+from proxy.routing.plan import Cause
+
+_ORDERS = {
+    Prefer.COST: "which fills GPUs that are paid for first, then takes the cheapest",
+    Prefer.LATENCY: "which takes the fastest to the first token first",
+    Prefer.DEDICATED: "which takes dedicated targets first",
+    Prefer.SHARED: "which takes shared targets first",
+}
+
+
+def headline(found: Explanation) -> str:
+    """Where the request goes and why, or why it goes nowhere."""
+    if found.refusal is not None:
+        return f"Refused with {found.refusal.status} `{found.refusal.code}`: {_why_refused(found, found.refusal)}."
+    first = found.first
+    assert first is not None
+    return f"Goes to `{first.target}` ({first.lane}): {_why_there(found, first)}."
+
+
+def _why_there(found: Explanation, first: Standing) -> str:
+    assert found.route is not None
+    route, place = found.route, first.places[0]
+    allowed = [one for one in found.targets if one.places or (one.out is not None and not one.out.hard)]
+    if place.cause is Cause.SPILLOVER:
+        why = place.reason
+    elif len(found.targets) == 1:
+        why = f"it is the only target of model `{found.request.model}`"
+    elif len(allowed) == 1:
+        why = f"it is the only target that route `{route.name}` allows"
+    else:
+        why = f"it comes first on route `{route.name}`, {_ORDERS[route.prefer]}"
+    if not found.relaxed:
+        return why
+    missed = ", ".join(f"{one.rule} ({one.observed}, wanted {one.limit})" for one in first.wants)
+    return f"{why}; what it misses is preferred, not required: {missed or 'a rate of the route'}"
+
+
+def _why_refused(found: Explanation, told: Told) -> str:
+    outs = [one for one in found.targets if one.out is not None]
+    if found.route is None or not outs:
+        return told.message
+    if len(outs) == 1:
+        out = outs[0].out
+        assert out is not None
+        lone = f"the only target of model `{found.request.model}` is `{outs[0].target}`"
+        return f"{lone}, and its {out.rule} is {out.observed} where {out.limit} is needed"
+    what = "can take it now" if told.retryable else "may take it"
+    return f"none of the {len(outs)} targets of model `{found.request.model}` {what} on route `{found.route.name}`"

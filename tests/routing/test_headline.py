@@ -1,0 +1,54 @@
+"""The sentence that an explanation begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from proxy.policy.model import Route, Rules, Snapshot
+from proxy.routing.decide import Router
+from proxy.routing.explain import explain
+from proxy.routing.explained import Explanation
+from tests.routing.policies import NOW, dedicated, facts, reading, readings, shared, snapshot, ttft_p99
+
+FULL = reading("llama-eu", in_flight=64)
+
+
+def explained(policy: Snapshot, seen: Any = None) -> Explanation:
+    return explain(Router(policy), facts(), seen or {}, NOW, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        ((), "it comes first on route `default`, which fills GPUs that are paid for first, then takes the cheapest"),
+        ((FULL,), "dedicated at capacity: 64 of 64 in flight on llama-eu"),
+    ],
+)
+def test_the_headline_says_why_there(seen: Any, why: str) -> None:
+    found = explained(snapshot([dedicated(), shared()]), readings(*seen))
+    assert found.summary.partition(": ")[2] == f"{why}."
+
+
+def test_the_headline_says_when_there_was_no_choice() -> None:
+    lone = Route(name="eu", require=Rules(regions=("eu-*",)))
+    assert "the only target that route `eu` allows" in explained(snapshot([dedicated(), shared()], [lone])).summary
+    assert "the only target of model `llama-70b`" in explained(snapshot([dedicated()])).summary
+
+
+def test_the_headline_says_what_is_relaxed() -> None:
+    route = Route(name="quick", want=Rules(objectives=ttft_p99(0.5)))
+    found = explained(snapshot([dedicated()], [route]), readings(reading("llama-eu", ttft_p99_s=0.9)))
+    assert found.relaxed
+    assert "want.ttft_p99 (900 ms, wanted 500 ms)" in found.summary
+
+
+def test_the_headline_of_a_refusal_names_the_rule_or_says_how_many() -> None:
+    route = Route(name="gdpr", require=Rules(regions=("ap-*",)))
+    one = explained(snapshot([shared()], [route])).summary
+    assert one.startswith(
+        "Refused with 403 `residency_unsatisfiable`: the only target of model `llama-70b` is `together`"
+    )
+    assert one.endswith("its require.region is us where ap-* is needed.")
+    both = explained(snapshot([dedicated(), shared()], [route])).summary
+    assert both.endswith("none of the 2 targets of model `llama-70b` may take it on route `gdpr`.")
