@@ -164,6 +164,7 @@ _rules = any_of(
     uptime=(None, 0.99),
     limits=(UNLIMITED, Limits(rpm=1), Limits(tpm=3000, concurrency=2)),
 )
+some_rules = _rules.map(lambda given: Rules(**given))
 single_rules = _rules.flatmap(lambda given: st.sampled_from(sorted(given.items(), key=lambda item: item[0])))
 _manners = any_of(prefer=tuple(Prefer), lane_override=(True, False), target_override=(False, True))
 _readings = any_of(
