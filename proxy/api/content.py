@@ -85,9 +85,8 @@ def read_content(members: Mapping[str, msgspec.Raw]) -> Content:
     """Look into the prompt of any endpoint. Raises `UnreadableContent`."""
     walk = _Walk()
     for name in _PROMPTS:
-        raw = members.get(name)
-        if raw is not None:
-            value = _decoded(name, raw)
+        if name in members:
+            value = _decoded(name, members[name])
             if type(value) is list or type(value) is dict:
                 walk.visit(value)
     if not walk.modalities:
@@ -123,17 +122,21 @@ class _Walk:
                 if type(item) is dict or type(item) is list:
                     self.visit(item)
             return
-        kind = value.get("type")
-        if (type(kind) is str and kind in _KINDS) or not _KINDS.keys().isdisjoint(value):
-            self._note(value, kind)
-        for name in _INSIDE:
-            inner = value.get(name)
-            if type(inner) is list or type(inner) is dict:
-                self.visit(list(inner.values()) if name == "variables" and type(inner) is dict else inner)
+        is_medium = False
+        for name, inner in value.items():
+            if name in _KINDS:
+                is_medium |= inner is not None
+            elif type(inner) is str:
+                is_medium |= name == "type" and inner in _KINDS
+            elif (type(inner) is list or type(inner) is dict) and name in _INSIDE:
+                self.visit([*inner.values()] if name == "variables" and type(inner) is dict else inner)
+        if is_medium:
+            self._note(value)
 
-    def _note(self, part: dict[str, Any], kind: object) -> None:
+    def _note(self, part: dict[str, Any]) -> None:
         """Count a part that is not text. Anthropic's documents may be, or hold parts of their own: those count so."""
         found = {_KINDS[name] for name, value in part.items() if name in _KINDS and value is not None}
+        kind = part.get("type")
         if type(kind) is str and kind in _KINDS:
             found.add(_KINDS[kind])
         self.modalities |= found

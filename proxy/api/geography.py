@@ -55,14 +55,14 @@ _LITELLM = frozenset({
 
 PARAMETERS = _VENDORS | _ENGINES | _LITELLM
 _NESTED = "extra_body"
-_WATCHED = PARAMETERS | {_NESTED}
+WATCHED = PARAMETERS | {_NESTED}
+"""A body without any of these has nothing to be looked for."""
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def check_members(members: Members) -> Refusal | None:
     """Refuse a body that says where it is to go."""
-    if _WATCHED.isdisjoint(members):
-        return None
     name = _first(members)
     if name is None:
         return None

@@ -19,8 +19,8 @@ import re
 import msgspec
 
 from proxy.api.content import TEXT_ONLY, Content, UnreadableContent, read_content
-from proxy.api.geography import check_members
-from proxy.api.wishes import read_wishes
+from proxy.api.geography import WATCHED, check_members
+from proxy.api.wishes import NO_WISHES, makes_wishes, read_wishes
 from proxy.policy.model import Endpoint, Key
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
@@ -33,6 +33,7 @@ Members = dict[str, msgspec.Raw]
 
 _FORWARDED = (b"user-agent", b"openai-beta", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
+_ANTHROPIC = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _STRETCH = 1024
@@ -72,19 +73,20 @@ def read_facts(
         model = _decode_str(members["model"])
     except (KeyError, msgspec.MsgspecError):
         return _refuse("you must provide a model parameter", "model", "missing_model")
-    stream = _literal(members, "stream")
+    stream = bytes(members["stream"]) if "stream" in members else b""
     if stream not in (b"", b"true", b"false", b"null"):
         return _refuse("`stream` must be true or false", "stream")
-    elsewhere = check_members(members)
-    if elsewhere is not None:
+    if not WATCHED.isdisjoint(members) and (elsewhere := check_members(members)) is not None:
         return elsewhere
-    wishes = read_wishes(key.tenant, fields)
+    wishes = read_wishes(key.tenant, fields) if makes_wishes(fields) else NO_WISHES
     if isinstance(wishes, Refusal):
         return wishes
-    try:
-        content = read_content(members) if reads_content or _may_hold_media(body) else TEXT_ONLY
-    except UnreadableContent as error:
-        return _refuse(f"`{error.name}` cannot be read", error.name)
+    content = TEXT_ONLY
+    if reads_content or (len(body) > _SMALL_BYTES and _may_hold_media(body)):
+        try:
+            content = read_content(members)
+        except UnreadableContent as error:
+            return _refuse(f"`{error.name}` cannot be read", error.name)
     return Facts(
         request_id=request_id,
         tenant=key.tenant,
@@ -92,14 +94,15 @@ def read_facts(
         endpoint=endpoint,
         stream=stream == b"true",
         traffic=wishes.traffic,
-        input_tokens=_input_tokens(body, content),
+        input_tokens=len(body) // BYTES_PER_TOKEN if content is TEXT_ONLY else _input_tokens(body, content),
         max_output_tokens=_output_limit(members),
         tags=key.tags | wishes.tags if wishes.tags else key.tags,
         lane_override=wishes.lane,
         target_override=wishes.target,
         key=key,
         modalities=content.modalities,
-        tools=_holds_tools(members),
+        tools=("tools" in members and _is_filled(members["tools"]))
+        or ("functions" in members and _is_filled(members["functions"])),
         at_s=at_s,
     )
 
@@ -115,7 +118,7 @@ def read_call(facts: Facts, fields: dict[bytes, bytes], members: Members) -> Cal
             return _refuse("`stream_options` must be an object", "stream_options")
     headers: RawHeaders = [(name, fields[name]) for name in _FORWARDED if name in fields]
     headers.append((b"x-request-id", facts.request_id.encode()))
-    if facts.endpoint in (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS) and b"anthropic-version" not in fields:
+    if facts.endpoint in _ANTHROPIC and b"anthropic-version" not in fields:
         headers.append((b"anthropic-version", b"2023-06-01"))
     return Call(
         request_id=facts.request_id,
@@ -127,37 +130,27 @@ def read_call(facts: Facts, fields: dict[bytes, bytes], members: Members) -> Cal
     )
 
 
-def _literal(members: Members, name: str) -> bytes:
-    raw = members.get(name)
-    return b"" if raw is None else bytes(raw)
-
-
 def _input_tokens(body: bytes, content: Content) -> int:
-    size = len(body)
-    if content.encoded_bytes:
-        # PHP writes the slashes of base64 with a backslash before each.
-        size = max(0, size - content.encoded_bytes - body.count(b"\\/"))
-    return size // BYTES_PER_TOKEN + content.media_tokens
+    # PHP writes the slashes of base64 with a backslash before each.
+    escapes = body.count(b"\\/") if content.encoded_bytes else 0
+    return max(0, len(body) - content.encoded_bytes - escapes) // BYTES_PER_TOKEN + content.media_tokens
 
 
 def _may_hold_media(body: bytes) -> bool:
     """Whether a kilobyte goes by without a blank, which text seldom does and encoded media always do."""
-    starts = range(0, len(body) - _STRETCH + 1, _STRETCH) if len(body) > _SMALL_BYTES else ()
+    starts = range(0, len(body) - _STRETCH + 1, _STRETCH)
     return any(body.find(b" ", start, start + _STRETCH) < 0 for start in starts)
 
 
-def _holds_tools(members: Members) -> bool:
-    return _is_filled(members, "tools") or _is_filled(members, "functions")
-
-
-def _is_filled(members: Members, name: str) -> bool:
+def _is_filled(raw: msgspec.Raw) -> bool:
     """Whether a member is a list, or whatever else somebody may take for one, with something in it."""
-    return name in members and _literal(members, name) != b"null" and _literal(members, name)[1:-1].strip() != b""
+    text = bytes(raw)
+    return text != b"null" and text[1:-1].strip() != b""
 
 
 def _output_limit(members: Members) -> int | None:
     for name in _OUTPUT_LIMITS:
-        if name in members and (text := _literal(members, name)).isdigit():
+        if name in members and (text := bytes(members[name])).isdigit():
             return int(text[:18])
     return None
 

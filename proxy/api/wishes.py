@@ -36,12 +36,20 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 NO_WISHES = Wishes()
 
 
+def makes_wishes(fields: dict[bytes, bytes]) -> bool:
+    """Whether any of the headers is there; most requests have none."""
+    return (
+        b"x-spillway-tags" in fields
+        or b"x-spillway-lane" in fields
+        or b"x-spillway-target" in fields
+        or b"x-spillway-traffic" in fields
+    )
+
+
 def read_wishes(tenant: Tenant, fields: dict[bytes, bytes]) -> Wishes | Refusal:
     """What the headers of a request of `tenant` ask for."""
     lane, target = fields.get(b"x-spillway-lane"), fields.get(b"x-spillway-target")
     traffic, tags = fields.get(b"x-spillway-traffic"), fields.get(b"x-spillway-tags")
-    if lane is target is traffic is tags is None:
-        return NO_WISHES
     if lane is not None and (lane := lane.lower()) not in _LANES:
         return _refuse("the header `x-spillway-lane` must be dedicated, shared or auto", "x-spillway-lane")
     if traffic is not None and (traffic := traffic.lower()) not in _TRAFFIC:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from proxy.api.wishes import MAX_TAGS, NO_WISHES, Wishes, read_wishes
+from proxy.api.wishes import MAX_TAGS, NO_WISHES, Wishes, makes_wishes, read_wishes
 from proxy.policy.model import ANONYMOUS, Lane, Route, Tenant, Traffic
 from proxy.routing.plan import Refusal
 from tests.harness import dedicated, proxy, request_bytes, snapshot_of
@@ -15,7 +15,8 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def test_most_requests_wish_for_nothing() -> None:
-    assert read_wishes(BANK, {b"host": b"h"}) is NO_WISHES
+    assert not makes_wishes({b"host": b"h", b"x-spillway": b"1"})
+    assert read_wishes(BANK, {b"host": b"h"}) == NO_WISHES
 
 
 def test_all_that_can_be_wished_for() -> None:
@@ -25,6 +26,7 @@ def test_all_that_can_be_wished_for() -> None:
         b"x-spillway-traffic": b"OFFLINE",
         b"x-spillway-tags": b"eval ,\tcanary,eval",
     }
+    assert all(makes_wishes({name: value}) for name, value in fields.items())
     assert read_wishes(BANK, fields) == Wishes(
         lane=Lane.SHARED, target="eu/llama:70b", traffic=Traffic.OFFLINE, tags=frozenset({"eval", "canary"})
     )
