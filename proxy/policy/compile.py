@@ -115,10 +115,10 @@ def _routes(
     named_keys = frozenset(key.name for key in keys if key.name)
     check_names(routes, _names(document, "models"), _names(document, "tenants"), named_keys, findings)
     check_spans(routes, findings)
-    check_order(routes, spec.route_count, findings)
+    check_order(routes, spec.route_count, _names(document, "models"), findings)
     check_tags(routes, tenants, keys, findings)
-    for index, route in () if findings.has_dropped("targets", "models") else routes:
-        check_lawful(route, ("routes", index), models, findings)
+    if not findings.has_dropped("targets", "models"):
+        check_lawful(routes, models, findings)
     return tuple(route for _, route in routes)
 
 

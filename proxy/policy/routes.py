@@ -12,7 +12,6 @@ targets that satisfy it, so the gate on the request path stays a comparison of w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -35,6 +34,7 @@ from proxy.policy.model import (
     Target,
     Tenant,
 )
+from proxy.policy.reach import unreachable
 from proxy.policy.schema import MatchSpec, RouteSpec, RulesSpec, TimeSpec
 from proxy.policy.shape import Ruled
 from proxy.policy.units import duration_s
@@ -83,37 +83,48 @@ def check_spans(routes: list[tuple[int, Route]], findings: Findings) -> None:
             findings.problem(("routes", index, "match", "input_tokens"), message, "`min` is the smaller of the two")
 
 
-def check_order(routes: list[tuple[int, Route]], count: int, findings: Findings) -> None:
-    """The last of the file's `count` routes catches all, and none stands behind one that takes all it would match."""
-    for position, (index, route) in enumerate(routes):
-        earlier = next((one for _, one in routes[:position] if covers(one.match, route.match)), None)
-        if earlier is not None:
-            message = f"route `{route.name}` is never reached: `{earlier.name}` before it takes all its requests"
-            hint = "put the narrower route first"
-            findings.problem(("routes", index), message, hint, check=Check.UNREACHABLE_ROUTE)
+def check_order(routes: list[tuple[int, Route]], count: int, models: frozenset[str], findings: Findings) -> None:
+    """The last of the file's `count` routes catches all, and none stands behind others that take all it would match."""
+    for position, earlier in unreachable([route for _, route in routes], models):
+        index, route = routes[position]
+        taken = " and ".join(f"`{name}`" for name in earlier)
+        verb = "takes" if len(earlier) == 1 else "take"
+        message = f"route `{route.name}` is never reached: {taken} before it {verb} all its requests"
+        hint = "put the narrower route first"
+        findings.problem(("routes", index), message, hint, check=Check.UNREACHABLE_ROUTE)
     if routes and routes[-1][0] == count - 1 and not routes[-1][1].match.catches_all:
         hint = "end with a route without `match`, such as `- name: default`"
         message = "the last route does not match every request"
         findings.problem(("routes", count - 1), message, hint, check=Check.NO_CATCH_ALL)
 
 
-def check_lawful(route: Route, loc: Loc, models: Models, findings: Findings) -> None:
-    """At least one target must pass the gates of `route` for at least one model that it takes."""
+def check_lawful(routes: Iterable[tuple[int, Route]], models: Models, findings: Findings) -> None:
+    """At least one target must pass the gates of a route for at least one model that it takes."""
+    targets = {id(one.target): one.target for candidates in models.values() for one in candidates}
+    lawful_under: dict[Rules, frozenset[int]] = {}
+    for index, route in routes:
+        require = route.require
+        if require not in lawful_under:
+            lawful_under[require] = frozenset(key for key, one in targets.items() if _is_lawful(one, require))
+        lawful = lawful_under[require]
+        if len(lawful) < len(targets):
+            _check_lawful(route, ("routes", index), models, lawful, findings)
+
+
+def _check_lawful(route: Route, loc: Loc, models: Models, lawful: frozenset[int], findings: Findings) -> None:
     taken = [name for name in models if route.match.models is None or name in route.match.models]
-    candidates = [candidate.target for name in taken for candidate in models[name]]
-    if not candidates:
-        return
-    lawful = {target.name for target in candidates if _is_lawful(target, route.require)}
-    if not lawful:
-        key, message = _narrowest(route.require, candidates)
-        hint = "it could only refuse; widen the gate or add a target"
-        findings.problem((*loc, "require", *key), message, hint, check=Check.NO_LAWFUL_TARGET)
-        return
-    for name in taken:
-        if not any(candidate.target.name in lawful for candidate in models[name]):
+    refused = [name for name in taken if all(id(one.target) not in lawful for one in models[name])]
+    if len(refused) < len(taken):
+        for name in refused:
             hint = "add a lawful target to it, or narrow the route's `match`"
             message = f"route `{route.name}` refuses model `{name}`: it has no lawful target"
             findings.warning(Check.REFUSED_MODEL, loc, message, hint)
+        return
+    candidates = [candidate.target for name in taken for candidate in models[name]]
+    if candidates:
+        key, message = _narrowest(route.require, candidates)
+        hint = "it could only refuse; widen the gate or add a target"
+        findings.problem((*loc, "require", *key), message, hint, check=Check.NO_LAWFUL_TARGET)
 
 
 def check_tags(
@@ -219,27 +230,6 @@ def _retention_s(retention: str) -> float | None:
     if retention == "unknown":
         return None
     return 0.0 if retention == "zero" else duration_s(retention)
-
-
-def covers(wide: Match, narrow: Match) -> bool:
-    """Whether every request that `narrow` matches is matched by `wide` too, as far as can be told without cases."""
-    sets: tuple[tuple[frozenset[Any] | None, frozenset[Any] | None], ...] = (
-        (wide.models, narrow.models),
-        (wide.endpoints, narrow.endpoints),
-        (wide.tenants, narrow.tenants),
-        (wide.keys, narrow.keys),
-        (wide.modalities, narrow.modalities),
-    )
-    return (
-        all(outer is None or (inner is not None and inner <= outer) for outer, inner in sets)
-        and wide.tags <= narrow.tags
-        and wide.traffic in (None, narrow.traffic)
-        and wide.stream in (None, narrow.stream)
-        and wide.tools in (None, narrow.tools)
-        and wide.schedule in (None, narrow.schedule)
-        and (wide.min_input_tokens or 0) <= (narrow.min_input_tokens or 0)
-        and (wide.max_input_tokens or math.inf) >= (narrow.max_input_tokens or math.inf)
-    )
 
 
 def _is_lawful(target: Target, require: Rules) -> bool:

@@ -22,7 +22,7 @@ from proxy.policy.model import (
     Schedule,
     Traffic,
 )
-from proxy.policy.routes import covers
+from proxy.policy.reach import covers
 from tests.policy.policies import DIGEST, compiled, messages, problems, two_lanes
 
 TENANTS = f'tenants: {{bank: {{keys: ["{DIGEST}"], tags: [gdpr]}}}}\n'
