@@ -64,7 +64,7 @@ class Spillway:
             Store(store_url),
             self.ledger,
             fleet=self._fleet,
-            gauges=self._tracker.gauges,
+            gauges=lambda: self._tracker.gauges(time.monotonic()),
             absorb=self._absorb,
         )
         self._upstreams = _Upstreams()

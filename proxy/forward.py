@@ -9,6 +9,7 @@ sleeps on `done` meanwhile. Two shapes of reply:
   it another target may be tried, after it a failure can only be reported, as an error event in the caller's protocol;
 * any other 2xx is held whole and sent at its end, so a reply that breaks is never half sent and can be tried elsewhere.
 
+`hear` gets the head of the reply, as soon as it is there: a stream may last, and it tells of the next requests.
 `settle` is called exactly once per attempt, at its end and before the last bytes are sent, because the charge goes out
 in a header when there is still one to send. `done` then gets the `Ending`.
 """
@@ -89,6 +90,7 @@ class Forward:
         "_first_at",
         "_head",
         "_headers",
+        "_hear",
         "_held",
         "_input_tokens",
         "_keep_alive_at",
@@ -113,6 +115,7 @@ class Forward:
         input_tokens: int,
         headers: FixedHeaders,
         settle: Callable[[Outcome], Charge],
+        hear: Callable[[Head], None] | None = None,
         done: asyncio.Future[None],
         now: float,
     ) -> None:
@@ -122,6 +125,7 @@ class Forward:
         self._input_tokens = input_tokens
         self._headers = headers
         self._settle = settle
+        self._hear = hear
         self._started_at = self._last_at = now
         self._first_at = 0.0
         self._keep_alive_at = now + KEEP_ALIVE_S
@@ -154,6 +158,8 @@ class Forward:
 
     def on_head(self, head: Head) -> None:
         self._head = head
+        if self._hear is not None:
+            self._hear(head)
         if head.status == 200 and self._call.stream and b"event-stream" in (head.get(b"content-type") or b""):
             self._splitter = Splitter()
             self._tap = Tap(self._call.endpoint, usage_wanted=self._call.usage_wanted)

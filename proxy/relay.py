@@ -25,12 +25,13 @@ from proxy.policy.model import Candidate, Snapshot
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
+from proxy.routing.limits import estimated_tokens
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Attempt, Cause, Plan, Refusal
-from proxy.routing.readings import Readings
+from proxy.routing.readings import Rates, Readings
 from proxy.routing.refusals import turned_away
 from proxy.telemetry.records import Record
-from proxy.upstream.base import Call, Upstream
+from proxy.upstream.base import Call, Head, RawHeaders, Upstream
 
 
 class Signals(Protocol):
@@ -38,11 +39,21 @@ class Signals(Protocol):
 
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
 
-    def begin(self, attempt: Attempt, now: float) -> Any: ...
+    def begin(self, attempt: Attempt, facts: Facts, now: float) -> Any: ...
+
+    def listens(self, begun: Any) -> bool: ...
+
+    def hear(self, begun: Any, status: int, headers: RawHeaders, now: float, wall_time: float) -> None: ...
 
     def feed(self, begun: Any, outcome: Outcome, now: float) -> None: ...
 
     def admits(self, attempt: Attempt, now: float) -> bool: ...
+
+    def rates(self, now: float) -> Rates: ...
+
+    def admit(self, scopes: tuple[str, ...], tokens: int, now: float) -> Any: ...
+
+    def settle(self, admitted: Any, tokens: int, now: float) -> None: ...
 
 
 class RetryBudget(Protocol):
@@ -105,7 +116,11 @@ class Relay:
         now = time.monotonic()
         snapshot = router.snapshot
         readings = self._signals.read(snapshot.models.get(facts.model, ()), now)
-        decision = router.decide(facts, readings, now, random.random())  # noqa: S311
+        decision = router.decide(facts, readings, now, random.random(), self._signals.rates(now))  # noqa: S311
+        admitted = None
+        if isinstance(decision, Plan) and decision.scopes:
+            # With nothing awaited since the decision, so that no two requests take the same last place.
+            admitted = self._signals.admit(decision.scopes, estimated_tokens(facts), now)
         overhead_s = time.monotonic() - received_at
         endings: list[Ending] = []
         refusal = None
@@ -122,6 +137,8 @@ class Relay:
                 client.refuse(refusal)
         finally:
             outcomes = tuple([ending.outcome for ending in endings])
+            if admitted is not None:
+                self._signals.settle(admitted, _tokens(outcomes), time.monotonic())
             charges = tuple([ending.charge for ending in endings])
             duration_s = time.monotonic() - received_at
             record = Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s)
@@ -140,12 +157,13 @@ class Relay:
             last = endings[-1].outcome
             if last.failure is None or last.committed or not last.failure.retryable:
                 return
-            if last.failure is not Failure.FULL:
-                if failovers >= plan.max_failovers:
-                    return
-                now = time.monotonic()
-                if not self._signals.admits(attempt, now):
-                    continue
+            failed = last.failure is not Failure.FULL
+            if failed and failovers >= plan.max_failovers:
+                return
+            now = time.monotonic()
+            if not self._signals.admits(attempt, now):
+                continue
+            if failed:
                 if not self._budget.withdraw(now):
                     return
                 failovers += 1
@@ -163,7 +181,7 @@ class Relay:
     ) -> None:
         """One try; how it ended is appended to `endings`, however this ends."""
         now = time.monotonic()
-        begun = self._signals.begin(attempt, now)
+        begun = self._signals.begin(attempt, facts, now)
         forward = Forward(
             attempt,
             call,
@@ -171,6 +189,7 @@ class Relay:
             input_tokens=facts.input_tokens,
             headers=self._headers(snapshot, plan, attempt),
             settle=partial(self._settle, facts, begun),
+            hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
             done=self._loop.create_future(),
             now=now,
         )
@@ -201,6 +220,9 @@ class Relay:
             headers = self._known_headers[key] = _reply_headers(snapshot, plan, attempt)
         return headers
 
+    def _hear(self, begun: Any, head: Head) -> None:
+        self._signals.hear(begun, head.status, head.headers, time.monotonic(), time.time())
+
     def _settle(self, facts: Facts, begun: Any, outcome: Outcome) -> Charge:
         self._signals.feed(begun, outcome, time.monotonic())
         return self._meters.settle(facts, outcome)
@@ -211,6 +233,11 @@ def _left_with(last: Ending, plan: Plan, facts: Facts) -> Refusal | None:
     if last.refusal is None or last.outcome.failure is not Failure.FULL:
         return last.refusal
     return turned_away(facts, plan.route, last.refusal)
+
+
+def _tokens(outcomes: tuple[Outcome, ...]) -> int:
+    """What all attempts of a request used together."""
+    return sum([outcome.usage.input_tokens + outcome.usage.output_tokens for outcome in outcomes])
 
 
 def _after(last: Outcome, attempt: Attempt, ordinal: int) -> Attempt:

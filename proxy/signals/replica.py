@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 from proxy.policy.model import Lane, Target
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.readings import UNMEASURED, Breaker, Quantiles, Reading
+from proxy.routing.readings import UNMEASURED, Breaker, Quantiles, Quota, Reading
+from proxy.signals.account import Account
 from proxy.signals.breaker import BASE_EJECTION_S, Event, Moment, State, is_failing, step
 from proxy.signals.inflight import InFlight
+from proxy.signals.pace import UNHELD
 from proxy.signals.windows import Durations, Share
 
 LATENCY_WINDOW_S = 30.0
@@ -49,6 +51,7 @@ class Replica:
         "_succeeded",
         "_ttft",
         "_uptime",
+        "account",
         "breaker",
         "fresh_until",
         "in_flight",
@@ -56,7 +59,7 @@ class Replica:
         "target",
     )
 
-    def __init__(self, target: Target, index: int, draw: Callable[[], float]) -> None:
+    def __init__(self, target: Target, index: int, draw: Callable[[], float], account: Account | None = None) -> None:
         self.breaker = State()
         self.in_flight = InFlight()
         self._draw = draw
@@ -66,11 +69,12 @@ class Replica:
         self._ttft = Durations(LATENCY_WINDOW_S)
         self._itl = Durations(LATENCY_WINDOW_S)
         self._e2e = Durations(LATENCY_WINDOW_S)
-        self.place(target, index)
+        self.place(target, index, account)
 
-    def place(self, target: Target, index: int) -> None:
+    def place(self, target: Target, index: int, account: Account | None = None) -> None:
         """Take a place in a policy, the first or a new one; what was observed stays."""
         self.target = target.name
+        self.account = account
         self.index = index
         self._max_full_s = MAX_FULL_S[target.lane]
         self._reading = Reading(target=target.name, replica=index, as_of=0.0)
@@ -86,8 +90,8 @@ class Replica:
         return self._reading
 
     def admits(self, now: float) -> bool:
-        """Whether the breaker would let a request through now; for an attempt that was planned a while ago."""
-        return self._breaker(now).admits(now)
+        """Whether a request may be sent now, by breaker and pace; for an attempt that was planned a while ago."""
+        return self._breaker(now).admits(now) and self._paced(now)[0] <= now
 
     def begin(self, now: float) -> int:
         """A request is on its way. Returns the breaker's generation, which `end` wants back."""
@@ -148,6 +152,7 @@ class Replica:
 
     def _observe(self, now: float) -> Reading:
         state = self._breaker(now)
+        paced_until, quota = self._paced(now)
         shut = not state.admits(now)
         self.fresh_until = min(now + READING_S, state.until) if shut else now + READING_S
         if now >= self._measured_until:
@@ -166,7 +171,12 @@ class Replica:
             latency=self._latency,
             uptime=self._succeeded,
             failures=self._uptime.failures,
+            paced_until=paced_until,
+            quota=quota,
         )
+
+    def _paced(self, now: float) -> tuple[float, Quota | None]:
+        return UNHELD if self.account is None else self.account.read(now)
 
     def _quantiles(self, now: float) -> Quantiles:
         ttft_p99_s, ttft_p95_s, ttft_p90_s, ttft_p50_s = self._ttft.quantiles(now)

@@ -2,7 +2,8 @@
 
 Theory of operation
 -------------------
-The relay asks for readings, reports the beginning of each attempt and then its outcome; nothing here waits.
+The relay asks for readings and rates, reports the beginning of each attempt, the head of its reply and then its
+outcome; nothing here waits.
 State belongs to a (target name, URL) and outlives the policy that named it: a reload keeps the breakers, the windows
 and the counts of whatever is still there. Requests that captured the policy before keep reading and reporting by their
 own targets. What `begin` returns is wanted back by `feed`, so an attempt's end always reaches the replica it began on.
@@ -15,17 +16,24 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from proxy.policy.model import Candidate, Target
+from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Attempt
-from proxy.routing.readings import Reading, Readings
+from proxy.routing.readings import Rates, Reading, Readings
+from proxy.signals.account import Account, Entry, Headers, needs_account
+from proxy.signals.rates import Admission, RateBook
 from proxy.signals.replica import Replica
 
 Pool = tuple[Replica, ...]
 """The replicas of one target, in the order of its URLs."""
 
 
-Begun = tuple[Replica, int]
-"""The replica that an attempt began on, and its breaker's generation then."""
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """An attempt under way: its replica, the breaker's generation at its beginning, and its place in the books."""
+
+    replica: Replica
+    generation: int
+    entry: Entry | None
 
 
 class Tracker:
@@ -33,6 +41,8 @@ class Tracker:
 
     def __init__(self, targets: Iterable[Target], draw: Callable[[], float]) -> None:
         self._draw = draw
+        self._book = RateBook()
+        self._accounts: dict[str, Account] = {}
         self._replicas: dict[tuple[str, str], Replica] = {}
         self._pools: dict[int, tuple[Target, Pool]] = {}
         self.adopt(targets)
@@ -43,13 +53,18 @@ class Tracker:
         placed: set[tuple[str, str]] = set()
         for target in targets:
             pool = self._pool_of(target)
+            account = self._account_of(target)
+            if account is not None:
+                account.follow(target)
             for index, replica in enumerate(pool):
-                replica.place(target, index)
+                replica.place(target, index, account)
             self._pools[id(target)] = (target, pool)
             placed.update((target.name, url) for url in _urls(target))
         self._replicas = {
             key: replica for key, replica in self._replicas.items() if key in placed or replica.in_flight.own > 0
         }
+        known = {name for name, _ in self._replicas}
+        self._accounts = {name: account for name, account in self._accounts.items() if name in known}
 
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings:
         """A reading for each replica of the candidates' targets."""
@@ -64,25 +79,53 @@ class Tracker:
         return {target.name: self._readings(target, now) for target, _ in self._pools.values()}
 
     def admits(self, attempt: Attempt, now: float) -> bool:
-        """Whether the breaker still lets the attempt through: ask before a fallback that was planned a while ago."""
+        """Whether breaker and pace still let the attempt through: ask if it was planned a while ago."""
         return self._replica(attempt).admits(now)
 
-    def begin(self, attempt: Attempt, now: float) -> Begun:
+    def begin(self, attempt: Attempt, facts: Facts, now: float) -> Begun:
         """The attempt starts: it counts as in flight until its outcome is fed, exactly once."""
         replica = self._replica(attempt)
-        return replica, replica.begin(now)
+        account = replica.account
+        return Begun(replica, replica.begin(now), None if account is None else account.begin(facts, now))
+
+    def listens(self, begun: Begun) -> bool:
+        """Whether the head of the reply is of interest."""
+        account = begun.replica.account
+        return account is not None and account.listens
+
+    def hear(self, begun: Begun, status: int, headers: Headers, now: float, wall_time: float) -> None:
+        """The head of the reply; header names are in lower case, `wall_time` is Unix time."""
+        account, entry = begun.replica.account, begun.entry
+        if account is not None and entry is not None and account.hear(entry, status, headers, now, wall_time):
+            begun.replica.fresh_until = 0.0
 
     def feed(self, begun: Begun, outcome: Outcome, now: float) -> None:
         """The attempt that `begin` returned `begun` for has ended."""
-        replica, generation = begun
-        replica.end(outcome, generation, now)
+        replica, entry = begun.replica, begun.entry
+        if replica.account is not None and entry is not None:
+            replica.account.end(entry, outcome, now)
+        replica.end(outcome, begun.generation, now)
 
-    def gauges(self) -> dict[str, int]:
-        """This process's requests in flight by `target/replica`, for the other workers."""
-        return {_key(replica): replica.in_flight.own for _, pool in self._pools.values() for replica in pool}
+    def rates(self, now: float) -> Rates:
+        """The use of every scope at `now`, until the next call."""
+        return self._book.at(now)
+
+    def admit(self, scopes: Iterable[str], tokens: int, now: float) -> Admission:
+        """A request is served: it counts in its scopes, with the tokens it is estimated to use, until settled."""
+        return self._book.admit(scopes, tokens, now)
+
+    def settle(self, admitted: Admission, tokens: int, now: float) -> None:
+        """The request has ended, having used so many tokens."""
+        self._book.settle(admitted, tokens, now)
+
+    def gauges(self, now: float) -> dict[str, int]:
+        """For the other workers: requests in flight by `target/replica`, and use by scope (`RateBook.gauges`)."""
+        in_flight = {_key(replica): replica.in_flight.own for _, pool in self._pools.values() for replica in pool}
+        return self._book.gauges(now) | in_flight
 
     def absorb(self, others: Mapping[str, int], now: float) -> None:
         """The sum of the other workers' gauges; a replica that is not in it has none. Believed for five seconds."""
+        self._book.absorb(others, now)
         for _, pool in self._pools.values():
             for replica in pool:
                 replica.in_flight.absorb(others.get(_key(replica), 0), now)
@@ -107,8 +150,17 @@ class Tracker:
     def _at(self, target: Target, index: int, url: str) -> Replica:
         replica = self._replicas.get((target.name, url))
         if replica is None:
-            replica = self._replicas[target.name, url] = Replica(target, index, self._draw)
+            account = self._account_of(target)
+            replica = self._replicas[target.name, url] = Replica(target, index, self._draw, account)
         return replica
+
+    def _account_of(self, target: Target) -> Account | None:
+        if not needs_account(target):
+            return None
+        account = self._accounts.get(target.name)
+        if account is None:
+            account = self._accounts[target.name] = Account(target, self._book)
+        return account
 
 
 def _urls(target: Target) -> tuple[str, ...]:

@@ -7,17 +7,23 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from proxy.policy.model import Candidate, Target
+from proxy.policy.model import Candidate, Limits, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Attempt
-from proxy.routing.readings import Breaker
+from proxy.routing.readings import Breaker, Quota
 from proxy.signals.tracker import Begun, Tracker
-from tests.routing.policies import dedicated, shared
+from tests.routing.policies import dedicated, facts, shared
 from tests.signals.attempts import attempt, outcome
 
 T0 = 1000.0
 EU = dedicated(replicas=2)
 US = shared()
+ASK = facts(input_tokens=10, max_output_tokens=90)
+EMPTY = [
+    (b"x-ratelimit-limit-requests", b"10"),
+    (b"x-ratelimit-remaining-requests", b"0"),
+    (b"x-ratelimit-reset-requests", b"60.5"),
+]
 REVERSED = replace(EU, urls=EU.urls[::-1])
 
 
@@ -36,7 +42,7 @@ def loads(signals: Tracker, *targets: Target, at: float = T0) -> dict[str, list[
 def eject(signals: Tracker, target: Target, at: float = T0) -> None:
     for _ in range(5):
         one = attempt(target)
-        signals.feed(signals.begin(one, at), outcome(one, Failure.CONNECT), at)
+        signals.feed(signals.begin(one, ASK, at), outcome(one, Failure.CONNECT), at)
 
 
 def test_there_is_a_reading_for_each_replica_of_the_candidates_asked_for() -> None:
@@ -48,14 +54,14 @@ def test_a_target_without_a_url_has_one_replica() -> None:
     bare = Target(name="claude", lane=US.lane, model="claude", region="us", provider="anthropic")
     signals = tracker(bare)
     one = attempt(bare)
-    signals.begin(one, T0)
+    signals.begin(one, ASK, T0)
     assert loads(signals, bare) == {"claude": [1]}
 
 
 def test_an_attempt_is_in_flight_on_its_replica_until_its_outcome() -> None:
     signals = tracker()
     one = attempt(EU, replica=1)
-    begun = signals.begin(one, T0)
+    begun = signals.begin(one, ASK, T0)
     assert loads(signals, EU, US) == {"llama-eu": [0, 1], "together": [0]}
     signals.feed(begun, outcome(one), T0 + 1)
     assert loads(signals, EU, US) == {"llama-eu": [0, 0], "together": [0]}
@@ -65,7 +71,7 @@ def test_one_attempt_may_be_under_way_many_times() -> None:
     """A plan for the usual case is made once, and its attempts are everybody's."""
     signals = tracker()
     one = attempt(EU)
-    begun = [signals.begin(one, T0) for _ in range(3)]
+    begun = [signals.begin(one, ASK, T0) for _ in range(3)]
     assert loads(signals, EU) == {"llama-eu": [3, 0]}
     for each in begun:
         signals.feed(each, outcome(one), T0)
@@ -74,8 +80,8 @@ def test_one_attempt_may_be_under_way_many_times() -> None:
 
 def test_workers_learn_of_each_others_requests() -> None:
     signals = tracker()
-    signals.begin(attempt(EU, replica=1), T0)
-    assert signals.gauges() == {"llama-eu/0": 0, "llama-eu/1": 1, "together/0": 0}
+    signals.begin(attempt(EU, replica=1), ASK, T0)
+    assert signals.gauges(T0) == {"llama-eu/0": 0, "llama-eu/1": 1, "together/0": 0}
     signals.read(candidates(EU), T0)
     signals.absorb({"llama-eu/0": 7, "llama-eu/1": 2, "gone/0": 9}, T0)
     assert loads(signals, EU, US) == {"llama-eu": [7, 3], "together": [0]}
@@ -90,8 +96,46 @@ def test_a_probe_already_on_its_way_stops_a_later_attempt_from_following() -> No
     planned = attempt(US)
     assert not signals.admits(planned, T0 + 29)
     assert signals.admits(planned, T0 + 30)
-    signals.begin(attempt(US), T0 + 30)
+    signals.begin(attempt(US), ASK, T0 + 30)
     assert not signals.admits(planned, T0 + 30)
+
+
+def test_the_head_of_a_reply_paces_its_target_before_the_reply_has_ended() -> None:
+    signals = tracker()
+    begun = signals.begin(attempt(US), ASK, T0)
+    assert signals.listens(begun)
+    assert not signals.listens(signals.begin(attempt(EU), ASK, T0))
+    before = signals.read(candidates(US), T0)["together"][0]
+    assert (before.paced_until, before.quota) == (0.0, None)
+    signals.hear(begun, 200, EMPTY, T0, 0.0)
+    after = signals.read(candidates(US), T0)["together"][0]
+    assert after.paced_until > T0
+    assert after.quota == Quota(unit="requests", limit=10, remaining=0, reset_at=T0 + 60.5)
+    assert not signals.admits(attempt(US), T0)
+    assert signals.admits(attempt(US), T0 + 61)
+
+
+def test_a_targets_limits_hold_over_all_of_its_replicas_and_workers() -> None:
+    limited = replace(EU, limits=Limits(rpm=4))
+    signals, other = tracker(limited), tracker(limited)
+    for index in range(2):
+        signals.begin(attempt(limited, replica=index), ASK, T0)
+        other.begin(attempt(limited, replica=index), ASK, T0)
+    signals.absorb(other.gauges(T0), T0)
+    seen = signals.read(candidates(limited), T0)["llama-eu"]
+    assert all(one.paced_until > T0 for one in seen)
+    assert signals.rates(T0)["target:llama-eu"].requests == 4
+    assert signals.read(candidates(limited), T0 + 62)["llama-eu"][0].paced_until == 0.0
+
+
+def test_scopes_are_counted_beside_the_replicas() -> None:
+    signals = tracker()
+    admitted = signals.admit(("tenant:bank",), 100, T0)
+    assert signals.rates(T0)["tenant:bank"].in_flight == 1
+    assert signals.gauges(T0)["requests:tenant:bank"] == 1
+    signals.settle(admitted, 30, T0)
+    rate = signals.rates(T0)["tenant:bank"]
+    assert (rate.requests, rate.tokens, rate.in_flight) == (1, 30, 0)
 
 
 def test_a_survey_covers_the_whole_policy() -> None:
@@ -109,13 +153,13 @@ class TestReload:
     def test_requests_of_the_old_policy_still_read_and_report_by_its_places(self) -> None:
         signals = tracker()
         running = attempt(EU, replica=0)
-        begun = signals.begin(running, T0)
+        begun = signals.begin(running, ASK, T0)
         signals.adopt([REVERSED])
         assert loads(signals, EU) == {"llama-eu": [1, 0]}
         assert loads(signals, REVERSED) == {"llama-eu": [0, 1]}
         assert [one.replica for one in signals.read(candidates(EU), T0)["llama-eu"]] == [0, 1]
         late = attempt(EU, replica=1)
-        begun_late = signals.begin(late, T0)
+        begun_late = signals.begin(late, ASK, T0)
         assert loads(signals, REVERSED) == {"llama-eu": [1, 1]}
         signals.feed(begun, outcome(running), T0)
         signals.feed(begun_late, outcome(late), T0)
@@ -128,10 +172,19 @@ class TestReload:
         signals.adopt([EU, US])
         assert signals.read(candidates(US), T0)["together"][0].breaker is Breaker.CLOSED
 
+    def test_what_was_learned_of_a_provider_stays_while_its_target_does(self) -> None:
+        signals = tracker()
+        signals.hear(signals.begin(attempt(US), ASK, T0), 200, EMPTY, T0, 0.0)
+        limited = replace(US, limits=Limits(rpm=1000))
+        signals.adopt([limited])
+        assert signals.read(candidates(limited), T0)["together"][0].quota is not None
+        signals.adopt([EU])
+        signals.adopt([EU, US])
+
     def test_a_target_that_left_while_busy_is_remembered(self) -> None:
         signals = tracker()
         running = attempt(US)
-        begun = signals.begin(running, T0)
+        begun = signals.begin(running, ASK, T0)
         signals.adopt([EU])
         signals.adopt([EU, US])
         assert loads(signals, US) == {"together": [1]}
@@ -151,7 +204,7 @@ class Traffic(RuleBasedStateMachine):
     @rule(place=st.sampled_from(((EU, 0), (EU, 1), (US, 0))))
     def begin(self, place: tuple[Target, int]) -> None:
         one = attempt(*place)
-        self.running.append((one, self.signals.begin(one, self.now)))
+        self.running.append((one, self.signals.begin(one, ASK, self.now)))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), failure=st.none() | st.sampled_from(Failure))

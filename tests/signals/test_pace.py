@@ -1,0 +1,106 @@
+"""What holds a target: its policy, its provider's word, or its provider's refusals, whichever is latest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from proxy.policy.model import Limits
+from proxy.routing.readings import Quota, Rate
+from proxy.signals.pace import LOOK_AGAIN_S, Pace
+from proxy.signals.quota_headers import INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKENS, Told
+from tests.signals.providers import T0, Bucket, Windows, play
+
+UNITS = [REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS]
+
+
+def test_nothing_holds_a_target_of_which_nothing_is_known() -> None:
+    one = Pace()
+    for _ in range(1000):
+        one.begin(1000, 1000, T0)
+    assert one.until(T0) == (0.0, None)
+
+
+@pytest.mark.parametrize("headers", [True, False])
+@pytest.mark.parametrize("proxies", [1, 2, 5])
+@pytest.mark.parametrize("make", [Windows, Bucket])
+def test_limits_of_the_policy_hold_from_the_start_over_all_proxies(make: Any, proxies: int, headers: bool) -> None:
+    provider = make(1000)
+    result = play(provider, proxies=proxies, limits=Limits(rpm=1000), sharing=True, headers=headers)
+    assert result.refused == 0
+    for start in range(240):
+        window = [at for at in result.sent_at if T0 + start <= at < T0 + start + 60]
+        assert len(window) <= 1000, start
+    assert result.sent >= 0.95 * 1000 * 5
+
+
+def test_limits_far_below_the_providers_are_kept_in_tokens_too() -> None:
+    provider = Bucket(10_000_000)
+    result = play(
+        provider, proxies=2, limits=Limits(tpm=100_000), sharing=True, tokens=lambda random: 1000, unit=TOKENS
+    )
+    assert 0.9 * 500 <= result.sent <= 500
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_unit_is_held_by_its_own_quota(unit: int) -> None:
+    """10 requests of 30 tokens in and 70 out have been sent when the news comes that nearly all is used."""
+    one = Pace()
+    marks = [one.begin(30, 70, T0) for _ in range(10)]
+    sizes = (1, 100, 30, 70)
+    one.hear([Told(unit, 100 * sizes[unit], 20 * sizes[unit], 60.0)], marks[3], T0)
+    until, quota = one.until(T0)
+    assert until == 0.0
+    assert quota is not None
+    assert (quota.limit, quota.remaining) == (100 * sizes[unit], 14 * sizes[unit])
+    one.begin(30, 70, T0)
+    assert one.until(T0)[0] > T0 + 60 / 20
+
+
+def test_the_latest_holds_and_is_the_one_that_is_told() -> None:
+    one = Pace()
+    mark = one.begin(10, 10, T0)
+    one.hear([Told(REQUESTS, 100, 99, 60.0), Told(TOKENS, 1000, 0, 30.0)], mark, T0)
+    assert one.until(T0)[1] == Quota(unit="tokens", limit=1000, remaining=0, reset_at=T0 + 30)
+    one.begin(10, 10, T0)
+    until, quota = one.until(T0)
+    assert until == T0 + 30
+    assert quota is not None
+    assert quota.unit == "tokens"
+
+
+def test_used_up_limits_of_the_policy_let_nothing_pass() -> None:
+    one = Pace(Limits(rpm=10, tpm=1000, concurrency=4))
+    assert one.until(T0, Rate(requests=10, tokens=10, in_flight=1, frees_in_s=7.0)) == (
+        T0 + LOOK_AGAIN_S,
+        Quota(unit="requests", limit=10, remaining=0, reset_at=T0 + 7),
+    )
+    until, quota = one.until(T0, Rate(requests=1, tokens=1200, in_flight=1, frees_in_s=7.0))
+    assert (until, quota and quota.unit) == (T0 + LOOK_AGAIN_S, "tokens")
+    until, quota = one.until(T0, Rate(requests=1, tokens=0, in_flight=4, frees_in_s=7.0))
+    assert (until, quota and quota.unit) == (T0 + LOOK_AGAIN_S, "requests at a time")
+    assert one.until(T0, Rate(requests=1, tokens=0, in_flight=3, frees_in_s=7.0))[0] == 0.0
+
+
+def test_a_refusal_that_was_foretold_teaches_no_rate() -> None:
+    one = Pace()
+    mark = one.begin(1, 1, T0)
+    one.hear([Told(REQUESTS, 100, 0, 60.0)], mark, T0)
+    one.turned_away(mark, T0)
+    quota = one.until(T0 + 60)[1]
+    assert quota is not None
+    assert quota.unit == "requests"
+
+
+def test_a_refusal_out_of_the_blue_teaches_one() -> None:
+    one = Pace()
+    for index in range(120):
+        mark = one.begin(1, 1, T0 + index / 2)
+    one.hear([Told(REQUESTS, 1000, 990, 60.0)], mark, T0 + 60)
+    one.turned_away(mark, T0 + 60)
+    until, quota = one.until(T0 + 60)
+    assert until > T0 + 60
+    assert quota is not None
+    assert quota.unit == "requests a minute"
+    assert quota.limit == pytest.approx(120 * 0.85, abs=2)
+    assert one.until(T0 + 600)[0] == 0.0
