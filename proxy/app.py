@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 
 from proxy.api.admin import admin_app
 from proxy.api.catalogue import Catalogue
+from proxy.api.explain import Explainer
 from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
@@ -34,7 +36,9 @@ from proxy.policy.model import Snapshot, Target
 from proxy.policy.status import PolicyStatus
 from proxy.policy.watch import Unfit
 from proxy.relay import Relay
+from proxy.routing import uptime
 from proxy.routing.decide import Router
+from proxy.routing.explained import Uptime
 from proxy.routing.plan import Attempt
 from proxy.routing.readings import Breaker
 from proxy.settings import Settings
@@ -85,7 +89,8 @@ class Spillway:
             max_body_bytes=settings.max_body_bytes,
             max_in_flight=settings.max_in_flight,
         )
-        self.admin = admin_app(self._telemetry.exposition, self.health, self._report)
+        explainer = Explainer(lambda: self._router, self._tracker)
+        self.admin = admin_app(self._telemetry.exposition, self.health, self._report, self._served, explainer)
 
     async def __aenter__(self) -> Self:
         self.deadlines.start()
@@ -146,6 +151,15 @@ class Spillway:
         except StoreError:
             return None
 
+    def _uptimes(self) -> dict[str, Uptime]:
+        """The composite uptime of each route, as far as requests have come its way."""
+        return uptime.by_route(self._router.evaluated(), self._tracker.survey(time.monotonic()))
+
+    def _served(self) -> bytes:
+        uptimes = self._uptimes()
+        routes = [{"name": one.name, "uptime": uptimes.get(one.name)} for one in self._router.snapshot.routes]
+        return msgspec.json.encode({**msgspec.to_builtins(self.policy), "routes": routes})
+
     def _gauges(self) -> Iterator[Metric]:
         readings = [one for pool in self._tracker.survey(time.monotonic()).values() for one in pool]
 
@@ -165,6 +179,8 @@ class Spillway:
         yield gauge("policy_generation", "Policies adopted so far", ({}, policy.generation))
         yield gauge("policy_loaded_timestamp_seconds", "When it was adopted", ({}, policy.loaded_at))
         yield count("policy_reload_failures", "Texts that were not adopted", ({}, policy.reload_failures))
+        uptimes = [({"route": name}, found.share) for name, found in self._uptimes().items()]
+        yield gauge("route_uptime", "At least one target answers, if they fail independently", *uptimes)
         yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
 
 

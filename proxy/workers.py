@@ -38,15 +38,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from proxy.api.catalogue import ABSENT, refusal_response
+from proxy.api.explain import MAX_BODY_BYTES, read_body
 from proxy.policy.source import Source
 from proxy.policy.watch import Unfit, Watch
 from proxy.reload import Folder, Reload
+from proxy.routing.plan import Refusal
 from proxy.serving import Loaded, QuietServer, bound, compiled, log_to_stderr, serve
 from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
 RESTART_PAUSE_S = 1.0
 ASK_TIMEOUT_S = 2.0
+_SILENCE = b'{"status": "a worker does not answer"}'
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -141,16 +145,18 @@ class Worker:
             _log.warning("a worker ended by itself (%s); starting another", self.process.exitcode)
             await asyncio.sleep(RESTART_PAUSE_S)
 
-    async def ask(self, path: str) -> tuple[int, bytes]:
-        """GET from the worker's admin application: status and body. Raises OSError, TimeoutError."""
+    async def ask(self, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """GET from the worker's admin application, or POST a body: status and body. Raises OSError, TimeoutError."""
+        method, length = ("GET", 0) if body is None else ("POST", len(body))
         async with asyncio.timeout(ASK_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(str(self.admin))
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n".encode())
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                asked = [f"{method} {path} HTTP/1.1", "host: worker", "connection: close", f"content-length: {length}"]
+                writer.write("\r\n".join([*asked, "", ""]).encode() + (body or b""))
+                head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
             finally:
                 writer.close()
-        return int(head.split(b" ", 2)[1]), body
+        return int(head.split(b" ", 2)[1]), answer
 
 
 @contextlib.asynccontextmanager
@@ -225,6 +231,15 @@ def merged_admin(workers: list[Worker]) -> Starlette:
         registry.register(_Merged([body.decode() if status == 200 else "" for status, body in answers]))
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    async def explain(request: Request) -> Response:
+        body = await read_body(request, MAX_BODY_BYTES)
+        if isinstance(body, Refusal):
+            return refusal_response(request, body)
+        number, (status, answer) = await _first_that_answers(workers, "/admin/explain", body)
+        if status == 200:
+            answer = b'{"worker":%d,' % number + answer[1:]
+        return Response(answer, status, media_type="application/json")
+
     async def first(request: Request) -> Response:
         answers = await _ask_all(workers, request.url.path)
         status, body = min(answers, key=lambda answer: answer[0])
@@ -238,8 +253,15 @@ def merged_admin(workers: list[Worker]) -> Starlette:
     async def alive(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    routes = [("/metrics", metrics), ("/admin/meters", first), ("/readyz", ready), ("/healthz", alive)]
-    return Starlette(routes=[Route(path, handler) for path, handler in routes])
+    gets = [
+        ("/metrics", metrics),
+        ("/admin/meters", first),
+        ("/admin/policy", first),
+        ("/readyz", ready),
+        ("/healthz", alive),
+    ]
+    routes = [Route("/admin/explain", explain, methods=["POST"]), *[Route(path, handler) for path, handler in gets]]
+    return Starlette(routes=routes, exception_handlers=ABSENT)
 
 
 def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool]:
@@ -248,12 +270,20 @@ def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool]:
     return status, b'"error":{' in body
 
 
+async def _first_that_answers(workers: list[Worker], path: str, body: bytes) -> tuple[int, tuple[int, bytes]]:
+    """The number of a worker that is there, and what it says: readings differ a little from one to another."""
+    for number, worker in enumerate(workers):
+        with contextlib.suppress(OSError, TimeoutError, IndexError, ValueError):
+            return number, await worker.ask(path, body)
+    return 0, (503, _SILENCE)
+
+
 async def _ask_all(workers: Iterable[Worker], path: str) -> list[tuple[int, bytes]]:
     async def ask(worker: Worker) -> tuple[int, bytes]:
         try:
             return await worker.ask(path)
         except (OSError, TimeoutError, IndexError, ValueError):
-            return 503, b'{"status": "a worker does not answer"}'
+            return 503, _SILENCE
 
     return await asyncio.gather(*[ask(worker) for worker in workers])
 

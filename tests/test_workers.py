@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from proxy.api.explain import MAX_BODY_BYTES
 from proxy.policy.source import Source
 from proxy.settings import Settings
 from proxy.workers import LastGood, Worker, merged_admin
@@ -35,7 +36,11 @@ async def worker(folder: Path, number: int, answers: dict[str, tuple[int, str]] 
     path = folder / f"{number}.sock"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        asked = head.split()[1]
+        if head.startswith("POST "):
+            length = int(head.lower().partition("content-length: ")[2].split()[0])
+            asked = f"{asked} {(await reader.readexactly(length)).decode()}"
         status, body = (answers or {}).get(asked, (404, "{}"))
         writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
         writer.close()
@@ -50,13 +55,13 @@ async def worker(folder: Path, number: int, answers: dict[str, tuple[int, str]] 
             yield one
 
 
-async def asked(folder: Path, path: str, *said: dict[str, tuple[int, str]] | None) -> Reply:
+async def asked(folder: Path, path: str, *said: dict[str, tuple[int, str]] | None, body: bytes = b"") -> Reply:
     """What the parent makes of what its workers say."""
     async with contextlib.AsyncExitStack() as stack:
         workers = [await stack.enter_async_context(worker(folder, n, one)) for n, one in enumerate(said)]
         port = await stack.enter_async_context(listening(merged_admin(workers), "httptools"))
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request_bytes("GET", path))
+        writer.write(request_bytes("POST" if body else "GET", path, body))
         got = await read_reply(reader)
         writer.close()
         return got
@@ -107,3 +112,35 @@ async def test_alive_depends_on_nobody(tmp_path: Path) -> None:
 async def test_the_meters_are_those_of_any_worker_that_answers(tmp_path: Path) -> None:
     got = await asked(tmp_path, "/admin/meters", None, {"/admin/meters": (200, '{"total": 1}')})
     assert (got.status, got.json) == (200, {"total": 1})
+
+
+async def test_a_question_is_put_to_one_worker_which_is_named(tmp_path: Path) -> None:
+    said = {'/admin/explain {"a":1}': (200, '{"policy": "p"}')}
+    got = await asked(tmp_path, "/admin/explain", None, said, said, body=b'{"a":1}')
+    assert (got.status, got.json) == (200, {"worker": 1, "policy": "p"})
+
+
+async def test_a_question_that_makes_no_sense_is_refused_by_the_worker(tmp_path: Path) -> None:
+    said = {"/admin/explain {}": (400, '{"error": {"code": "invalid_request"}}')}
+    got = await asked(tmp_path, "/admin/explain", said, body=b"{}")
+    assert (got.status, got.json) == (400, {"error": {"code": "invalid_request"}})
+
+
+async def test_a_question_that_nobody_answers(tmp_path: Path) -> None:
+    assert (await asked(tmp_path, "/admin/explain", None, None, body=b"{}")).status == 503
+
+
+async def test_a_question_that_is_too_long_reaches_no_worker(tmp_path: Path) -> None:
+    got = await asked(tmp_path, "/admin/explain", None, body=b"x" * (MAX_BODY_BYTES + 1))
+    assert (got.status, got.json["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_what_the_parent_does_not_have_is_said_in_json(tmp_path: Path) -> None:
+    missing, wrong = await asked(tmp_path, "/nothing", None), await asked(tmp_path, "/admin/explain", None)
+    assert (missing.status, missing.json["error"]["code"]) == (404, "unknown_url")
+    assert (wrong.status, wrong.json["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def test_the_policy_is_that_of_any_worker_that_answers(tmp_path: Path) -> None:
+    got = await asked(tmp_path, "/admin/policy", None, {"/admin/policy": (200, '{"generation": 2}')})
+    assert (got.status, got.json) == (200, {"generation": 2})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -34,10 +34,9 @@ class Catalogue:
             Route("/v1/models/{model:path}", self._model, methods=["GET"]),
             *health.public_routes(),
             # A POST comes here only by a path that is spelled otherwise, with `%2f` say: that is another path.
-            *[Route(path.decode(), _not_found, methods=["POST"]) for path in ROUTED],
+            *[Route(path.decode(), not_found, methods=["POST"]) for path in ROUTED],
         ]
-        handlers: dict[Any, Any] = {404: _not_found, 405: _not_allowed}
-        self.app = Starlette(routes=routes, exception_handlers=handlers)
+        self.app = Starlette(routes=routes, exception_handlers=ABSENT)
         self.app.router.redirect_slashes = False
 
     async def _models(self, request: Request) -> Response:
@@ -85,15 +84,21 @@ def _entry(snapshot: Snapshot, name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": _CREATED, "owned_by": "spillway", "lanes": lanes}
 
 
-async def _not_found(request: Request, _: Exception | None = None) -> Response:
+async def not_found(request: Request, _: Exception | None = None) -> Response:
+    """404: there is nothing at the path."""
     message = f"unknown request URL: {request.method} {request.scope['path']}"
     return refusal_response(request, Refusal(status=404, code="unknown_url", message=message, rule="path"))
 
 
-async def _not_allowed(request: Request, error: Exception) -> Response:
+async def not_allowed(request: Request, error: Exception) -> Response:
+    """405, with `Allow`."""
     message = f"`{request.method}` is not allowed on {request.scope['path']}"
     refusal = Refusal(status=405, code="method_not_allowed", message=message, rule="method")
     response = refusal_response(request, refusal)
     if isinstance(error, HTTPException):
         response.headers.update(error.headers or {})
     return response
+
+
+ABSENT: Mapping[Any, Any] = {404: not_found, 405: not_allowed}
+"""How an application says in JSON that there is nothing at a path, or nothing by that method."""

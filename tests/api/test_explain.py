@@ -1,0 +1,145 @@
+"""`POST /admin/explain` on a running proxy: its policy, its readings, and questions that cannot be answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC
+from typing import Any
+
+import msgspec
+import pytest
+from proxy.api.explain import MAX_BODY_BYTES, moved
+from proxy.policy.model import Limits, Match, Route, Rules, Schedule, Snapshot, Tenant
+from proxy.routing.explained import Explanation
+from proxy.routing.readings import Reading
+from tests.harness import Proxy, Reply, dedicated, proxy, shared, snapshot_of
+from tests.scripted import HOLD, scripted
+
+GPU = dedicated("gpu", "http://127.0.0.1:1/v1", max_in_flight=1)
+API = shared("api", "http://127.0.0.1:1/v1")
+
+
+async def post(spillway: Proxy, body: Any) -> Reply:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return await spillway.send("POST", "/admin/explain", raw, port=spillway.admin_port)
+
+
+async def asked(policy: Snapshot, body: Any) -> Reply:
+    async with proxy(policy) as spillway:
+        return await post(spillway, body)
+
+
+def read(reply: Reply) -> Explanation:
+    assert reply.status == 200, reply.body
+    return msgspec.json.decode(reply.body, type=Explanation)
+
+
+async def test_it_tells_where_a_request_would_go() -> None:
+    found = read(await asked(snapshot_of(GPU, API), {"request": {"model": "m"}}))
+    assert [(one.target, one.planned) for one in found.targets] == [("gpu", True), ("api", True)]
+    assert found.policy == "d" * 12
+    assert found.summary.startswith("Goes to `gpu` (dedicated): ")
+
+
+async def test_it_uses_what_the_proxy_sees_at_the_moment() -> None:
+    async with scripted([HOLD]) as up:
+        policy = snapshot_of(dedicated("gpu", up.url, max_in_flight=1), API)
+        async with proxy(policy) as spillway:
+            waiting = asyncio.create_task(spillway.post("/v1/chat/completions", {"model": "m"}))
+            await up.arrived.get()
+            found = read(await post(spillway, {"request": {"model": "m"}}))
+            waiting.cancel()
+    assert found.targets[0].target == "api"
+    assert found.targets[1].observed[0].in_flight == 1
+    assert "dedicated at capacity: 1 of 1 in flight on gpu" in found.summary
+
+
+async def test_readings_may_be_made_up_and_the_others_stay() -> None:
+    body = {"request": {"model": "m"}, "readings": {"gpu": {"full": "5s", "in_flight": 0}}}
+    found = read(await asked(snapshot_of(GPU, API), body))
+    gpu = found.targets[1]
+    assert gpu.target == "gpu"
+    assert gpu.out is not None
+    assert gpu.out.rule == "engine_full"
+    assert gpu.observed[0].full_for_s == pytest.approx(5.0)
+    assert found.targets[0].observed[0].seen
+
+
+async def test_rates_may_be_made_up() -> None:
+    route = Route(name="default", require=Rules(limits=Limits(rpm=5)))
+    body = {"request": {"model": "m"}, "rates": {"route:default": {"requests": 5, "frees_in": "2s"}}}
+    found = read(await asked(snapshot_of(GPU, routes=(route,)), body))
+    assert found.refusal is not None
+    assert (found.refusal.status, found.refusal.retry_after_s) == (429, 2.0)
+
+
+async def test_a_request_that_names_no_time_comes_now() -> None:
+    never = Route(name="never", match=Match(schedule=Schedule(zone=UTC, days=frozenset())))
+    always = Route(name="always", match=Match(schedule=Schedule(zone=UTC)))
+    policy = snapshot_of(GPU, routes=(never, always))
+    now = read(await asked(policy, {"request": {"model": "m"}}))
+    then = read(await asked(policy, {"request": {"model": "m", "at": "2026-01-05T12:00Z"}}))
+    assert now.request.at_s > then.request.at_s == 1_767_614_400
+    assert [one.route for one in now.passed_over] == ["never"]
+
+
+async def test_tenants_keys_and_their_tags() -> None:
+    policy = snapshot_of(GPU, bank=Tenant(name="bank", tags=frozenset({"gdpr"})))
+    found = read(await asked(policy, {"request": {"model": "m", "tenant": "bank"}}))
+    assert (found.request.tenant, found.request.tags) == ("bank", ("gdpr",))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "words"),
+    [
+        (b"{", 400, "invalid_json", "not a valid JSON object"),
+        (b"[]", 400, "invalid_json", "not a valid JSON object"),
+        (b'{"request": {}, "request": {}}', 400, "duplicate_member", "`request` is repeated"),
+        ({}, 400, "invalid_request", "`model` is missing (hint: write the name that apps ask for"),
+        ({"request": []}, 400, "invalid_request", "`request` must be an object"),
+        ({"reqest": {}}, 400, "invalid_request", "unknown member `reqest` (hint: did you mean `request`?)"),
+        ({"request": {"model": "mm"}}, 400, "invalid_request", "unknown model `mm`"),
+        ({"request": {"model": "m", "tennant": "x"}}, 400, "invalid_request", "did you mean `tenant`?"),
+        ({"request": {"model": "m"}, "readings": {"gpuu": {}}}, 400, "invalid_request", "did you mean `gpu`?"),
+        (
+            {"request": {"model": "m"}, "readings": {"gpu": {"in_flight": -1}}},
+            400,
+            "invalid_request",
+            "readings.gpu.in_flight",
+        ),
+        ({"request": {"model": "m", "tags": ["x" * MAX_BODY_BYTES]}}, 413, "request_too_large", str(MAX_BODY_BYTES)),
+    ],
+)
+async def test_what_cannot_be_answered_says_why(body: Any, status: int, code: str, words: str) -> None:
+    got = await asked(snapshot_of(GPU, API), body)
+    assert (got.status, got.json["error"]["code"]) == (status, code)
+    assert words in got.json["error"]["message"]
+    assert got.headers["x-request-id"]
+
+
+async def test_asking_the_wrong_way_or_on_the_data_port() -> None:
+    async with proxy(snapshot_of(GPU)) as spillway:
+        wrong = await spillway.get("/admin/explain", admin=True)
+        elsewhere = await spillway.post("/admin/explain", {"request": {"model": "m"}})
+    assert (wrong.status, wrong.json["error"]["code"], wrong.headers["allow"]) == (405, "method_not_allowed", "POST")
+    assert (elsewhere.status, elsewhere.json["error"]["code"]) == (404, "unknown_url")
+
+
+async def test_asking_leaves_nothing_behind() -> None:
+    async with proxy(snapshot_of(GPU, API)) as spillway:
+        before = await spillway.get("/metrics", admin=True)
+        for _ in range(3):
+            await post(spillway, {"request": {"model": "m"}})
+        after = await spillway.get("/metrics", admin=True)
+    assert counted(before) == counted(after)
+
+
+def counted(reply: Reply) -> list[bytes]:
+    return [line for line in reply.body.splitlines() if line.startswith((b"spillway_requests", b"spillway_inflight"))]
+
+
+def test_readings_are_moved_to_another_clock() -> None:
+    reading = Reading(target="gpu", replica=0, as_of=10.0, full_until=12.0)
+    (got,) = moved({"gpu": (reading,)}, 100.0)["gpu"]
+    assert (got.as_of, got.full_until, got.open_until, got.paced_until) == (110.0, 112.0, 0.0, 0.0)
