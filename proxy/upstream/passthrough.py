@@ -2,7 +2,8 @@
 
 Theory of operation
 -------------------
-What the client sent goes on as it came, except the model name, and `stream_options` so that usage is always reported.
+What the client sent goes on as it came, except the model name, what the policy sets for the target (`parameters.py`),
+and `stream_options` so that usage is always reported.
 The top level of the body is written anew from its undecoded members: two `model` keys can therefore never mean one
 thing here and another there, while every unknown field survives to the byte. Redirects are answers like any other and
 are not followed; the address comes from the policy alone; replies are asked for without compression.
@@ -22,6 +23,7 @@ import msgspec
 from proxy.policy.model import Endpoint, Target
 from proxy.routing.plan import Attempt
 from proxy.upstream.base import Call, RawHeaders, Sink
+from proxy.upstream.parameters import encoded
 from proxy.upstream.pool import Origin, Pool, Pooled
 
 PATHS = {
@@ -84,9 +86,9 @@ class Passthrough:
 
 
 class _Door:
-    """A pool and the request lines and headers that never change for one replica of one target."""
+    """A pool, and the request lines, headers and members that never change for one replica of one target."""
 
-    __slots__ = ("_heads", "pool", "target")
+    __slots__ = ("_heads", "_parameters", "pool", "target")
 
     def __init__(self, target: Target, url: str, pool: Pool) -> None:
         parts = urlsplit(url)
@@ -95,13 +97,14 @@ class _Door:
             fixed += f"{name}: {value}\r\n"
         self.target = target
         self.pool = pool
+        self._parameters = encoded(target)
         self._heads = {
             endpoint: f"POST {parts.path.rstrip('/')}{path} {fixed}".encode() for endpoint, path in PATHS.items()
         }
 
     def request(self, model: str, call: Call) -> bytes:
         """The bytes of one request."""
-        members: dict[str, msgspec.Raw | str] = {**call.body, "model": model}
+        members: dict[str, msgspec.Raw | str] = {**call.body, **self._parameters, "model": model}
         if call.stream and call.endpoint in _STREAM_OPTIONS:
             members["stream_options"] = _with_usage(call.body.get("stream_options"))
         body = _encode(members)

@@ -75,7 +75,7 @@ class Engine:
         """Run one exchange; its end, good or bad, goes to the outlet."""
         target = attempt.target
         origin = origin_of(target.urls[attempt.replica]) if target.urls else None
-        wire = Wire(self._transport, origin, target.timeouts)
+        wire = Wire(self._transport, origin, target.timeouts, request.parameters_on_the_wire(target))
         outlet.on_abort = wire.close
         CURRENT.set(wire)
         self._library.quiet()
@@ -120,7 +120,7 @@ class _Translation:
             self._answer(200, {"input_tokens": tokens})
             return
         known = self._library.known_parameters(connection["custom_llm_provider"], self._attempt.model)
-        parameters = request.keep_known(parameters, known)
+        parameters = request.keep_known(parameters, known) | request.parameters_to_sign(self._attempt.target)
         reply = await self._library.chat(parameters, connection, stream=call.stream)
         if call.stream:
             await self._stream(reply, _writer(call.endpoint, body, tool_names))
@@ -174,6 +174,7 @@ class _Translation:
 
     async def _embed(self, body: Json, connection: Json) -> None:
         as_base64 = body.pop("encoding_format", "float") == "base64"
+        body |= request.parameters_to_sign(self._attempt.target)
         reply = await self._library.embed(body, connection)
         self._answer(200, chat.embeddings(reply.model_dump(exclude_none=True), as_base64=as_base64))
 

@@ -23,6 +23,7 @@ import orjson
 from proxy.policy.model import Endpoint, Target
 from proxy.routing.plan import Attempt
 from proxy.upstream.errors import ProtocolViolated
+from proxy.upstream.parameters import Members, encoded
 
 Json = dict[str, Any]
 
@@ -168,6 +169,16 @@ def connection(attempt: Attempt) -> Json:
     elif target.urls and provider not in _SIGNED:
         found["api_key"] = "none"
     return found | _region(target, provider)
+
+
+def parameters_on_the_wire(target: Target) -> Members:
+    """What the policy sets in the bodies that LiteLLM has written."""
+    return {} if target.provider in _AWS else encoded(target)
+
+
+def parameters_to_sign(target: Target) -> Json:
+    """What the policy sets by way of LiteLLM: AWS's signatures cover the body, so nothing can be set in it later."""
+    return dict(target.parameters) if target.provider in _AWS else {}
 
 
 def _region(target: Target, provider: str) -> Json:

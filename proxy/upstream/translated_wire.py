@@ -7,6 +7,7 @@ All of them are given one transport without a network of its own, the `Gate`, wh
 exchange in a context variable and refuses when there is none. The wire then decides what LiteLLM would leave open:
 
 - a request may go to the target's own origin only, so no URL in a request body is ever fetched;
+- what the policy sets for the target is set in the body that leaves;
 - redirects cannot be followed: the `location` header is taken off before any client sees it;
 - after a network failure, a 429 or a 5xx nothing more is sent: retries belong to the relay;
 - replies are asked for, and accepted, uncompressed, and are bounded in size;
@@ -26,9 +27,11 @@ from enum import Enum
 from typing import cast
 
 import httpx
+import msgspec
 
 from proxy.policy.model import Timeouts
 from proxy.upstream.errors import ConnectFailed, ConnectionBroken, ConnectTimedOut, ProtocolViolated, UpstreamError
+from proxy.upstream.parameters import Members, set_in
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -56,18 +59,26 @@ class Refused(Enum):
 class Wire:
     """One exchange's network: what it may reach, what came of it, and how to end it.
 
-    `origin` None means that the policy names no URL, so the provider's own is LiteLLM's to know. `sent` counts requests
-    that went out, `refused` says why the last one that was kept back was; `failure` is the first way in which the
-    network failed; `error_body` is the body of a bad answer, or the piece of a stream that reports an error.
+    `origin` None means that the policy names no URL, so the provider's own is LiteLLM's to know. `parameters` are
+    members of every body. `sent` counts requests that went out, `refused` says why the last one kept back was;
+    `failure` is the first way in which the network failed; `error_body` is the body of a bad answer, or the piece of a
+    stream that reports an error.
     """
 
     __slots__ = (
-        "_streams", "_tasks", "_timeouts", "_transport", "closed", "error_body", "failure", "headers", "origin",
-        "refused", "sent", "status",
+        "_parameters", "_streams", "_tasks", "_timeouts", "_transport", "closed", "error_body", "failure", "headers",
+        "origin", "refused", "sent", "status",
     )  # fmt: skip
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, origin: Origin | None, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        origin: Origin | None,
+        timeouts: Timeouts,
+        parameters: Members | None = None,
+    ) -> None:
         self._transport = transport
+        self._parameters = parameters
         self._timeouts = timeouts
         self._tasks: set[asyncio.Task[object]] = set()
         self._streams: set[_Reply] = set()
@@ -86,6 +97,8 @@ class Wire:
         Raises only plain `httpx.NetworkError`: LiteLLM answers `ConnectError` and `RemoteProtocolError` with a retry.
         """
         self._admit(request)
+        if self._parameters:
+            request = self._with_parameters(request, await request.aread())
         request.headers["accept-encoding"] = "identity"
         request.extensions = {**request.extensions, "timeout": self._httpx_timeouts()}
         self.sent += 1
@@ -136,6 +149,19 @@ class Wire:
             raise httpx.NetworkError("not the target's origin")
         if self.failure is not None or self.status == 429 or (self.status or 0) >= 500:
             raise httpx.NetworkError("retries are the relay's")
+
+    def _with_parameters(self, request: httpx.Request, body: bytes) -> httpx.Request:
+        """A form is no prompt: some providers have a token asked for first."""
+        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return request
+        try:
+            body = set_in(body, self._parameters or {})
+        except msgspec.MsgspecError as error:
+            raise self._fail(
+                ProtocolViolated("the target's `parameters` cannot be set in what litellm sends")
+            ) from error
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+        return httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
     def _httpx_timeouts(self) -> dict[str, float | None]:
         """Only connecting and writing are timed here: waiting for tokens is the relay's to time."""
