@@ -23,7 +23,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -38,7 +39,7 @@ from proxy.policy.model import Price, Snapshot
 from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.source import Source, read_source
 from proxy.policy.watch import Watch
-from proxy.reload import SWITCH_S, Folder, Reload
+from proxy.reload import SWITCH_S, Folder, Follower, Reload
 from proxy.routing.decide import Router
 from proxy.settings import Settings
 
@@ -91,8 +92,14 @@ def may_listen(snapshot: Snapshot, host: str) -> bool:
     return bool(snapshot.keys) or snapshot.open_to_all or host in _LOOPBACK
 
 
-def following(loaded: Loaded, settings: Settings, host: str, spillway: Spillway) -> Reload[Router]:
-    """What keeps `spillway`, which listens at `host`, up to date with the policy's texts."""
+def following(
+    loaded: Loaded,
+    settings: Settings,
+    host: str,
+    follower: Follower[Router],
+    clock: Callable[[], float] = time.monotonic,
+) -> Reload[Router]:
+    """What keeps `follower`, which listens at `host`, up to date with the policy's texts."""
 
     def prepare(source: Source) -> Router:
         snapshot = compiled(source)
@@ -101,7 +108,7 @@ def following(loaded: Loaded, settings: Settings, host: str, spillway: Spillway)
             raise PolicyError((Problem(source.path, 0, 0, message, "keep `tenants:`, or say `auth: none`"),))
         return Router(snapshot)
 
-    return Reload(Watch(loaded.source, Folder(settings.policy)), prepare, spillway)
+    return Reload(Watch(loaded.source, Folder(settings.policy)), prepare, follower, clock=clock)
 
 
 @contextlib.contextmanager

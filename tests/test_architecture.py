@@ -22,10 +22,6 @@ MAY_CATCH_ALL = {
     "proxy/reload.py": "the supervisor of a thread: a text that the compiler chokes on must not end reloading",
     "proxy/upstream/translated_exchange.py": "LiteLLM raises anything: here it is mapped, once",
 }
-TESTED_ELSEWHERE = {  # composition: what it puts together is tested where it runs
-    "proxy/app.py": "tests/test_relay.py",
-    "proxy/serving.py": "tests/e2e/test_serve.py",
-}
 EMPTY_NAMES = {"manager", "helper", "helpers", "util", "utils", "service", "common", "misc"}
 
 
@@ -112,15 +108,13 @@ def exists(path: str) -> bool:
     return (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize("name", [name for name in CODE if behaves(name) and name not in TESTED_ELSEWHERE])
+@pytest.mark.parametrize("name", [name for name in CODE if behaves(name)])
 def test_tests_mirror_the_code(name: str) -> None:
     assert any(map(exists, places_of_tests(name)))
 
 
 def test_the_exceptions_to_these_rules_are_still_needed() -> None:
     assert [name for name in MAY_CATCH_ALL if not catch_alls(name)] == []
-    assert [name for name in TESTED_ELSEWHERE if not behaves(name) or any(map(exists, places_of_tests(name)))] == []
-    assert [path for path in TESTED_ELSEWHERE.values() if not exists(path)] == []
 
 
 def imported_by(modules: list[str]) -> set[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from proxy.policy.model import Tenant
+from proxy.routing.decide import Router
 from tests.harness import dedicated, proxy, request_bytes, snapshot_of
 from tests.scripted import CHAT_REPLY, reply, scripted
 from tests.wire import wire
@@ -88,3 +90,32 @@ async def test_a_bug_costs_one_request(
     assert (got.status, got.json["error"]["code"]) == (500, "internal_error")
     assert got.headers["x-request-id"] in caplog.text
     assert again.status == 200
+
+
+@WAYS
+@pytest.mark.parametrize("body", [BODY, b"{"], ids=["served", "refused"])
+async def test_a_request_keeps_the_policy_that_its_head_met(
+    body: bytes, way: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even when the other one knows neither its key nor its target."""
+    async with scripted([reply(CHAT_REPLY)]) as up, scripted([reply(CHAT_REPLY)]) as elsewhere:
+        before = snapshot_of(dedicated("gpu", up.url), t=Tenant(name="t"))
+        after = replace(snapshot_of(dedicated("tpu", elsewhere.url), u=Tenant(name="u")), digest="e" * 64)
+        async with proxy(before, **way) as spillway, wire(spillway.port) as client:
+            whole = request_bytes("POST", CHAT, body, {"authorization": "Bearer sk-t"})
+            await client.send(whole[: -len(body)])
+            # What was sent earlier to the same loop has been read by the time that this is answered.
+            assert (await spillway.get("/healthz")).status == 200
+            spillway.spillway.adopt(Router(after))
+            await client.send(whole[-len(body) :])
+            got = await client.reply()
+            later = await spillway.post(CHAT, body, {"authorization": "Bearer sk-t"})
+            known = await spillway.post(CHAT, BODY, {"authorization": "Bearer sk-u"})
+    lines = [json.loads(line)["policy"] for line in capfd.readouterr().out.splitlines()]
+    assert lines == ["d" * 12, "e" * 12, "e" * 12]
+    assert (later.status, known.status, known.headers["x-spillway-target"]) == (401, 200, "tpu")
+    if body == BODY:
+        assert got.status == 200
+        assert (got.headers["x-spillway-target"], got.headers["x-spillway-policy"]) == ("gpu", "d" * 12)
+    else:
+        assert got.json["error"]["code"] == "invalid_json"

@@ -23,7 +23,7 @@ from proxy.upstream.errors import ConnectFailed
 from proxy.upstream.passthrough import PATHS, Passthrough
 from proxy.upstream.pool import Pool
 from tests.harness import dedicated, shared
-from tests.scripted import CHAT_REPLY, ScriptedUpstream, reply, scripted
+from tests.scripted import CHAT_REPLY, HOLD, ScriptedUpstream, reply, scripted
 from tests.upstream.transcript import Transcript
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -257,9 +257,9 @@ def test_a_reload_keeps_the_connections_and_takes_the_new_key_and_times(sent: Se
 # over real sockets
 
 
-async def exchanged(passthrough: Passthrough, target: Target) -> Transcript:
+async def exchanged(passthrough: Passthrough, target: Target, replica: int = 0) -> Transcript:
     sink = Transcript()
-    passthrough.open(attempt(target), call(b'{"model":"m"}'), sink)
+    passthrough.open(attempt(target, replica=replica), call(b'{"model":"m"}'), sink)
     await sink.finished()
     return sink
 
@@ -362,3 +362,54 @@ async def test_https_to_a_port_that_speaks_none_sends_nothing_in_clear() -> None
     assert said[0].startswith(b"\x16\x03")
     assert b"sk-canary" not in b"".join(said)
     assert b"POST" not in b"".join(said)
+
+
+# another policy
+
+
+async def test_connections_outlive_the_policy_that_named_them_wherever_their_url_stands() -> None:
+    async with scripted([reply(CHAT_REPLY)]) as one, scripted([reply(CHAT_REPLY)]) as two, passing() as upstream:
+        before, after = dedicated("gpu", one.url, two.url), dedicated("gpu", two.url)
+        await exchanged(upstream, before, replica=1)
+        upstream.adopt([after])
+        await exchanged(upstream, after)
+        await exchanged(upstream, after)
+    assert (two.connections, len(two.requests)) == (1, 3)
+
+
+async def test_idle_connections_to_what_is_named_no_more_are_closed() -> None:
+    async with scripted([reply(CHAT_REPLY), HOLD]) as one, scripted([reply(CHAT_REPLY)]) as two:
+        async with passing() as upstream:
+            await exchanged(upstream, dedicated("gpu", one.url))
+            upstream.adopt([dedicated("gpu", two.url)])
+            await asyncio.wait_for(one.closed_at.get(), 5)
+
+
+async def test_requests_of_the_policy_before_still_get_there_and_leave_no_connection() -> None:
+    async with scripted([reply(CHAT_REPLY), HOLD]) as up, passing() as upstream:
+        removed = dedicated("gpu", up.url)
+        upstream.adopt([])
+        for _ in range(2):
+            await exchanged(upstream, removed)
+            await asyncio.wait_for(up.closed_at.get(), 5)
+    assert up.connections == 2
+
+
+async def test_what_returns_is_kept_again() -> None:
+    async with scripted([reply(CHAT_REPLY)]) as up, passing() as upstream:
+        target = dedicated("gpu", up.url)
+        await exchanged(upstream, target)
+        upstream.adopt([])
+        upstream.adopt([target])
+        for _ in range(3):
+            await exchanged(upstream, target)
+    assert up.connections == 2
+
+
+async def test_policies_that_come_and_go_leave_nothing_behind() -> None:
+    async with scripted([reply(CHAT_REPLY)]) as up, passing() as upstream:
+        for number in range(20):
+            target = dedicated(f"gpu-{number}", up.url)
+            upstream.adopt([target])
+            await exchanged(upstream, target)
+        assert len(upstream._doors) == 1

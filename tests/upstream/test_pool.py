@@ -281,3 +281,35 @@ async def test_closing_the_pool_closes_what_is_idle_and_what_is_not() -> None:
         pool.close()
         await asyncio.wait_for(up.closed_at.get(), 5)
         assert sink.steps == []
+
+
+# retirement
+
+
+async def test_a_retired_pool_closes_what_is_idle_at_once() -> None:
+    async with scripted([ANSWER, HOLD]) as up, pool_to(up.port) as pool:
+        await asked(pool)
+        pool.retire()
+        await asyncio.wait_for(up.closed_at.get(), 5)
+
+
+async def test_a_retired_pool_closes_what_is_in_use_once_it_has_been_answered() -> None:
+    go = asyncio.Event()
+    async with scripted([go, ANSWER, HOLD]) as up, pool_to(up.port) as pool:
+        sink = Transcript()
+        pool.exchange(ASK, sink)
+        await asyncio.wait_for(up.arrived.get(), 5)
+        pool.retire()
+        go.set()
+        await sink.finished()
+        await asyncio.wait_for(up.closed_at.get(), 5)
+    assert sink.steps == ["head", "data", "end"]
+
+
+async def test_a_retired_pool_still_serves_and_keeps_nothing() -> None:
+    async with scripted([ANSWER, HOLD]) as up, pool_to(up.port) as pool:
+        pool.retire()
+        for _ in range(3):
+            assert (await asked(pool)).steps == ["head", "data", "end"]
+            await asyncio.wait_for(up.closed_at.get(), 5)
+    assert up.connections == 3
