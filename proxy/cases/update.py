@@ -41,9 +41,12 @@ def updated(text: str, results: Iterable[Result]) -> str:
 
 
 def restated(expected: Expected, decision: Decision) -> dict[str, Any] | None:
-    """The keys that have to change, with what the router says; None when all of `expect` is to be written anew."""
-    kind = type(decision)
-    if not expected or any(ASPECTS[name].of not in (None, kind) for name in expected):
+    """The keys that have to change, with what the router says; None when all of `expect` is to be written anew.
+
+    A request that comes to no route has none to state.
+    """
+    kind, routeless = type(decision), "route" in expected and not decision.route
+    if not expected or routeless or any(ASPECTS[name].of not in (None, kind) for name in expected):
         return None
     said = {name: (ASPECTS[name], stated, ASPECTS[name].said(decision)) for name, stated in expected.items()}
     return {

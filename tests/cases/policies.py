@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from proxy.cases.given import read_given
 from proxy.policy.compile import check_policy
 from proxy.policy.model import Snapshot
+from proxy.policy.source import SourceFile
+from proxy.routing.decide import Router
+from proxy.routing.plan import Decision
 from tests.policy.policies import no_price
 
 
@@ -51,3 +55,14 @@ def compiled(folder: Path, text: str = POLICY) -> Snapshot:
     path = folder / "policy.yaml"
     path.write_text(text, "utf-8")
     return check_policy(path, env={}, price_of=no_price).snapshot
+
+
+def case_file(folder: Path, text: str, name: str = "policy.test.yaml") -> SourceFile:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return SourceFile(str(path), text)
+
+
+def decided(snapshot: Snapshot, request: dict[str, object], readings: dict[str, object] | None = None) -> Decision:
+    given = read_given(snapshot, request, readings or {})
+    return Router(snapshot).decide(given.facts, given.readings, given.now, given.draw, given.rates)

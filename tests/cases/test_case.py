@@ -1,0 +1,150 @@
+"""Files of cases: what they may say, and where their mistakes are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from proxy.cases.case import files_of, judge, read_cases, read_file
+from proxy.policy.model import Snapshot
+from proxy.policy.problem import PolicyError
+from proxy.routing.decide import Router
+from tests.cases.policies import case_file, compiled
+
+CASES = """# about the bank
+defaults: {model: chat, tenant: bank, input_tokens: 2k}
+cases:
+  - name: stays
+    expect: {attempts: [own]}
+  - name: spills
+    given: {tenant: games}
+    readings: {own: [{in_flight: 8}, {breaker: open}]}
+    rates: {"tenant:games": {requests: 3}}
+    expect:
+      cause: preferred
+"""
+
+
+TWICE = """defaults: {model: chat, tenant: bank}
+cases:
+  - {name: a, expect: {route: eu}}
+  - {name: a, expect: {route: eu}}
+"""
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    return compiled(tmp_path)
+
+
+def test_defaults_stand_for_what_a_case_leaves_out(tmp_path: Path, snapshot: Snapshot) -> None:
+    stays, spills = read_cases(case_file(tmp_path, CASES), snapshot)
+    assert (stays.given.facts.tenant.name, spills.given.facts.tenant.name) == ("bank", "games")
+    assert (stays.given.facts.input_tokens, spills.given.facts.model) == (2000, "chat")
+    assert (stays.index, stays.place.line, spills.index, spills.place.line) == (0, 4, 1, 6)
+    assert spills.given.rates["tenant:games"].requests == 3
+
+
+def test_whoever_names_a_key_means_its_tenant(tmp_path: Path, snapshot: Snapshot) -> None:
+    text = "defaults: {model: chat, tenant: games}\ncases: [{name: a, given: {key: bank/ci}, expect: {route: eu}}]\n"
+    (case,) = read_cases(case_file(tmp_path, text), snapshot)
+    assert case.given.facts.tenant.name == "bank"
+
+
+def test_a_case_is_judged_by_the_router(tmp_path: Path, snapshot: Snapshot) -> None:
+    router = Router(snapshot)
+    stays, spills = (judge(case, router) for case in read_cases(case_file(tmp_path, CASES), snapshot))
+    assert stays.passed
+    assert not spills.passed
+    (difference,) = spills.differences
+    assert (difference.key, difference.expected, difference.said) == ("cause", "preferred", "spillover")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message", "hint"),
+    [
+        ("", "", "no `cases`", "write `cases:`"),
+        ("- a\n", "1:1", "no `cases`", "write `cases:`"),
+        ("cases: []\n", "1:1", "no `cases`", "write `cases:`"),
+        ("case: [{name: a}]\n", "1:1", "unknown key `case` in a file of cases", "did you mean `cases`?"),
+        ("cases:\n  - {expect: {route: eu}}\n", "2:5", "`name` is missing in `cases`", "write `name:`"),
+        ("cases:\n  - {name: a}\n", "2:5", "`expect` is missing in `cases`", "write `expect: {}`"),
+        (
+            "cases:\n  - {name: a, given: {model: chat, tenant: bank}, expect: {}}\n",
+            "2:59",
+            "`expect` expects",
+            "state",
+        ),
+        (
+            "cases:\n  - {name: a, given: {model: chta, tenant: bank}, expect: {route: eu}}\n",
+            "2:30",
+            "unknown model `chta`",
+            "did you mean `chat`?",
+        ),
+        (
+            "defaults: {model: chta, tenant: bank}\ncases: [{name: a, expect: {route: eu}}]\n",
+            "1:19",
+            "unknown model `chta`",
+            "did you mean `chat`?",
+        ),
+        (
+            "defaults: {model: chat}\ncases:\n  - {name: a, expect: {route: eu}}\n",
+            "3:5",
+            "`tenant` is missing",
+            "known: `bank`, `games`",
+        ),
+        (
+            TWICE,
+            "4:12",
+            "a second case named `a`",
+            "rename one; the first is on line 3",
+        ),
+        (
+            "defaults: {model: chat, tenant: bank}\ncases:\n  - {name: a, readings: {onw: {}}, expect: {route: eu}}\n",
+            "3:26",
+            "unknown target `onw`",
+            "known: `api`, `own`",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(
+    tmp_path: Path, snapshot: Snapshot, text: str, where: str, message: str, hint: str
+) -> None:
+    file = case_file(tmp_path, text)
+    with pytest.raises(PolicyError) as refused:
+        read_cases(file, snapshot)
+    problem = refused.value.problems[-1]
+    assert problem.where == f"{file.path}:{where}".rstrip(":")
+    assert problem.message.startswith(message)
+    assert problem.hint.startswith(hint)
+
+
+def test_all_mistakes_are_told(tmp_path: Path, snapshot: Snapshot) -> None:
+    text = "defaults: {model: chat}\ncases: [{name: a, given: {tenant: x}, expect: {route: y}}, {nme: b}]\n"
+    with pytest.raises(PolicyError) as refused:
+        read_cases(case_file(tmp_path, text), snapshot)
+    assert [problem.message.partition(" in ")[0] for problem in refused.value.problems] == [
+        "unknown tenant `x`",
+        "unknown route `y`",
+        "`expect` is missing",
+        "`name` is missing",
+        "unknown key `nme`",
+    ]
+
+
+def test_an_expectation_may_be_left_to_the_update(tmp_path: Path, snapshot: Snapshot) -> None:
+    text = "cases: [{name: a, given: {model: chat, tenant: bank}, expect: {}}]\n"
+    (case,) = read_cases(case_file(tmp_path, text), snapshot, may_be_empty=True)
+    assert case.expected == {}
+
+
+def test_cases_stand_beside_their_policy(tmp_path: Path) -> None:
+    policy = tmp_path / "eu.yaml"
+    policy.touch()
+    assert files_of(policy) == ()
+    beside, other = tmp_path / "eu.test.yaml", tmp_path / "us.test.yml"
+    beside.write_text("cases: []\n")
+    other.touch()
+    assert files_of(policy) == (beside,)
+    assert files_of(tmp_path) == (beside, other)
+    assert read_file(beside).text == "cases: []\n"
