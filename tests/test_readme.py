@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
 from proxy.meters.report import Period
 from proxy.policy.compile import compile_policy
-from proxy.policy.schema import MatchSpec, RequireSpec, RouteSpec, TargetSpec, TenantSpec, WantSpec
+from proxy.policy.schema import MatchSpec, RouteSpec, RulesSpec, TargetSpec, TenantSpec
 from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
 from proxy.telemetry.metrics import Metrics
 from typer.main import get_command
@@ -134,11 +136,39 @@ def test_the_keys_of_a_policy(section: str, spec: type) -> None:
     assert {name for row in rows for name in names(row[0])} == {field.name for field in fields(spec)}
 
 
-@pytest.mark.parametrize(("key", "spec"), [("match", MatchSpec), ("require", RequireSpec), ("want", WantSpec)])
-def test_the_keys_of_a_route(key: str, spec: type) -> None:
-    (text,) = [row[1] for row in table("keys: routes") if names(row[0]) == [key]]
-    assert is_dataclass(spec)
-    assert {field.name for field in fields(spec)} <= set(names(text))
+def test_the_keys_of_a_match() -> None:
+    (text,) = [row[1] for row in table("keys: routes") if names(row[0]) == ["match"]]
+    assert {field.name for field in fields(MatchSpec)} <= set(names(text))
+
+
+def test_the_keys_of_rules() -> None:
+    listed = {name for row in table("keys: rules") for name in names(row[0])}
+    assert listed | {"mode"} == {field.name for field in fields(RulesSpec)}
+
+
+def test_the_tests_of_the_rules_exist() -> None:
+    rows = table("table: rules")
+    listed = [name for row in rows for cell in row[1:] for name in re.findall(r"`([^`]+)`", cell)]
+    command = (
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/e2e/test_rules.py",
+    )
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    collected = [line.partition("::")[2] for line in said.splitlines() if "::" in line]
+    assert sorted(listed) == sorted(collected)
+    assert [row[0] for row in rows] == ["cost", "latency", "rate", "uptime", "residency"]
+    assert all(
+        name.removesuffix("]").endswith(manner)
+        for row in rows
+        for manner, cell in zip(("require", "want", "shadow"), row[1:], strict=True)
+        for name in re.findall(r"`([^`]+)`", cell)
+    )
 
 
 def test_the_default_threshold() -> None:
