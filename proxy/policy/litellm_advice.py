@@ -8,7 +8,7 @@ the section's own. No value is repeated: it might be a secret.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.policy.document import Loc
@@ -64,6 +64,9 @@ _PARAMS = {
     "vertex_credentials": _GCP,
     "vertex_project": _GCP,
     "ssl_verify": "certificates are always checked; add yours to the trust store of the host",
+    "rpm_limit": "`limits: {rpm: ...}` of the target is what LiteLLM calls `rpm`",
+    "tpm_limit": "`limits: {tpm: ...}` of the target is what LiteLLM calls `tpm`",
+    "context_window": "`context_window` of the target gates long prompts off it",
     "use_in_pass_through": "there are no pass-through endpoints",
     "itpm": "`limits: {tpm: ...}` counts input and output together",
     "otpm": "`limits: {tpm: ...}` counts input and output together",
@@ -75,6 +78,7 @@ _PARAMS = {
 _MODEL_INFO = {
     "base_model": "if `check` knows no price of the target, write `price`: this names the model whose price it is",
     "max_tokens": "if it is the whole window, write `context_window`; the longest output is the caller's `max_tokens`",
+    "context_window": "`context_window` of the target gates long prompts off it",
     "team_id": _TEAMS,
     "team_public_model_name": _TEAMS,
     "access_groups": _TEAMS,
@@ -213,10 +217,28 @@ _OF_A_MODEL = _Table(_MODEL_INFO, _INFO)
 
 
 def note_leftovers(config: Config) -> None:
-    """Note every key that nothing else has settled."""
+    """Note every key that nothing else has settled; keys with the same advice share a note, which has their lines."""
+    alike: dict[str, list[tuple[str, Loc]]] = {}
     for loc in tuple(config.leftovers()):
         key = next(step for step in reversed(loc) if isinstance(step, str))
-        config.note(loc, f"{shown(key)} is not imported", _advice(loc, key))
+        alike.setdefault(_advice(loc, key), []).append((key, loc))
+    for advice, found in alike.items():
+        for _, loc in found:
+            config.take(loc)
+        config.note(found[0][1], _list(config, found), advice)
+
+
+def _list(config: Config, found: Sequence[tuple[str, Loc]]) -> str:
+    """Each key once, with the lines on which it stands; the first has the note's own place."""
+    lines: dict[str, list[str]] = {}
+    for index, (key, loc) in enumerate(found):
+        lines.setdefault(shown(key), []).extend([] if index == 0 else [str(config.place(loc).line)])
+    spelled = [f"{key}{_lines(list(dict.fromkeys(others)))}" for key, others in lines.items()]
+    return f"not imported: {', '.join(spelled)}"
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return f" (line{'s' if len(lines) > 1 else ''} {', '.join(lines)})" if lines else ""
 
 
 def _advice(loc: Loc, key: str) -> str:
@@ -229,6 +251,8 @@ def _advice(loc: Loc, key: str) -> str:
     named = str(loc[1]) if len(loc) > 1 else section
     if named.startswith("database"):
         return _KEYS
+    if "budget" in named:
+        return _BUDGET
     return table.known.get(named, table.otherwise)
 
 

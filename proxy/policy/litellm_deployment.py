@@ -120,7 +120,7 @@ def draft(config: Config, index: int, keys: Keys, captured: str | None = None) -
         parameters=_parameters(given),
         tags=_tags(given),
         order=given.count("order") or FIRST,
-        name=_name(info, vendor, provider, model),
+        name=_name(info, vendor, vendor.provider or provider, model),
         place=config.place(at),
         remarks=tuple(remarks),
     )
@@ -168,6 +168,11 @@ def _api_key(given: Given, vendor: Vendor, keys: Keys, provider: str) -> str | N
     key = given.word("api_key")
     dedicated = vendor.lane is Lane.DEDICATED
     if not key:
+        if vendor.url is not None and vendor.key is not None and provider == "openai" != vendor.provider:
+            message = (
+                f"no `api_key`: LiteLLM sends OPENAI_API_KEY to `{vendor.url}`, the policy has `${{{vendor.key}}}`"
+            )
+            given.note("model", message, "name the variable with the key of that api")
         return vendor.key
     reference = REFERENCE.fullmatch(key)
     if reference:
@@ -298,6 +303,6 @@ def _name(info: Given, vendor: Vendor, provider: str, model: str) -> str:
             return words.name(given)
     except Mistake:
         info.note("id", "`id` is not a valid name for a target", "the target is named for its provider and model")
-    owner = provider if vendor.provider or vendor.engine is None else vendor.engine.value
+    owner = vendor.engine.value if vendor.engine is not None else provider
     last = _OWNERS.sub("", model.rstrip("/").rpartition("/")[2] or "model")
     return re.sub(r"[^a-z0-9._-]+", "-", f"{owner}-{last}".lower()).strip("-")[:100]

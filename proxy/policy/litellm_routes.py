@@ -183,10 +183,8 @@ def _note_unknown(config: Config, groups: Groups, fallbacks: Fallbacks) -> None:
             if other not in groups.layers:
                 config.note(place, f"`{other}` is no fallback of `{name}`: it is not in the policy", "")
         if any(other in groups.layers for other in chain):
-            names = ", ".join(f"`{other}`" for other in chain if other in groups.layers)
             hint = "list only targets of the same quality; a route for sensitive requests can `require` what it needs"
-            whom = "every model without fallbacks" if name == "*" else f"`{name}`"
-            config.note(place, f"the targets of {names} become further targets of {whom}", hint)
+            config.note(place, "fallbacks become further targets of the model, in their order", hint)
 
 
 def _special(config: Config, groups: Groups, models: Sequence[ModelOut], renamed: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ The names of variables and default addresses are those of LiteLLM 1.106.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from proxy.policy import providers
@@ -161,15 +161,25 @@ def _openai_speaker(provider: str, model: str, url: str | None, remarks: tuple[t
         remarks += ((f"no address: LiteLLM takes it from the environment, so the target has `{url}`", "set it"),)
     host = urlsplit(url or "").hostname or ""
     is_openai = url is None or host.endswith("openai.com") or ("$" in url and _family(model) == "openai")
-    vendor = _shared("openai" if is_openai else provider, url, remarks)
-    if is_openai:
-        return vendor
-    return Vendor(lane=Lane.SHARED, provider=None, engine=None, url=url, key=vendor.key, remarks=remarks)
+    found = "openai" if is_openai else _at(host)
+    return replace(_shared(found or provider, url, remarks), provider=found)
 
 
 def _shared(provider: str, url: str | None, remarks: tuple[tuple[str, str], ...]) -> Vendor:
-    key = None if provider in _NO_KEY else _KEYS.get(provider, f"{_variable(provider)}_API_KEY")
+    known = providers.NATIVE.get(provider)
+    url = None if known is not None and url == known.url else url
+    key = _key_of(provider)
     return Vendor(lane=Lane.SHARED, provider=provider, engine=None, url=url, key=key, remarks=remarks)
+
+
+def _key_of(provider: str) -> str | None:
+    return None if provider in _NO_KEY else _KEYS.get(provider, f"{_variable(provider)}_API_KEY")
+
+
+def _at(host: str | None) -> str | None:
+    """The provider whose own address is at `host`."""
+    addresses = ((name, one.url) for name, one in sorted(providers.NATIVE.items()) if one.speaks_openai and one.url)
+    return next((name for name, url in addresses if host and urlsplit(url).hostname == host), None)
 
 
 def _read_address(address: str | None) -> tuple[str | None, tuple[tuple[str, str], ...]]:
@@ -207,11 +217,9 @@ def _is_known(provider: str) -> bool:
 
 def _guessed(model: str, address: str | None) -> str:
     """The provider of a model without one, by its address or its name. Raises `Mistake`."""
-    host = urlsplit(address or "").hostname
-    for name, provider in sorted(providers.NATIVE.items()):
-        if host and provider.url and urlsplit(provider.url).hostname == host:
-            return name
-    found = _family(model)
+    if model.startswith("os.environ/"):
+        raise Mistake("its model comes from the environment", "write it as `provider/model`")
+    found = _at(urlsplit(address or "").hostname) or _family(model)
     if found is None:
         hint = "write it as `provider/model`, for a server of your own as `openai/model` with its `api_base`"
         raise Mistake(f"`{model}` names no provider", hint)

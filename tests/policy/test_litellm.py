@@ -92,22 +92,30 @@ def test_what_is_neither_taken_nor_noted_is_left_over() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("general_settings: {master_key: sk-hunter2}", "2:20: `master_key` is not imported (hint: list `tenants`"),
+        ("general_settings: {master_key: sk-hunter2}", "2:20: not imported: `master_key` (hint: list `tenants`"),
         ("general_settings: {database_connection_pool_limit: 5}", "(hint: list `tenants`"),
         ("general_settings: {whatever: 5}", "(hint: Spillway's server has no such setting"),
-        ("litellm_settings: {callbacks: [langfuse]}", "`callbacks` is not imported (hint: Spillway has Prometheus"),
+        ("litellm_settings: {callbacks: [langfuse]}", "not imported: `callbacks` (hint: Spillway has Prometheus"),
         ("router_settings: {allowed_fails: 3}", "(hint: a failing replica is ejected"),
-        ("environment_variables: {TOKEN: hunter2}", "`TOKEN` is not imported (hint: export it where Spillway runs"),
+        ("environment_variables: {TOKEN: hunter2}", "not imported: `TOKEN` (hint: export it where Spillway runs"),
         ("include: [other.yaml]", "(hint: the files that it names were not read"),
-        ("mcp_servers: {a: {url: 'https://hunter2@h'}}", "`mcp_servers` is not imported"),
+        ("mcp_servers: {a: {url: 'https://hunter2@h'}}", "not imported: `mcp_servers`"),
         ("brand_new: 1", "(hint: Spillway knows no such section)"),
-        ("general_settings:", "`general_settings` is not imported"),
+        ("general_settings:", "not imported: `general_settings`"),
     ],
 )
 def test_each_key_gets_the_advice_of_its_section_and_no_value_is_told(text: str, says: str) -> None:
     (note,) = leftovers(text)
     assert says in note
     assert "hunter2" not in note
+
+
+def test_keys_with_the_same_advice_share_a_note_with_their_lines() -> None:
+    text = "router_settings:\n  redis_host: h\n  num_retries: 1\n  redis_port: 1\nlitellm_settings: {num_retries: 2}"
+    assert [note.partition(" (hint")[0] for note in leftovers(text)] == [
+        "c.yaml:3:3: not imported: `redis_host`, `redis_port` (line 5)",
+        "c.yaml:4:3: not imported: `num_retries` (line 6)",
+    ]
 
 
 def test_a_key_gets_a_variable_that_nothing_else_has() -> None:
