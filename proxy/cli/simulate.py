@@ -65,6 +65,9 @@ def provider(
     tokens_per_s: Annotated[float, typer.Option(min=0.1, help="Pace of the others")] = 70.0,
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute; 429 beyond")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute; 429 beyond")] = None,
+    fixed_window: Annotated[bool, typer.Option(help="Limits come back at the end of a window, not evenly")] = False,
+    period: Annotated[float, typer.Option(min=1, help="Seconds of a window, with its part of a minute's worth")] = 60.0,
+    limit_headers: Annotated[bool, typer.Option(help="Tell of the limits in x-ratelimit-* headers")] = True,
 ) -> None:
     """A shared API with a price, a latency and rate limits."""
     from proxy.simulator.provider import ProviderSimulator, Terms
@@ -77,6 +80,9 @@ def provider(
         tokens_per_s=tokens_per_s,
         rpm=rpm,
         tpm=tpm,
+        fixed_window=fixed_window,
+        period_s=period,
+        headers=limit_headers,
     )
     asyncio.run(_serve(ProviderSimulator(terms, model=model, host=host, port=port, api_key=api_key)))
 

@@ -3,9 +3,10 @@
 Theory of operation
 -------------------
 The first token comes after a log-normal time, the others at an even pace; both depend on nothing but the seed, since a
-provider's capacity is not the caller's concern. What a caller meets instead is its rate limit: a bucket of requests and
-one of tokens, charged with prompt and answer when a request arrives, shown in `x-ratelimit-*` headers (OpenAI's names)
-and, when empty, as 429 with `Retry-After`. Money is in the ledger.
+provider's capacity is not the caller's concern. What a caller meets instead are its rate limits, of requests and of
+tokens, charged with prompt and answer when a request arrives, shown in `x-ratelimit-*` headers (OpenAI's names) and,
+when used up, as 429 with `Retry-After`. What was used flows back evenly, or comes back at the end of a fixed window.
+Money is in the ledger.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from proxy.simulator.asks import Problem
 from proxy.simulator.front import NATURAL_ANSWER_TOKENS, Answer, Front
 from proxy.simulator.httpd import Headers
 from proxy.simulator.ledger import Ledger
-from proxy.simulator.token_bucket import TokenBucket
+from proxy.simulator.token_bucket import MINUTE_S, FixedWindow, Limit, TokenBucket
 
 _P99 = 2.3263478740408408  # standard normal quantile
 
@@ -29,7 +30,8 @@ _P99 = 2.3263478740408408  # standard normal quantile
 class Terms:
     """What a provider charges and how it performs; the defaults are Llama-3.3-70B at a big cloud, mid-2026.
 
-    Prices are nano-USD per million tokens. `rpm` and `tpm` are requests and tokens a minute, None is no limit.
+    Prices are nano-USD per million tokens. `rpm` and `tpm` are requests and tokens a minute, None is no limit; they are
+    counted in periods of `period_s`, each with its part of the minute's worth. `headers` says whether replies tell.
     """
 
     input_nano_usd_per_mtok: int = 720_000_000
@@ -39,6 +41,16 @@ class Terms:
     tokens_per_s: float = 70.0
     rpm: int | None = None
     tpm: int | None = None
+    fixed_window: bool = False
+    period_s: float = MINUTE_S
+    headers: bool = True
+
+    def limit(self, per_minute: int | None, now: float) -> Limit | None:
+        """A limit of this provider's kind, nothing of it used."""
+        if per_minute is None:
+            return None
+        kind = FixedWindow if self.fixed_window else TokenBucket
+        return kind(max(1, round(per_minute * self.period_s / MINUTE_S)), now, self.period_s)
 
 
 class ProviderSimulator(Front):
@@ -69,8 +81,8 @@ class ProviderSimulator(Front):
         )
         self._random = Random(seed)  # noqa: S311 (latency, not secrets)
         now = monotonic()
-        self._requests = None if self.terms.rpm is None else TokenBucket(self.terms.rpm, now)
-        self._tokens = None if self.terms.tpm is None else TokenBucket(self.terms.tpm, now)
+        self._requests = self.terms.limit(self.terms.rpm, now)
+        self._tokens = self.terms.limit(self.terms.tpm, now)
 
     def answer(self, answer: Answer, serial: int) -> None:
         """Answer at the provider's pace, or refuse with 429."""
@@ -90,24 +102,24 @@ class ProviderSimulator(Front):
     def _rate_limited(self, answer: Answer, now: float) -> tuple[Problem, float] | None:
         tokens = answer.ask.input_tokens + answer.answer_tokens
         charges = ((self._requests, 1, "requests"), (self._tokens, tokens, "tokens"))
-        for bucket, units, kind in charges:
-            wait_s = 0.0 if bucket is None else bucket.wait_s(units, now)
+        for limit, units, kind in charges:
+            wait_s = 0.0 if limit is None else limit.wait_s(units, now)
             if wait_s > 0:
                 message = f"Rate limit reached for `{self.model}` on {kind} per min. Please try again in {wait_s:.3f}s."
                 return Problem(status=429, message=message, type=kind, code="rate_limit_exceeded"), wait_s
-        for bucket, units, _ in charges:
-            if bucket is not None:
-                bucket.take(units, now)
+        for limit, units, _ in charges:
+            if limit is not None:
+                limit.take(units, now)
         return None
 
     def _limits(self, now: float) -> Headers:
         headers: Headers = ()
-        for bucket, kind in ((self._requests, "requests"), (self._tokens, "tokens")):
-            if bucket is not None:
+        for limit, kind in ((self._requests, "requests"), (self._tokens, "tokens")):
+            if limit is not None and self.terms.headers:
                 headers += (
-                    (f"x-ratelimit-limit-{kind}", str(bucket.per_minute)),
-                    (f"x-ratelimit-remaining-{kind}", str(max(0, int(bucket.level(now))))),
-                    (f"x-ratelimit-reset-{kind}", f"{bucket.full_in_s(now):.3f}s"),
+                    (f"x-ratelimit-limit-{kind}", str(limit.units)),
+                    (f"x-ratelimit-remaining-{kind}", str(max(0, int(limit.level(now))))),
+                    (f"x-ratelimit-reset-{kind}", f"{limit.full_in_s(now):.3f}s"),
                 )
         return headers
 

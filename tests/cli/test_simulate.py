@@ -19,6 +19,7 @@ from typer.testing import CliRunner
     [
         (["engine", "--max-num-seqs", "4", "--max-num-queued-reqs", "8", "--profile", "8b-fp8-1xh100"], "/metrics"),
         (["provider", "--rpm", "60", "--input-price", "0.1", "--output-price", "0.32"], "/simulator/totals"),
+        (["provider", "--rpm", "60", "--fixed-window", "--period", "10", "--no-limit-headers"], "/simulator/totals"),
     ],
 )
 async def test_a_simulator_serves_until_ctrl_c(options: list[str], page: str) -> None:

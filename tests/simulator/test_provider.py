@@ -56,6 +56,31 @@ async def test_an_empty_token_bucket_is_429_and_takes_no_request() -> None:
     assert limited.value.response.headers["x-ratelimit-remaining-requests"] == "99"
 
 
+async def test_a_window_of_its_own_length_comes_back_at_once() -> None:
+    terms = Terms(ttft_median_s=0.002, ttft_p99_s=0.004, tokens_per_s=5000.0, rpm=12, fixed_window=True, period_s=10.0)
+    async with ProviderSimulator(terms) as sim, AsyncOpenAI(base_url=sim.url, api_key="x", max_retries=0) as client:
+        ask = client.chat.completions.with_raw_response.create
+        first = await ask(model=sim.model, messages=USER, max_tokens=5)
+        second = await ask(model=sim.model, messages=USER, max_tokens=5)
+        with pytest.raises(RateLimitError):
+            await ask(model=sim.model, messages=USER, max_tokens=5)
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    resets = [float(reply.headers["x-ratelimit-reset-requests"].rstrip("s")) for reply in (first, second)]
+    assert 9.0 < resets[1] <= resets[0] <= 10.0
+
+
+async def test_a_provider_may_keep_its_limits_to_itself() -> None:
+    terms = Terms(ttft_median_s=0.002, ttft_p99_s=0.004, tokens_per_s=5000.0, rpm=1, headers=False)
+    async with ProviderSimulator(terms) as sim, AsyncOpenAI(base_url=sim.url, api_key="x", max_retries=0) as client:
+        ask = client.chat.completions.with_raw_response.create
+        first = await ask(model=sim.model, messages=USER, max_tokens=5)
+        with pytest.raises(RateLimitError) as limited:
+            await ask(model=sim.model, messages=USER, max_tokens=5)
+    told = [*first.headers, *limited.value.response.headers]
+    assert not [name for name in told if name.startswith("x-ratelimit")]
+    assert "retry-after" in told
+
+
 async def test_the_pace_is_the_terms_own() -> None:
     """Nine gaps at 200 tokens a second after a first token around the median; a busy machine only adds to both."""
     terms = Terms(ttft_median_s=0.03, ttft_p99_s=0.06, tokens_per_s=200.0)
