@@ -17,10 +17,18 @@ class Assumed(dict[str, str]):
     """An environment in which every variable is set: one that is not holds a text that may stand for any secret.
 
     Each differs from the others, and is what `sha256sum` could have printed, so that it stands for a tenant's key too.
+    One whose name says that it is an address or a region holds such a thing.
     """
 
     def get(self, name: str, default: object = None) -> str:
-        return super().get(name) or hashlib.sha256(name.encode()).hexdigest()
+        return super().get(name) or _assumed(name)
+
+
+def _assumed(name: str) -> str:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    if name.endswith(("_URL", "_BASE", "_ENDPOINT")):
+        return f"https://{digest[:16]}.internal/v1"
+    return digest[:16] if name.endswith(("_REGION", "_REGION_NAME", "_LOCATION")) else digest
 
 
 def compiled(path: Path) -> Snapshot:

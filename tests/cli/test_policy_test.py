@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from proxy.cli.policy_assumed import Assumed, compiled
 from proxy.cli.policy_test import app
+from proxy.policy.urls import base_url
+from proxy.policy.words import region
 from typer.testing import CliRunner, Result
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -124,6 +126,8 @@ def test_variables_that_are_not_set_are_assumed(policy: Path, monkeypatch: pytes
     assert {key.tenant.name for key in snapshot.keys.values()} == {"bank", "games"}
     assert Assumed({"A": "set"}).get("A") == "set"
     assert Assumed().get("A") != Assumed().get("B")
+    assert base_url(Assumed().get("AZURE_API_BASE")) != base_url(Assumed().get("OWN_URL"))
+    assert region(Assumed().get("AWS_REGION_NAME"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
