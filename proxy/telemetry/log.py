@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from proxy.policy.model import Endpoint, Lane, Traffic
+from proxy.policy.model import Endpoint, Lane, Modality, Traffic
 from proxy.routing.charge import Charge
 from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
@@ -58,8 +58,14 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     rule: str
 
 
-class Line(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="request"):
-    """One line of the log. `at` is wall time in seconds; durations are milliseconds."""
+class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event", tag="request"):
+    """One line of the log: all that was decided on, apart from content, so that the decision can be made again.
+
+    `at` is wall time in seconds, of the request's end, and `received_at` of its beginning; durations are milliseconds.
+    `tags` are the tenant's, the key's and the request's together, `input_tokens` the estimate that was decided on.
+    `plan` names the targets in the plan's order, one for each attempt that it allowed: a second mention is a second
+    replica. `shadow` is what rules in shadow mode would have left out. What has a default is left out when it has it.
+    """
 
     at: float
     request_id: str
@@ -75,7 +81,19 @@ class Line(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="reques
     overhead_ms: float | None
     duration_ms: float | None
     policy: str
-    refusal: Refused | msgspec.UnsetType = msgspec.UNSET
+    received_at: float
+    input_tokens: int
+    max_output_tokens: int | None = None
+    key: str = ""
+    tags: tuple[str, ...] = ()
+    modalities: tuple[Modality, ...] = ()
+    tools: bool = False
+    lane_override: Lane | None = None
+    target_override: str | None = None
+    session: str | None = None
+    plan: list[str] | None = None
+    shadow: tuple[Exclusion, ...] = ()
+    refusal: Refused | None = None
 
 
 class RequestLog:
@@ -133,7 +151,19 @@ def line_of(record: Record, at: float) -> Line:
         _ms(record.overhead_s),
         _ms(record.duration_s),
         record.snapshot.revision,
-        msgspec.UNSET if refusal is None else _refused(refusal),
+        int(facts.at_s * 1000) / 1000,
+        facts.input_tokens,
+        facts.max_output_tokens,
+        facts.key.name,
+        tuple(sorted(facts.tags)) if facts.tags else (),
+        tuple(sorted(facts.modalities)) if facts.modalities else (),
+        facts.tools,
+        facts.lane_override,
+        facts.target_override,
+        facts.session,
+        [attempt.target.name for attempt in decision.attempts] if type(decision) is Plan else None,
+        decision.shadow,
+        None if refusal is None else _refused(refusal),
     )
 
 

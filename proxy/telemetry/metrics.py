@@ -18,6 +18,7 @@ from proxy import __version__
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Cause, Refusal
+from proxy.routing.refusals import RESIDENCY
 from proxy.telemetry.records import Record
 from proxy.telemetry.series import Counter, Histogram
 
@@ -25,6 +26,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 12
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.5, 1)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 _NANO = 1_000_000_000
+_RESIDENCY = RESIDENCY | {"geo_parameter"}
 NONE = "none"
 """The label of what does not apply: the target of a refused request, say."""
 
@@ -61,6 +63,8 @@ class Metrics:
         self.unpriced = counter("unpriced_requests", "Shared attempts without a known price", "target")
         self.disconnects = counter("client_disconnects", "Clients that left early", "phase")
         self.refusals = counter("refusals", "Requests answered by the proxy itself", "endpoint", "rule", "status")
+        self.shadow = counter("shadow", "What rules in shadow mode would have left out", "route", "rule")
+        self.residency = counter("residency_blocked", "Requests kept from leaving where data may be", "route")
         self.registry.register(_Gauges((*gauges, _build_info)))
         self._series: dict[tuple[str, ...], _Series] = {}
 
@@ -74,6 +78,8 @@ class Metrics:
         if series is None:
             series = self._series[key] = _Series(self, key)
         series.count(record)
+        for exclusion in record.decision.shadow:
+            self.shadow.labels(record.decision.route or NONE, exclusion.rule).value += 1
         if record.refusal is not None:
             self._count_refusal(record.facts, record.refusal)
         if last is None:
@@ -90,6 +96,8 @@ class Metrics:
 
     def _count_refusal(self, facts: Facts, refusal: Refusal) -> None:
         self.refusals.labels(facts.endpoint, refusal.rule, str(refusal.status)).value += 1
+        if refusal.rule in _RESIDENCY:
+            self.residency.labels(refusal.route or NONE).value += 1
 
     def _count_detours(self, record: Record) -> None:
         for outcome, charge, following in zip(record.outcomes, record.charges, record.outcomes[1:], strict=False):

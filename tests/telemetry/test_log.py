@@ -9,17 +9,19 @@ import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.policy.model import Secret, Tenant
+from proxy.policy.model import Key, Lane, Modality, Secret, Tenant, Traffic
+from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Usage
-from proxy.routing.plan import Cause, Exclusion, Refusal
+from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
 from proxy.telemetry import log as log_module
 from proxy.telemetry.log import RequestLog
 from tests.harness import proxy, shared, snapshot_of
 from tests.scripted import CHAT_REPLY, CLOSE, chat_stream, reply, scripted
-from tests.telemetry.requests import API, outcome, record
+from tests.telemetry.requests import API, GPU, REFUSED, attempt, outcome, record
 
 CANARY = "canary-7f3a9b"
 SLO = Exclusion(target="gpu", rule="slo", observed="2.3 s", limit="2 s", hard=False)
@@ -53,6 +55,9 @@ def test_a_line_says_what_was_decided_and_why_and_how_it_ended() -> None:
         "overhead_ms": 0.2,
         "duration_ms": 300.0,
         "policy": "d" * 12,
+        "received_at": 0.0,
+        "input_tokens": 0,
+        "plan": ["gpu", "api"],
     }
     assert (first["target"], first["status"], first["failure"], first["committed"]) == ("gpu", 503, "full", False)
     assert second == {
@@ -74,6 +79,56 @@ def test_a_line_says_what_was_decided_and_why_and_how_it_ended() -> None:
         "nano_usd": 500_000_000,
         "price": "policy",
     }
+
+
+def test_all_that_was_decided_on_is_there_so_that_the_decision_can_be_made_again() -> None:
+    bank = Tenant(name="bank", tags=frozenset({"gdpr"}))
+    facts = {
+        "tenant": bank,
+        "key": Key(tenant=bank, name="bank/ci", tags=frozenset({"gdpr", "ci"})),
+        "model": "m",
+        "stream": True,
+        "traffic": Traffic.OFFLINE,
+        "input_tokens": 1612,
+        "max_output_tokens": 50,
+        "tags": frozenset({"gdpr", "ci", "eval"}),
+        "session": "s1",
+        "lane_override": Lane.SHARED,
+        "target_override": "api",
+        "modalities": frozenset({Modality.IMAGE, Modality.FILE}),
+        "tools": True,
+        "at_s": 1_700_000_000.1239,
+    }
+    (line,) = lines(record(outcome(), facts=facts))
+    said = {name: line[name] for name in {"tenant", "received_at", *facts} - {"at_s"}}
+    assert said == {
+        "tenant": "bank",
+        "key": "bank/ci",
+        "model": "m",
+        "stream": True,
+        "traffic": "offline",
+        "input_tokens": 1612,
+        "max_output_tokens": 50,
+        "tags": ["ci", "eval", "gdpr"],
+        "session": "s1",
+        "lane_override": "shared",
+        "target_override": "api",
+        "modalities": ["file", "image"],
+        "tools": True,
+        "received_at": 1_700_000_000.123,
+    }
+    assert {*Facts.__struct_fields__} - {"at_s"} <= line.keys()
+
+
+def test_the_plan_is_there_in_order_and_what_shadow_rules_would_have_left_out() -> None:
+    shadow = Exclusion(target="api", rule="require.region", observed="us", limit="eu-*", hard=True)
+    plan = Plan(route="default", attempts=(attempt(GPU), attempt(API), attempt(GPU, replica=1)), shadow=(shadow,))
+    (line,) = lines(record(outcome(), decision=plan))
+    assert line["plan"] == ["gpu", "api", "gpu"]
+    assert [one["rule"] for one in line["shadow"]] == ["require.region"]
+    (refused,) = lines(record(decision=msgspec.structs.replace(REFUSED, shadow=(shadow,))))
+    assert "plan" not in refused
+    assert [one["target"] for one in refused["shadow"]] == ["api"]
 
 
 def test_a_refusal_says_its_rule_and_not_its_text() -> None:

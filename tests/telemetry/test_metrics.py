@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy import __version__
 from proxy.policy.model import Endpoint, Tenant
 from proxy.routing.outcome import Failure, Usage
-from proxy.routing.plan import Cause, Exclusion, Refusal
+from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
 from proxy.telemetry.metrics import Metrics, count, gauge
 from proxy.telemetry.records import Record
 from tests.harness import dedicated
-from tests.telemetry.requests import API, GPU, charge, outcome, record
+from tests.telemetry.requests import API, GPU, attempt, charge, outcome, record
 
 SLO = Exclusion(target="gpu", rule="slo", observed="2.3 s", limit="2 s", hard=False)
 GATED = Exclusion(target="other", rule="region", observed="us", limit="eu-*", hard=True)
@@ -58,6 +59,8 @@ def test_the_names_are_those_that_dashboards_and_alerts_are_written_for() -> Non
         "spillway_estimated_requests": "counter",
         "spillway_cost_usd": "counter",
         "spillway_unpriced_requests": "counter",
+        "spillway_shadow": "counter",
+        "spillway_residency_blocked": "counter",
         "spillway_client_disconnects": "counter",
         "spillway_refusals": "counter",
         "spillway_build_info": "gauge",
@@ -194,3 +197,31 @@ def test_gauges_are_read_when_prometheus_asks() -> None:
     depth[0] = 3.0
     assert scraped(metrics)["spillway_queue_depth{target=gpu}"] == 3.0
     assert scraped(metrics)["spillway_lines_total{}"] == 5
+
+
+def test_what_shadow_rules_would_have_left_out_is_counted_by_rule() -> None:
+    shadow = (msgspec.structs.replace(GATED, rule="require.region"), msgspec.structs.replace(SLO, rule="want.ttft_p99"))
+    plan = Plan(route="default", attempts=(attempt(),), shadow=(*shadow, shadow[0]))
+    refused = Refusal(status=404, code="model_not_found", message="x", rule="model", shadow=shadow[:1])
+    counted = after(record(outcome(), decision=plan), record(decision=refused))
+    assert {name: value for name, value in counted.items() if "shadow" in name} == {
+        "spillway_shadow_total{route=default,rule=require.region}": 2,
+        "spillway_shadow_total{route=default,rule=want.ttft_p99}": 1,
+        "spillway_shadow_total{route=none,rule=require.region}": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "route", "counted"),
+    [
+        ("require.region", "gdpr", {"spillway_residency_blocked_total{route=gdpr}": 1}),
+        ("require.retention", "gdpr", {"spillway_residency_blocked_total{route=gdpr}": 1}),
+        ("require.training", "gdpr", {"spillway_residency_blocked_total{route=gdpr}": 1}),
+        ("geo_parameter", "", {"spillway_residency_blocked_total{route=none}": 1}),
+        ("require.tags", "gdpr", {}),
+        ("capacity", "gdpr", {}),
+    ],
+)
+def test_what_was_kept_from_leaving_is_counted(rule: str, route: str, counted: dict[str, float]) -> None:
+    refused = Refusal(status=403, code="x", message="x", rule=rule, route=route)
+    assert {name: n for name, n in after(record(decision=refused)).items() if "residency" in name} == counted
