@@ -55,6 +55,7 @@ async def test_the_next_request_is_served_by_the_new_policy_and_it_is_shown() ->
             second = await spillway.post(CHAT, ASK)
             assert await metric(spillway, "policy_generation") == 2
             assert await metric(spillway, 'policy_info{revision="bbbbbbbbbbbb"}') == 1
+            assert await metric(spillway, 'upstream_state{replica="0",target="tpu"}') == 0
             ready = (await spillway.get("/readyz", admin=True)).json
             assert await metric(spillway, "policy_loaded_timestamp_seconds") == ready["policy"]["loaded_at"]
     shown = ("x-spillway-policy", "x-spillway-route", "x-spillway-target")
@@ -116,6 +117,7 @@ async def test_policies_that_were_replaced_are_let_go() -> None:
                 assert (await client.reply()).status == 200
             spillway.spillway.adopt(router("f"))
             await spillway.get("/metrics", admin=True)
+            assert len(spillway.spillway._relay._known_headers) <= 1
             kept = {one.digest[0] for one in gc.get_objects() if type(one) is Snapshot and one.source == up.url}
     assert kept <= {"a", "f"}  # the first is the server's own
 

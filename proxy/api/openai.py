@@ -107,7 +107,7 @@ class DataPort:
 
     def begin(self, client: DirectClient) -> None:
         """The request is whole."""
-        router, key, client.router = client.router, client.key, None
+        router, key = client.router, client.key
         assert router is not None
         assert key is not None
         body = client.body[0] if len(client.body) == 1 else b"".join(client.body)
