@@ -38,6 +38,9 @@ _PLACEHOLDERS = frozenset({
     "not-needed", "not-used", "null", "ollama", "placeholder", "sk-1234", "sk-dummy", "sk-fake", "sk-no-key-required",
     "sk-none", "sk-test", "sk-xxx", "sk-xxxx", "test", "token", "xxx",
 })  # fmt: skip
+_CHARACTER = ("reasoning_effort", "service_tier", "verbosity")
+"""Members that are given to a deployment so that it is another one than without, as in `gpt-5-thinking`."""
+
 _OWNERS = re.compile(r"^((us|eu|apac|global|jp|au)\.)?(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai)\.")
 """What Bedrock writes in front of a model; it makes long names of targets."""
 
@@ -274,7 +277,7 @@ def _supports(info: Given) -> tuple[str, ...] | None:
 
 
 def _parameters(given: Given) -> tuple[tuple[str, str | int | float | bool], ...]:
-    """The plain members of `extra_body`, which LiteLLM puts into every request."""
+    """The plain members of `extra_body`, which LiteLLM puts into every request, and what makes a model another."""
     members = given.take("extra_body")
     taken: list[tuple[str, str | int | float | bool]] = []
     for name, value in members.items() if isinstance(members, dict) else ():
@@ -284,6 +287,14 @@ def _parameters(given: Given) -> tuple[tuple[str, str | int | float | bool], ...
             taken += words.parameters({name: value}).items()
         except Mistake as mistake:
             given.note("extra_body", f"`{name}` of `extra_body` is not imported: {mistake.message}", mistake.hint)
+    for name in _CHARACTER:
+        value = given.word(name)
+        if value and re.fullmatch(r"[a-z][a-z_-]*", value) and name not in dict(taken):
+            taken.append((name, value))
+            hint = "LiteLLM let callers change it; remove it from the target's `parameters` if they should"
+            given.note(name, f"`{name}` is set on every request to the target", hint)
+        elif value:
+            given.note(name, f"`{name}` is not imported", "callers send it themselves")
     return tuple(taken)
 
 
@@ -305,4 +316,5 @@ def _name(info: Given, vendor: Vendor, provider: str, model: str) -> str:
         info.note("id", "`id` is not a valid name for a target", "the target is named for its provider and model")
     owner = vendor.engine.value if vendor.engine is not None else provider
     last = _OWNERS.sub("", model.rstrip("/").rpartition("/")[2] or "model")
-    return re.sub(r"[^a-z0-9._-]+", "-", f"{owner}-{last}".lower()).strip("-")[:100]
+    name = last if last.lower().startswith(owner) else f"{owner}-{last}"
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-")[:100]

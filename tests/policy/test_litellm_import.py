@@ -362,6 +362,18 @@ router_settings: {default_litellm_params: {stream_timeout: 7}}
     assert target.api_key.reveal() == Assumed().get("WEU_KEY")
 
 
+def test_what_makes_a_deployment_another_one_is_set_on_every_request() -> None:
+    result = imported(
+        deployments("model: gemini/gemini-2.5-pro, reasoning_effort: high", "model: gemini/gemini-2.5-pro")
+    )
+    targets = compiled(result.policy).snapshot.targets
+    assert {name: target.parameters for name, target in targets.items()} == {
+        "gemini-2.5-pro": {"reasoning_effort": "high"},
+        "gemini-2.5-pro-2": {},
+    }
+    assert "`reasoning_effort` is set on every request to the target" in [note.message for note in result.notes]
+
+
 def test_a_name_that_a_policy_cannot_have_is_changed_and_told() -> None:
     config = 'model_list:\n  - {model_name: "My Model!", litellm_params: {model: openai/x}}\n'
     assert list(compiled(imported(config).policy).snapshot.models) == ["My-Model"]
@@ -423,6 +435,7 @@ PARAMS = st.fixed_dictionaries(
         "extra_body": st.dictionaries(st.sampled_from(["a", "model", "b c", "null", "1"]), SIMPLE, max_size=2),
         "custom_llm_provider": st.sampled_from(["openai", "nonsense", "azure"]),
         "temperature": NUMBERS,
+        "reasoning_effort": st.sampled_from(["low", "os.environ/EFFORT", 3, ""]),
         "aws_secret_access_key": st.just(KEY),
         "zz_unknown": SIMPLE,
     },
@@ -463,6 +476,26 @@ CONFIG = st.fixed_dictionaries(
     {"model_list": st.lists(DEPLOYMENTS, min_size=1, max_size=6)},
     optional={"router_settings": ROUTER, "litellm_settings": ROUTER, "zz_section": SIMPLE},
 )
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_no_text_breaks_the_import(data: st.DataObject) -> None:
+    lines = (CONFIGS / "platform.yaml").read_text("utf-8").splitlines()
+    for _ in range(data.draw(st.integers(1, 4))):
+        index = data.draw(st.integers(0, len(lines) - 1))
+        line = lines[index]
+        cut = data.draw(st.integers(0, len(line)))
+        pieces = st.sampled_from(
+            ["", "[", "{", ": ", "- ", "&a ", "*a", "<<: ", "!!int ", "'", "\n", "null", "  ", "\t"]
+        )
+        lines[index] = data.draw(st.sampled_from([line[:cut], line[cut:], line + line[:cut], ""])) + data.draw(pieces)
+    try:
+        result = imported("\n".join(lines))
+    except PolicyError as error:
+        assert all(problem.message for problem in error.problems)
+    else:
+        compiled(result.policy)
 
 
 def keys_in(value: Any, wanted: str) -> Iterator[str]:
