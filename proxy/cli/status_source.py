@@ -1,4 +1,7 @@
-"""Where `spillway status` reads the meters: a running proxy, a store, or the files of a stopped one."""
+"""Where `spillway status` reads the meters: a running proxy, a store, or the files of a stopped one.
+
+Which policy is served, only a running proxy knows.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -14,8 +18,10 @@ from proxy.meters.report import MeterReport, report
 from proxy.meters.store import Store, StoreError, StoreUnavailable
 from proxy.meters.store_folder import StoreFolder
 from proxy.meters.summary import summarise
+from proxy.policy.status import PolicyStatus
 
 FETCH_TIMEOUT_S = 5.0
+Answer = TypeVar("Answer")
 
 
 class StatusUnavailable(Exception):
@@ -36,13 +42,22 @@ def read_report(admin_url: str, redis_url: str | None, data_dir: Path | None) ->
     return _from_proxy(admin_url)
 
 
+def read_policy(admin_url: str) -> PolicyStatus:
+    """What the proxy at `admin_url` serves by. Raises StatusUnavailable."""
+    return _decoded(admin_url, "/admin/policy", PolicyStatus)
+
+
 def _from_proxy(admin_url: str) -> MeterReport:
-    url = f"{admin_url.rstrip('/')}/admin/meters"
+    return _decoded(admin_url, "/admin/meters", MeterReport)
+
+
+def _decoded(admin_url: str, path: str, kind: type[Answer]) -> Answer:
+    url = f"{admin_url.rstrip('/')}{path}"
     if not url.startswith(("http://", "https://")):
         raise StatusUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
     try:
         with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (scheme checked above)
-            return MeterReport.from_json(response.read())
+            return msgspec.json.decode(response.read(), type=kind)
     except msgspec.MsgspecError:
         raise StatusUnavailable(f"`{url}` does not answer like a Spillway of this release") from None
     except urllib.error.HTTPError as error:

@@ -1,7 +1,10 @@
-"""The meters' report as tables for a terminal."""
+"""The meters' report as tables for a terminal, and the policy being served in a few lines."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +12,7 @@ from rich.table import Table
 from proxy.meters.money import format_usd
 from proxy.meters.report import MeterReport, Period, TargetReport
 from proxy.policy.model import Lane
+from proxy.policy.status import PolicyStatus
 
 NOTHING = "-"
 """Stands where there is nothing to divide by yet; what cannot be known says so."""
@@ -22,6 +26,26 @@ def print_report(report: MeterReport, console: Console) -> None:
             console.print(summary_line(period), style="bold")
     if not report.connected:
         console.print(f"the store has been away for {report.lag_s:.0f} s: newer counts are in memory", style="yellow")
+
+
+def print_policy(policy: PolicyStatus, console: Console) -> None:
+    """The policy being served, and what is wrong with newer text on the disk."""
+    console.print(f"policy {policy.revision}, generation {policy.generation}, since {_moment(policy.loaded_at)}")
+    error = policy.error
+    if error is None:
+        return
+    text = f"text {error.revision}" if error.revision else "what is on the disk"
+    console.print(f"{text} is not served, as of {_moment(error.at)}:", style="yellow")
+    for problem in error.problems:
+        console.print(f"  {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if error.problem_count > len(error.problems):
+        console.print(f"  and {error.problem_count - len(error.problems)} more", style="yellow")
+
+
+def to_json(report: MeterReport, policy: PolicyStatus | None) -> bytes:
+    """All of it as data; `policy` is there when a running proxy was asked."""
+    served = {} if policy is None else {"policy": policy}
+    return msgspec.json.encode({**msgspec.to_builtins(report), **served})
 
 
 def period_table(period: Period) -> Table:
@@ -74,6 +98,10 @@ def _compact(amount: float) -> str:
 
 def _usd(nano_usd: int | None) -> str:
     return "unknown" if nano_usd is None else format_usd(nano_usd)
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _duration(seconds: float) -> str:

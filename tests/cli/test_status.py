@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 from proxy.cli.status import status
@@ -19,6 +20,7 @@ from proxy.meters.report import report
 from proxy.meters.store import Store
 from proxy.meters.summary import Summary
 from proxy.meters.sync import Sync
+from proxy.policy.status import PolicyStatus
 from proxy.routing.plan import Cause
 from tests.meters.examples import LLAMA, TOGETHER, facts, outcome
 from tests.meters.test_report import MODELS, ONE_HOUR, TARGETS
@@ -27,6 +29,7 @@ from typer.testing import CliRunner, Result
 APP = typer.Typer()
 APP.command()(status)
 
+POLICY = PolicyStatus(revision="9896461ab188", loaded_at=1795355160.0, generation=3)
 EARLIER = Summary(as_of_s=0.0, tallies={}, gpus={"llama-eu": GpuTotals()})
 LATEST = Summary(
     as_of_s=60.0,
@@ -39,10 +42,13 @@ LATEST = Summary(
 
 
 class _Admin(BaseHTTPRequestHandler):
-    """An admin port that answers every path with the server's `answer`."""
+    """An admin port that answers with the server's `answer`, and with its `policy`."""
 
     def do_GET(self) -> None:
-        code, body = self.server.answer if self.path == "/admin/meters" else (404, b"{}")  # type: ignore[attr-defined]
+        code, body = {
+            "/admin/meters": self.server.answer,  # type: ignore[attr-defined]
+            "/admin/policy": (200, msgspec.json.encode(self.server.policy)),  # type: ignore[attr-defined]
+        }.get(self.path, (404, b"{}"))
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -56,6 +62,7 @@ class _Admin(BaseHTTPRequestHandler):
 def admin() -> Iterator[HTTPServer]:
     server = HTTPServer(("127.0.0.1", 0), _Admin)
     server.answer = (200, report(LATEST, EARLIER, TARGETS, MODELS).to_json())  # type: ignore[attr-defined]
+    server.policy = POLICY  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -117,9 +124,32 @@ def test_a_running_proxy_shows_both_kinds_of_money(admin: HTTPServer) -> None:
     assert "25.0% of requests spilled; $23.92 for GPUs, $0.880 to providers" in total
 
 
-def test_json_is_the_proxy_s_own_report(admin: HTTPServer) -> None:
+def test_json_is_the_proxy_s_own_report_and_its_policy(admin: HTTPServer) -> None:
     result = invoke("--admin-url", url(admin), "--json")
-    assert json.loads(result.stdout) == json.loads(report(LATEST, EARLIER, TARGETS, MODELS).to_json())
+    found = json.loads(result.stdout)
+    assert found.pop("policy") == msgspec.to_builtins(POLICY)
+    assert found == json.loads(report(LATEST, EARLIER, TARGETS, MODELS).to_json())
+
+
+def test_the_policy_that_is_served_is_named(admin: HTTPServer) -> None:
+    output = invoke("--admin-url", url(admin)).output
+    assert "policy 9896461ab188, generation 3, since 2026-11-22 13:46:00 UTC" in output
+    assert "not served" not in output
+
+
+def test_text_that_was_refused_is_shown_with_its_places(admin: HTTPServer) -> None:
+    problems = tuple(f"policy.yaml:{line}:5: unknown key `[lan]` in `targets.gpu`{'.' * 120}" for line in range(25))
+    admin.policy = POLICY.refused("0123456789ab", 1795355200.0, problems)  # type: ignore[attr-defined]
+    output = invoke("--admin-url", url(admin)).output
+    assert "policy 9896461ab188, generation 3" in output
+    assert "text 0123456789ab is not served, as of 2026-11-22 13:46:40 UTC:" in output
+    assert [line for line in problems if f"  {line}\n" in output] == list(problems[:20])
+    assert "and 5 more" in output
+
+
+def test_a_policy_that_is_gone_has_no_revision(admin: HTTPServer) -> None:
+    admin.policy = POLICY.refused("", 0.0, ("policy.yaml: cannot be read",))  # type: ignore[attr-defined]
+    assert "what is on the disk is not served" in invoke("--admin-url", url(admin)).output
 
 
 def test_a_stale_report_says_so(admin: HTTPServer) -> None:
