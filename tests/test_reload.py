@@ -47,7 +47,7 @@ def text_of(source: Source) -> str:
 
 
 def replace(path: Path, text: str) -> None:
-    """As `git` and a ConfigMap do it: whole from the first moment."""
+    """As `mv` and a ConfigMap do it: whole from the first moment."""
     beside = path.with_suffix(".new")
     beside.write_text(text)
     beside.rename(path)

@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-Nobody tells us that a policy has changed: a ConfigMap mount swaps a symbolic link, `git` renames a file into place, an
-editor truncates a file and writes it anew. All of them are seen by looking, many times a second. A look asks the file
+Nobody tells us that a policy has changed: a ConfigMap mount swaps a symbolic link, `mv` and many editors put another file
+in the place, others truncate the file and write it anew. All of them are seen by looking, many times a second. A look asks the file
 system for identity, size and times, which costs microseconds; only when those have changed are the texts read, and only
 the texts count. Looking is what inotify would have to be backed up by anyway: it is silent on network mounts, and
 follows the inode rather than the name.

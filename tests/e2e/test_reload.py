@@ -67,7 +67,7 @@ def broken(text: str) -> Iterator[str]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Whole from the first moment: `git`, most editors, most tools."""
+    """Whole from the first moment, as `mv` and many editors do it."""
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(text)
     beside.rename(path)
