@@ -18,6 +18,7 @@ from proxy.routing.facts import Facts
 from proxy.routing.limits import estimated_tokens
 from proxy.routing.outcome import Outcome
 from proxy.routing.readings import Quota
+from proxy.signals.ceiling import Use
 from proxy.signals.pace import Mark, Pace
 from proxy.signals.quota_headers import read
 from proxy.signals.rates import Admission, RateBook
@@ -52,15 +53,16 @@ class Account:
     def follow(self, target: Target) -> None:
         """Take over what the policy says of the target; what was learned stays."""
         self._limited = bool(target.limits)
-        self._pace.limits = target.limits
+        self._pace.limit(target.limits)
         self.listens = target.lane is Lane.SHARED
         """Whether the heads of replies may bring news: an engine of one's own has no quota."""
 
     def read(self, now: float) -> tuple[float, Quota | None]:
         """From when on the next request may be sent, 0 for at once, and the quota that is closest to its end."""
-        if self._limited:
-            return self._pace.until(now, self._book.rate(self._scope, now))
-        return self._pace.until(now)
+        if not self._limited:
+            return self._pace.until(now)
+        book, scope = self._book, self._scope
+        return self._pace.until(now, Use(book.rate(scope, now), book.share(scope, now), now))
 
     def begin(self, facts: Facts, now: float) -> Entry:
         """An attempt is sent."""

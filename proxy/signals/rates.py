@@ -175,6 +175,13 @@ class RateBook(Mapping[str, Rate]):
             frees_in_s=UNKNOWN_FREES_IN_S if frees_in_s is None else frees_in_s,
         )
 
+    def share(self, scope: str, now: float) -> float:
+        """This process's part of the requests that a scope has used; 1 when nobody has used it."""
+        minute = self._minutes.get(scope)
+        own = 0 if minute is None else minute.requests
+        others = self._others.get(scope, _NONE)[0] if now < self._others_until else 0
+        return own / (own + others) if own + others else 1.0
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._minutes.keys() | self._others.keys())
 

@@ -9,8 +9,7 @@ from random import Random
 from typing import Any, Protocol
 
 from proxy.policy.model import UNLIMITED, Limits
-from proxy.routing.readings import Rate
-from proxy.signals.inflight import OTHERS_BELIEVED_S
+from proxy.signals.ceiling import Use
 from proxy.signals.pace import Mark, Pace
 from proxy.signals.quota_headers import REQUESTS, Told
 from proxy.signals.rates import RateBook
@@ -92,8 +91,10 @@ class Proxy:
         self.limited = limits is not UNLIMITED
 
     def may_send(self, now: float) -> bool:
-        used = self.book.rate("target:api", now) if self.limited else Rate()
-        return self.full_until <= now and self.pace.until(now, used)[0] <= now
+        use = None
+        if self.limited:
+            use = Use(self.book.rate("target:api", now), self.book.share("target:api", now), now)
+        return self.full_until <= now and self.pace.until(now, use)[0] <= now
 
 
 class Result:
@@ -184,6 +185,3 @@ def _sync(fleet: list[Proxy], now: float) -> None:
             for name, value in gauges.items():
                 others[name] = others.get(name, 0) + value
         proxy.book.absorb(others, now)
-
-
-assert SYNC_S < OTHERS_BELIEVED_S

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from proxy.policy.model import Limits
 from proxy.routing.readings import Quota, Rate
-from proxy.signals.pace import LOOK_AGAIN_S, Pace
+from proxy.signals.ceiling import Use
+from proxy.signals.pace import Pace
 from proxy.signals.quota_headers import INPUT_TOKENS, OUTPUT_TOKENS, REQUESTS, TOKENS, Told
-from tests.signals.providers import T0, Bucket, Windows, play
+from tests.signals.providers import T0
 
 UNITS = [REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS]
 
@@ -19,27 +18,6 @@ def test_nothing_holds_a_target_of_which_nothing_is_known() -> None:
     for _ in range(1000):
         one.begin(1000, 1000, T0)
     assert one.until(T0) == (0.0, None)
-
-
-@pytest.mark.parametrize("headers", [True, False])
-@pytest.mark.parametrize("proxies", [1, 2, 5])
-@pytest.mark.parametrize("make", [Windows, Bucket])
-def test_limits_of_the_policy_hold_from_the_start_over_all_proxies(make: Any, proxies: int, headers: bool) -> None:
-    provider = make(1000)
-    result = play(provider, proxies=proxies, limits=Limits(rpm=1000), sharing=True, headers=headers)
-    assert result.refused == 0
-    for start in range(240):
-        window = [at for at in result.sent_at if T0 + start <= at < T0 + start + 60]
-        assert len(window) <= 1000, start
-    assert result.sent >= 0.95 * 1000 * 5
-
-
-def test_limits_far_below_the_providers_are_kept_in_tokens_too() -> None:
-    provider = Bucket(10_000_000)
-    result = play(
-        provider, proxies=2, limits=Limits(tpm=100_000), sharing=True, tokens=lambda random: 1000, unit=TOKENS
-    )
-    assert 0.9 * 500 <= result.sent <= 500
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -69,17 +47,17 @@ def test_the_latest_holds_and_is_the_one_that_is_told() -> None:
     assert quota.unit == "tokens"
 
 
-def test_used_up_limits_of_the_policy_let_nothing_pass() -> None:
-    one = Pace(Limits(rpm=10, tpm=1000, concurrency=4))
-    assert one.until(T0, Rate(requests=10, tokens=10, in_flight=1, frees_in_s=7.0)) == (
-        T0 + LOOK_AGAIN_S,
-        Quota(unit="requests", limit=10, remaining=0, reset_at=T0 + 7),
-    )
-    until, quota = one.until(T0, Rate(requests=1, tokens=1200, in_flight=1, frees_in_s=7.0))
-    assert (until, quota and quota.unit) == (T0 + LOOK_AGAIN_S, "tokens")
-    until, quota = one.until(T0, Rate(requests=1, tokens=0, in_flight=4, frees_in_s=7.0))
-    assert (until, quota and quota.unit) == (T0 + LOOK_AGAIN_S, "requests at a time")
-    assert one.until(T0, Rate(requests=1, tokens=0, in_flight=3, frees_in_s=7.0))[0] == 0.0
+def test_the_policys_limits_hold_beside_the_providers() -> None:
+    one = Pace(Limits(rpm=10))
+    one.hear([Told(REQUESTS, 1000, 990, 60.0)], one.begin(10, 10, T0), T0)
+    until, quota = one.until(T0, Use(Rate(requests=10, frees_in_s=7.0), 1.0, T0))
+    assert until > T0
+    assert quota == Quota(unit="requests", limit=10, remaining=0, reset_at=T0 + 7)
+    one.limit(Limits(rpm=2000))
+    until, quota = one.until(T0, Use(Rate(requests=10, frees_in_s=7.0), 1.0, T0))
+    assert until == 0.0
+    assert quota is not None
+    assert quota.limit == 1000
 
 
 def test_a_refusal_that_was_foretold_teaches_no_rate() -> None:
