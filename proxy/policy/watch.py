@@ -2,11 +2,11 @@
 
 Theory of operation
 -------------------
-Nobody tells us that a policy has changed: a ConfigMap mount swaps a symbolic link, `mv` and many editors put another file
-in the place, others truncate the file and write it anew. All of them are seen by looking, many times a second. A look asks the file
-system for identity, size and times, which costs microseconds; only when those have changed are the texts read, and only
-the texts count. Looking is what inotify would have to be backed up by anyway: it is silent on network mounts, and
-follows the inode rather than the name.
+Nobody tells us that a policy has changed: a ConfigMap mount swaps a symbolic link, `mv` and many editors put another
+file in the place, others truncate the file and write it anew. All of them are seen by looking, many times a second. A
+look asks the file system for identity, size and times, which costs microseconds; only when those have changed are the
+texts read, and only the texts count. Looking is what inotify would have to be backed up by anyway: it is silent on
+network mounts, and follows the inode rather than the name.
 
 A text is believed when two looks in a row read the same, and when nothing changed during the second. That settles link
 swaps and renames, which are whole from the first moment, within a tenth of a second. Other writers leave a half-written
