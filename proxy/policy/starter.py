@@ -1,0 +1,336 @@
+"""From answers to the text of a policy: pure, so that `spillway init` is a conversation and nothing else.
+
+Theory of operation
+-------------------
+A kind of application makes one or more sorts of work (`starter_profiles`), and each becomes a route. The answers choose
+among them (offline, online), replace some figures, and add gates: residency for all tenants is a gate on every route;
+residency for some gives each route a twin before it, for callers that carry the tag. What the file says, and why, is
+written so that it can be edited without reading anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from proxy.policy.model import Endpoint, Prefer
+from proxy.policy.starter_answers import (
+    Answers,
+    DedicatedAnswer,
+    GpusAnswer,
+    LatencyAnswer,
+    Minded,
+    Pattern,
+    Product,
+    ResidencyAnswer,
+    SharedAnswer,
+)
+from proxy.policy.starter_kinds import Profile, Rule, Work, ask, offline_work
+from proxy.policy.starter_layout import Line, flow, laid_out, rounded_up, scalar
+from proxy.policy.starter_profiles import PROFILES
+
+GPUS = GpusAnswer(usd_per_hour="2.99")
+"""One H100 at what specialised clouds charge for it."""
+
+_VARIABLES = {"together_ai": "TOGETHER_API_KEY", "fireworks_ai": "FIREWORKS_API_KEY", "gemini": "GEMINI_API_KEY"}
+_YOURS = "your own answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRoute:
+    """A route to be: its work, under its own name; `tag` is what its callers must carry, `bound` whether bytes stay."""
+
+    name: str
+    work: Work
+    tag: str = ""
+    bound: bool = False
+
+
+def starting_policy(answers: Answers) -> str:
+    """A complete, commented policy."""
+    sections = (
+        _header(answers),
+        [(0, "version: 1", "")],
+        _targets(answers),
+        _models(answers),
+        _tenants(answers),
+        _routes(answers),
+    )
+    return laid_out(line for section in sections for line in section)
+
+
+def planned_routes(answers: Answers) -> tuple[PlannedRoute, ...]:
+    """The routes in the order of the file; the last one matches everything."""
+    works = _works(answers)
+    residency, tag = answers.usage.residency, residency_tag(answers)
+    if residency is None:
+        return tuple(PlannedRoute(name=work.name, work=work) for work in works)
+    if not tag:
+        return tuple(PlannedRoute(name=work.name, work=work, bound=True) for work in works)
+    twins = (PlannedRoute(name=f"{tag}-{work.name}", work=work, tag=tag, bound=True) for work in works)
+    return (*twins, *(PlannedRoute(name=work.name, work=work) for work in works))
+
+
+def residency_tag(answers: Answers) -> str:
+    """What the tenants carry that are bound to a region, when the others are not; `eu-*` gives `eu`."""
+    usage = answers.usage
+    if usage.residency is None or not usage.residency.tenants or set(usage.residency.tenants) >= set(usage.tenants):
+        return ""
+    return re.sub(r"[^a-z0-9]+", "-", usage.residency.region[0]).strip("-") or "resident"
+
+
+def endpoint_of(answers: Answers, model: str) -> Endpoint:
+    """What apps call `model` by: as answered, or else as the main work of the kind does."""
+    return answers.models[model].endpoint or PROFILES[answers.interface].works[-1].endpoint
+
+
+def key_variable(shared: SharedAnswer) -> str:
+    """The environment variable that holds a provider's key."""
+    if shared.api_key:
+        return shared.api_key
+    return _VARIABLES.get(shared.provider) or re.sub(r"[^A-Z0-9]+", "_", shared.provider.upper()) + "_API_KEY"
+
+
+def digest_variable(tenant: str) -> str:
+    """The environment variable that holds the digest of a tenant's key."""
+    name = re.sub(r"[^A-Z0-9]+", "_", tenant.upper()).strip("_")
+    return f"{'T_' if name[:1].isdigit() else ''}{name or 'TENANT'}_KEY_SHA256"
+
+
+def variables(answers: Answers) -> tuple[str, ...]:
+    """Every environment variable that the policy reads, each once."""
+    keys = [key_variable(one) for model in answers.models.values() for one in model.shared]
+    return tuple(dict.fromkeys([*keys, *map(digest_variable, answers.usage.tenants)]))
+
+
+def _works(answers: Answers) -> tuple[Work, ...]:
+    profile, pattern = PROFILES[answers.interface], answers.usage.traffic
+    served = {endpoint_of(answers, model) for model in answers.models}
+    kept = [work for work in profile.works if work.endpoint in served] or [profile.works[-1]]
+    works = [_answered(work, answers) for work in kept]
+    works[-1] = _with_latency(replace(works[-1], match=()), answers.latency)
+    if pattern is Pattern.ONLINE:
+        return tuple(works)
+    offline = _answered(offline_work(profile, beside_online=pattern is Pattern.BOTH), answers)
+    if offline.endpoint not in served:
+        offline = replace(offline, endpoint=kept[-1].endpoint, max_output_tokens=kept[-1].max_output_tokens)
+    return (offline,) if pattern is Pattern.OFFLINE else (offline, *works)
+
+
+def _answered(work: Work, answers: Answers) -> Work:
+    """The work with the money of the answers.
+
+    Where nothing is paid by the token, no rule speaks of it; and work can only wait for a GPU where there is one.
+    """
+    economics, require = answers.economics, work.require
+    pays = any(model.shared for model in answers.models.values())
+    if any(model.dedicated is None for model in answers.models.values()):
+        require = tuple(rule for rule in require if rule.key != "usd_per_mtok")
+    for name, usd in (
+        ("max_usd_per_request", economics.max_usd_per_request),
+        ("usd_per_mtok", economics.usd_per_mtok),
+    ):
+        if usd is not None:
+            require = _with(require, ask(name, usd, _YOURS))
+    if not pays:
+        require = tuple(rule for rule in require if not rule.key.endswith(("usd_per_request", "usd_per_mtok")))
+    want = work.want if pays else tuple(rule for rule in work.want if rule.key != "max_usd_per_request")
+    if economics.max_usd_per_request is not None:
+        want = tuple(rule for rule in want if rule.key != "max_usd_per_request")
+    work = replace(work, require=require, want=want)
+    match economics.minded:
+        case Minded.BUDGET:
+            return replace(work, prefer=Prefer.COST, why="GPUs that are paid for first, then the cheapest provider")
+        case Minded.LATENCY if work.name != "offline":
+            return replace(work, prefer=Prefer.LATENCY, why="whoever answers first, as measured")
+        case _:
+            return work
+
+
+def _with_latency(work: Work, latency: LatencyAnswer) -> Work:
+    for name in LatencyAnswer.__slots__:
+        value = getattr(latency, name)
+        if value is not None:
+            work = replace(work, want=_with(work.want, ask(name, value, _YOURS)))
+    return work
+
+
+def _with(rules: tuple[Rule, ...], rule: Rule) -> tuple[Rule, ...]:
+    """The rules with one that takes the place of its namesake, or else comes first."""
+    if any(one.key == rule.key and not one.shadow for one in rules):
+        return tuple(rule if one.key == rule.key and not one.shadow else one for one in rules)
+    return (rule, *rules)
+
+
+def _header(answers: Answers) -> Iterator[Line]:
+    profile, usage = PROFILES[answers.interface], answers.usage
+    whom = "customers" if usage.product is Product.B2B else "apps"
+    when = {Pattern.ONLINE: "online", Pattern.OFFLINE: "offline", Pattern.BOTH: "online and offline"}[usage.traffic]
+    yield 0, f"# {str(answers.interface).capitalize()}: {profile.does}. For {whom}, {when}.", ""
+    keys = [key_variable(one) for model in answers.models.values() for one in model.shared]
+    for name in dict.fromkeys(keys):
+        yield 0, f"#   export {name}=...", ""
+    if usage.tenants:
+        yield 0, "# A tenant's key is named by its digest, and the digest comes from the environment:", ""
+        digest = digest_variable(usage.tenants[0])
+        command = f'KEY=$(openssl rand -hex 24); export {digest}=$(printf %s "$KEY" | sha256sum | cut -c1-64)'
+        yield 0, f"#   {command}", ""
+
+
+def target_names(answers: Answers) -> dict[str, tuple[tuple[str, DedicatedAnswer | SharedAnswer], ...]]:
+    """By model, the names of its targets, best first; two targets of one kind are told apart by the model's name."""
+    engines = sum(model.dedicated is not None for model in answers.models.values())
+    providers = [one.provider for model in answers.models.values() for one in model.shared]
+    named: dict[str, tuple[tuple[str, DedicatedAnswer | SharedAnswer], ...]] = {}
+    taken: set[str] = set()
+    for name, model in answers.models.items():
+        targets: list[tuple[str, DedicatedAnswer | SharedAnswer]] = []
+        if model.dedicated is not None:
+            targets.append(("own" if engines == 1 else f"own-{name}", model.dedicated))
+        for one in model.shared:
+            short = re.sub(r"[^A-Za-z0-9._-]", "-", one.provider)
+            wanted = short if providers.count(one.provider) == 1 else f"{short}-{name}"
+            targets.append((_free(wanted, taken), one))
+            taken.add(targets[-1][0])
+        named[name] = tuple(targets)
+    return named
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    spares = (f"{wanted}-{number}" for number in range(2, len(taken) + 3))
+    return wanted if wanted not in taken else next(one for one in spares if one not in taken)
+
+
+def _targets(answers: Answers) -> Iterator[Line]:
+    profile = PROFILES[answers.interface]
+    yield 0, "targets:", ""
+    for model, targets in target_names(answers).items():
+        for name, target in targets:
+            yield 1, f"{name}:", ""
+            if isinstance(target, DedicatedAnswer):
+                yield from _dedicated(target, answers.economics.gpus, profile)
+            else:
+                yield from _shared(target)
+            yield from _claims(target, endpoint_of(answers, model), profile)
+
+
+def _dedicated(target: DedicatedAnswer, gpus: GpusAnswer | None, profile: Profile) -> Iterator[Line]:
+    gpus = target.gpus or gpus or GPUS
+    yield 2, "lane: dedicated", "your own GPUs, paid by the hour: used first"
+    yield 2, f"engine: {target.engine}", ""
+    if len(target.url) == 1:
+        yield 2, f"url: {scalar(target.url[0])}", ""
+    else:
+        yield 2, f"urls: {flow(map(scalar, target.url))}", "one for each replica"
+    yield 2, f"model: {scalar(target.model)}", "what `curl .../v1/models` prints"
+    if target.region:
+        yield 2, f"region: {target.region}", ""
+    yield 2, "retention: zero", "an engine of your own keeps nothing, and trains on nothing"
+    yield 2, "training: false", ""
+    cost = f"{{type: {gpus.type}, count: {gpus.count}, usd_per_hour: {gpus.usd_per_hour}}}"
+    yield 2, f"gpus: {cost}", "of one replica; the price is one GPU's"
+    yield 2, f"max_in_flight: {profile.max_in_flight}", f"of one replica: {profile.why_in_flight}"
+
+
+def _shared(target: SharedAnswer) -> Iterator[Line]:
+    yield 2, "lane: shared", "paid by the token"
+    yield 2, f"provider: {scalar(target.provider)}", ""
+    if target.url is not None:
+        yield 2, f"url: {scalar(target.url)}", ""
+    yield 2, f"model: {scalar(target.model)}", ""
+    yield 2, f"api_key: ${{{key_variable(target)}}}", ""
+    if target.region:
+        yield 2, f"region: {target.region}", ""
+    if target.retention:
+        yield 2, f"retention: {target.retention}", "how long it keeps prompts"
+    if target.training is not None:
+        yield 2, f"training: {str(target.training).lower()}", "whether it trains on prompts"
+    if target.price is not None:
+        yield 2, f"price: {{input: {target.price.input}, output: {target.price.output}}}", "$ per million tokens"
+
+
+def _claims(target: DedicatedAnswer | SharedAnswer, endpoint: Endpoint, profile: Profile) -> Iterator[Line]:
+    if endpoint is Endpoint.EMBEDDINGS:
+        yield 2, "endpoints: [embeddings]", "the model makes vectors and nothing else"
+    if target.quantization:
+        yield 2, f"quantization: {target.quantization}", ""
+    if target.context_window:
+        yield 2, f"context_window: {target.context_window}", "longer requests go elsewhere"
+    if target.supports is not None:
+        yield 2, f"supports: {flow(target.supports)}", "requests that need more go elsewhere"
+    if profile.timeouts:
+        yield 2, f"timeouts: {{{profile.timeouts}}}", profile.why_timeouts
+
+
+def _models(answers: Answers) -> Iterator[Line]:
+    yield 0, "models:", "what apps ask for -> targets of the same quality, best first"
+    for name, targets in target_names(answers).items():
+        yield 1, f"{name}: {flow(target for target, _ in targets)}", ""
+
+
+def _tenants(answers: Answers) -> Iterator[Line]:
+    usage, profile, tag = answers.usage, PROFILES[answers.interface], residency_tag(answers)
+    if not usage.tenants:
+        return
+    work = _works(answers)[-1]
+    tokens = profile.rpm * (work.input_tokens + (work.max_output_tokens or 0))
+    whom = "one for each customer" if usage.product is Product.B2B else "one for each app"
+    yield 0, "tenants:", whom
+    for name in usage.tenants:
+        yield 1, f"{name}:", ""
+        yield 2, f'keys: ["sha256:${{{digest_variable(name)}}}"]', ""
+        if tag and name in (usage.residency or ResidencyAnswer(region=())).tenants:
+            yield 2, f"tags: [{tag}]", "binds it to the routes below that match the tag"
+        yield 2, f"rpm: {_rounded(profile.rpm)}", "requests a minute, over all proxies; more get 429"
+        yield 2, f"tpm: {_rounded(tokens)}", "as many usual requests, in tokens"
+        if usage.product is Product.B2B:
+            yield 2, f"concurrency: {profile.max_in_flight}", "one customer cannot fill the engines alone for long"
+
+
+def _rounded(count: int) -> str:
+    """Two digits and a unit, upward: 1,020,000 is `1.1M`, 600 is `600`."""
+    rounded = rounded_up(count)
+    for unit, size in (("M", 1_000_000), ("k", 1000)):
+        if rounded >= size:
+            return f"{rounded / size:g}{unit}"
+    return str(rounded)
+
+
+def _routes(answers: Answers) -> Iterator[Line]:
+    yield 0, "routes:", "the first that matches decides"
+    for route in planned_routes(answers):
+        yield 1, f"- name: {route.name}", ""
+        match = [*([("tags", f"[{route.tag}]")] if route.tag else []), *route.work.match]
+        if match:
+            yield 2, f"match: {{{', '.join(f'{name}: {value}' for name, value in match)}}}", ""
+        gates = [*_residency(answers.usage.residency if route.bound else None), *_rules(route.work.require)]
+        if gates:
+            yield 2, "require:", "never relaxed: a target outside it gets no byte"
+            yield from gates
+        wants = list(_rules(route.work.want))
+        if wants:
+            yield 2, "want:", "relaxed last, and recorded when it is"
+            yield from wants
+        yield 2, f"prefer: {route.work.prefer}", route.work.why
+        if route.work.max_failovers != 1:
+            yield 2, f"max_failovers: {route.work.max_failovers}", route.work.why_failovers
+
+
+def _residency(residency: ResidencyAnswer | None) -> Iterator[Line]:
+    if residency is None:
+        return
+    globs = residency.region
+    yield 3, f"region: {globs[0] if len(globs) == 1 and globs[0][0].isalnum() else flow(_globs(globs))}", ""
+    if residency.retention:
+        yield 3, f"retention: {residency.retention}", "at most"
+
+
+def _globs(globs: Iterable[str]) -> Iterator[str]:
+    return (f'"{glob}"' if glob[0] in "*?" else glob for glob in globs)
+
+
+def _rules(rules: Iterable[Rule]) -> Iterator[Line]:
+    for rule in rules:
+        value = f"{{is: {rule.value}, mode: shadow}}" if rule.shadow else rule.value
+        yield 3, f"{rule.key}: {value}", rule.why
