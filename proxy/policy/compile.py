@@ -20,6 +20,7 @@ from proxy.policy.document import Document, read_document
 from proxy.policy.findings import Findings
 from proxy.policy.model import Candidate, Key, Route, Snapshot, Target, Tenant
 from proxy.policy.problem import PolicyError, Problem
+from proxy.policy.prompts import reads_content
 from proxy.policy.routes import check_lawful, check_names, check_order, check_spans, check_tags, compile_routes
 from proxy.policy.schema import CandidateSpec
 from proxy.policy.sections import PolicySpec, read_sections
@@ -32,10 +33,12 @@ DEFAULT_ROUTE = Route(name="default")
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A policy that may be served, and what its author may not have meant."""
+    """A policy that may be served, what its author may not have meant, and the text of both."""
 
     snapshot: Snapshot
     warnings: tuple[Problem, ...]
+    source: Source
+    document: Document
 
 
 def compile_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Snapshot:
@@ -70,8 +73,9 @@ def check_source(source: Source, *, env: Mapping[str, str], price_of: PriceOf) -
         tenants=MappingProxyType(tenants),
         keys=MappingProxyType(keys),
         open_to_all=spec.open_to_all,
+        reads_content=reads_content(targets.values(), routes),
     )
-    return Compiled(snapshot, findings.warnings)
+    return Compiled(snapshot, findings.warnings, source, document)
 
 
 def _models(
