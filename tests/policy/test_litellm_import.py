@@ -22,11 +22,15 @@ CONFIGS = Path(__file__).parent / "litellm"
 
 
 class Assumed(dict[str, str]):
-    """An environment in which every variable is set, and holds what its name promises."""
+    """An environment in which every variable is set, those that stand for the addresses of `policy` to one each."""
+
+    def __init__(self, policy: str = "") -> None:
+        super().__init__()
+        self._addresses = set(re.findall(r"^ +(?:url:|-) \$\{(\w+)\}$", policy, re.MULTILINE))
 
     def get(self, name: str, default: object = None) -> str:
-        host = name.lower().replace("_", "-")
-        return f"https://{host}.example.com/v1" if re.search("BASE|URL", name) else f"assumed-{len(name)}"
+        host = name.lower().replace("_", "-").strip("-") or "h"
+        return f"https://{host}.example.com/v1" if name in self._addresses else f"assumed-{len(name)}"
 
 
 def imported(text: str, models: Sequence[str] = ()) -> Imported:
@@ -35,7 +39,7 @@ def imported(text: str, models: Sequence[str] = ()) -> Imported:
 
 def compiled(policy: str) -> Compiled:
     source = Source("policy.yaml", (SourceFile("policy.yaml", policy),), "0" * 64)
-    return check_source(source, env=Assumed(), price_of=no_price)
+    return check_source(source, env=Assumed(policy), price_of=no_price)
 
 
 def deployments(*items: str) -> str:
