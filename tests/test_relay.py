@@ -7,7 +7,7 @@ import gc
 import json
 
 import pytest
-from proxy.policy.model import Match, Prefer, Require, Route, Tenant, Timeouts
+from proxy.policy.model import Limits, Match, Prefer, Route, Rules, Tenant, Timeouts
 
 from tests.harness import dedicated, proxy, read_reply, request_bytes, shared, snapshot_of
 from tests.scripted import (
@@ -215,7 +215,7 @@ async def test_a_stream_that_stalls_after_content_ends_in_an_error_event() -> No
 async def test_a_gate_binds_every_path() -> None:
     """An `eu-*` tenant never reaches a `us` target: not first, not as fallback, not when everything lawful is down."""
     routes = (
-        Route(name="gdpr", match=Match(tags=frozenset({"gdpr"})), require=Require(regions=("eu-*",))),
+        Route(name="gdpr", match=Match(tags=frozenset({"gdpr"})), require=Rules(regions=("eu-*",))),
         Route(name="default", prefer=Prefer.SHARED),
     )
     bank = Tenant(name="bank", tags=frozenset({"gdpr"}))
@@ -347,3 +347,122 @@ async def test_a_request_that_is_cut_by_the_end_of_the_proxy_is_told_and_leaves_
     assert b'"code":"shutting_down"' in rest
     ended = 'endpoint="chat",lane="dedicated",outcome="failed",reason="shut_down",route="default",target="gpu"'
     assert f"spillway_requests_total{{{ended}}} 1.0" in metrics
+
+
+NEARLY_EMPTY = (
+    "x-ratelimit-limit-requests: 100",
+    "x-ratelimit-remaining-requests: 0",
+    "x-ratelimit-reset-requests: 9s",
+)
+
+
+async def test_the_head_of_a_stream_holds_back_the_next_request_before_the_stream_has_ended() -> None:
+    seen = asyncio.Event()
+    wire = chat_stream("a").replace(b"\r\n", "\r\n".join(("", *NEARLY_EMPTY, "")).encode(), 1)
+    first = wire.index(b"\r\n", wire.index(b'"a"')) + 2
+    async with (
+        scripted([wire[:first], seen, wire[first:]]) as up,
+        proxy(snapshot_of(shared("api", up.url))) as spillway,
+    ):
+        reader, writer = await spillway.connect()
+        writer.write(request_bytes("POST", CHAT, json.dumps(STREAM).encode()))
+        await reader.readuntil(b'"a"')
+        held = await spillway.post(CHAT, ASK)
+        seen.set()
+        assert await reader.readuntil(b"[DONE]")
+        writer.close()
+    assert held.status == 503
+    assert 1 <= int(held.headers["retry-after"]) <= 10
+    assert "0 of 100 requests left" in held.json["error"]["message"]
+    assert len(up.requests) == 1
+
+
+async def test_an_engines_own_headers_hold_nothing_back() -> None:
+    answer = reply(CHAT_REPLY, "200 OK", *NEARLY_EMPTY)
+    async with scripted([answer]) as up, proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
+        assert [(await spillway.post(CHAT, ASK)).status for _ in range(3)] == [200, 200, 200]
+
+
+async def test_a_refusal_without_a_word_about_quotas_holds_the_next_request_back() -> None:
+    limited = reply({"error": {"message": "slow down"}}, "429 Too Many Requests", "retry-after-ms: 1")
+    async with scripted([limited]) as up, proxy(snapshot_of(shared("api", up.url))) as spillway:
+        assert (await spillway.post(CHAT, ASK)).status == 429
+        assert (await spillway.post(CHAT, ASK)).status == 503
+    assert len(up.requests) == 1
+
+
+async def test_a_spillover_goes_to_no_target_that_must_wait() -> None:
+    """The second target's quota ends while the first one is being asked."""
+    held, empty = asyncio.Event(), reply(CHAT_REPLY, "200 OK", *NEARLY_EMPTY)
+    async with scripted([held, FULL]) as gpu, scripted([empty], [chat_stream("a")]) as api:
+        policy = snapshot_of(dedicated("gpu", gpu.url), shared("api", api.url))
+        async with proxy(policy) as spillway:
+            waiting = asyncio.create_task(spillway.post(CHAT, ASK))
+            await gpu.arrived.get()
+            assert (await spillway.post(CHAT, ASK, {"x-spillway-lane": "shared"})).status == 200
+            held.set()
+            answer = await waiting
+    assert answer.status == 503
+    assert len(api.requests) == 1
+
+
+BANK = {"authorization": "Bearer sk-bank"}
+
+
+async def test_a_request_counts_while_it_runs_and_one_that_is_refused_never_did() -> None:
+    held = asyncio.Event()
+    bank = Tenant(name="bank", limits=Limits(rpm=3, concurrency=1))
+    async with scripted([held, reply(CHAT_REPLY)], [reply(CHAT_REPLY)]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url), bank=bank)) as spillway:
+            waiting = asyncio.create_task(spillway.post(CHAT, ASK, BANK))
+            await up.arrived.get()
+            refused = [await spillway.post(CHAT, ASK, BANK) for _ in range(4)]
+            held.set()
+            served = [(await waiting).status, *[(await spillway.post(CHAT, ASK, BANK)).status for _ in range(3)]]
+    assert {one.status for one in refused} == {429}
+    assert refused[0].json["error"]["code"] == "rate_limit_exceeded"
+    assert "1 of its 1 requests in flight" in refused[0].json["error"]["message"]
+    assert served == [200, 200, 200, 429]
+
+
+async def test_tokens_count_by_estimate_until_the_reply_tells() -> None:
+    held = asyncio.Event()
+    bank = Tenant(name="bank", limits=Limits(tpm=200))
+    async with scripted([held, reply(CHAT_REPLY)], [chat_stream("a")]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url), bank=bank)) as spillway:
+            waiting = asyncio.create_task(spillway.post(CHAT, {**ASK, "max_tokens": 150}, BANK))
+            await up.arrived.get()
+            early = await spillway.post(CHAT, {**STREAM, "max_tokens": 150}, BANK)
+            held.set()
+            await waiting
+            later = [await spillway.post(CHAT, {**STREAM, "max_tokens": 150}, BANK) for _ in range(3)]
+    assert early.status == 429
+    assert "tokens a minute" in early.json["error"]["message"]
+    assert [one.status for one in later] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("phase", ["before the reply", "mid-stream"])
+async def test_a_client_that_leaves_makes_room_for_the_next(phase: str) -> None:
+    ask, script, seen = LEAVING[phase]
+    bank = Tenant(name="bank", limits=Limits(concurrency=1))
+    async with scripted(script, [reply(CHAT_REPLY)]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url), bank=bank)) as spillway:
+            reader, writer = await spillway.connect()
+            writer.write(request_bytes("POST", CHAT, json.dumps(ask).encode(), BANK))
+            await asyncio.wait_for(up.arrived.get(), 5)
+            if seen:
+                await reader.readuntil(seen)
+            assert (await spillway.post(CHAT, ASK, BANK)).status == 429
+            writer.close()
+            await asyncio.wait_for(up.closed_at.get(), 5)
+            assert (await spillway.post(CHAT, ASK, BANK)).status == 200
+
+
+async def test_a_routes_limit_holds_all_of_its_callers_together() -> None:
+    routes = (Route(name="default", require=Rules(limits=Limits(rpm=2))),)
+    async with scripted([reply(CHAT_REPLY)]) as up:
+        async with proxy(snapshot_of(dedicated("gpu", up.url), routes=routes)) as spillway:
+            answers = [await spillway.post(CHAT, ASK) for _ in range(3)]
+    assert [one.status for one in answers] == [200, 200, 429]
+    assert 55 <= int(answers[-1].headers["retry-after"]) <= 61
+    assert len(up.requests) == 2
