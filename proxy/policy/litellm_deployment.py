@@ -96,7 +96,7 @@ def draft(config: Config, index: int, keys: Keys, captured: str | None = None) -
     _check_served(given, info)
     provider, model = _model(given, captured)
     vendor = vendor_of(provider, model, given.word("api_base") or given.word("base_url"))
-    remarks = [f"{message}{': ' if hint else ''}{hint}" for message, hint in vendor.remarks]
+    remarks = [f"todo: {message}{'; ' if hint else ''}{hint}" for message, hint in vendor.remarks]
     for message, hint in vendor.remarks:
         config.note((*at, "litellm_params", "model"), message, hint)
     dedicated = vendor.lane is Lane.DEDICATED

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from urllib.parse import urlsplit
 
 from proxy.policy import words
@@ -33,12 +34,13 @@ Layers = tuple[tuple[str, ...], ...]
 
 @dataclass(slots=True)
 class Groups:
-    """Targets by name, and for each of LiteLLM's model groups its layers of them.
+    """Targets by name (and their names), and for each of LiteLLM's model groups its layers of them.
 
     `left_out` are (where, name, why) of what could not be imported.
     """
 
     targets: dict[str, Draft] = field(default_factory=dict)
+    names: dict[Draft, str] = field(default_factory=dict)
     layers: dict[str, Layers] = field(default_factory=dict)
     left_out: list[tuple[Place, str, str]] = field(default_factory=list)
 
@@ -141,38 +143,31 @@ def _layers(config: Config, groups: Groups, name: str, group: list[Draft]) -> La
 
 def _replicas(config: Config, layer: Sequence[Draft]) -> list[Draft]:
     """The layer with the engines that differ in their address only made one."""
-    merged: list[Draft] = []
+    merged: dict[Draft, Draft] = {}
     for one in layer:
-        alike = (index for index, other in enumerate(merged) if _are_replicas(one, other))
-        index = next(alike, None)
-        if index is None:
-            merged.append(one)
+        key = replace(one, urls=()) if one.lane is Lane.DEDICATED else one
+        other = merged.setdefault(key, one)
+        if other is one:
             continue
-        other = merged[index]
-        if one.urls[0] in other.urls:
-            config.notes.append(Note(*one.place, "the same engine twice", "it is listed once"))
+        if one.lane is Lane.SHARED or one.urls[0] in other.urls:
+            message = "the same deployment twice"
+            config.notes.append(Note(*one.place, message, "LiteLLM gives it two shares; it is listed once"))
             continue
-        merged[index] = replace(other, urls=(*other.urls, *one.urls))
-    return merged
-
-
-def _are_replicas(one: Draft, other: Draft) -> bool:
-    """Whether `one` may join `other`, which may have several replicas already."""
-    return one.lane is Lane.DEDICATED and replace(one, urls=other.urls) == other
+        merged[key] = replace(other, urls=(*other.urls, *one.urls))
+    return list(merged.values())
 
 
 def _register(groups: Groups, one: Draft) -> str:
     """The name of the target for `one`: that of its equal, or a new one."""
-    if not one.limited:
-        known = next((name for name, other in groups.targets.items() if other == one), None)
-        if known is not None:
-            return known
+    if not one.limited and one in groups.names:
+        return groups.names[one]
     host = (urlsplit(one.urls[0]).hostname or "").partition(".")[0] if one.urls else ""
     details = [detail for detail in (one.region or "", host) if detail and "$" not in detail and not detail.isdigit()]
-    names = [one.name, *(f"{one.name}-{detail}" for detail in details)]
-    names += [f"{one.name}-{number}" for number in range(2, len(groups.targets) + 3)]
+    numbered = (f"{one.name}-{number}" for number in count(2))
+    names = chain((one.name,), (f"{one.name}-{detail}" for detail in details), numbered)
     name = next(name for name in names if name not in groups.targets and _is_name(name))
     groups.targets[name] = one
+    groups.names.setdefault(one, name)
     return name
 
 

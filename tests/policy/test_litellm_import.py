@@ -16,7 +16,10 @@ from proxy.policy.litellm_import import Imported, import_config
 from proxy.policy.model import Endpoint, Engine, Lane, Prefer
 from proxy.policy.problem import PolicyError
 from proxy.policy.source import Source, SourceFile
+from proxy.routing.decide import decide
+from proxy.routing.plan import Plan
 from tests.policy.policies import no_price
+from tests.routing.policies import facts
 
 CONFIGS = Path(__file__).parent / "litellm"
 
@@ -246,7 +249,7 @@ def test_equal_engines_are_replicas_and_others_are_not() -> None:
         ("http://d:1/v1",),
         ("http://c:1/v1",),
     ]
-    assert "the same engine twice" in [note.message for note in result.notes]
+    assert "the same deployment twice" in [note.message for note in result.notes]
 
 
 def test_one_deployment_under_two_names_is_one_target_unless_something_is_counted() -> None:
@@ -288,6 +291,26 @@ def test_a_fallback_is_never_tried_first_whatever_it_costs() -> None:
     assert routes_of(config) == [("apis-first", Prefer.SHARED, 2), ("default", Prefer.DEDICATED, 1)]
     models = compiled(imported(config).policy).snapshot.models
     assert [one.target.name for one in models["api"]] == ["openai-gpt-4.1", "vllm-x", "openai-gpt-4.1-nano"]
+
+
+def test_requests_go_where_litellm_would_have_sent_them(platform: Imported) -> None:
+    snapshot = compiled(platform.policy).snapshot
+    for name, candidates in snapshot.models.items():
+        endpoint = Endpoint.EMBEDDINGS if name == "embed" else Endpoint.CHAT
+        plan = decide(snapshot, facts(model=name, endpoint=endpoint, input_tokens=10), {}, 0.0, 0.5)
+        assert isinstance(plan, Plan), plan
+        tried = list(dict.fromkeys(attempt.target.name for attempt in plan.attempts))
+        listed = [candidate.target.name for candidate in candidates]
+        assert tried[: len(ORDERED.get(name, listed))] == ORDERED.get(name, listed)
+    small = decide(snapshot, facts(model="llama-70b", input_tokens=200_000), {}, 0.0, 0.5)
+    assert isinstance(small, Plan)
+    assert small.attempts[0].target.name == "together_ai-llama-3.3-70b-instruct-turbo"
+
+
+ORDERED = {  # LiteLLM alternates lanes in these; what it would have tried first still is
+    "gpt-4o": ["azure-gpt-4o-weu", "azure-gpt-4o-swc", "anthropic-claude-sonnet-4-5"],
+    "claude-sonnet": ["bedrock-claude-sonnet-4-5-20250929-v1-0"],
+}
 
 
 def test_litellms_strategies_hold_within_a_group_only() -> None:
