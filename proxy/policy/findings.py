@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxy.policy.checks import Check
-from proxy.policy.document import Document, Loc
+from proxy.policy.document import Document, Loc, Place
 from proxy.policy.problem import Mistake, Problem
 from proxy.policy.variables import hidden
 from proxy.policy.words import did_you_mean
@@ -54,6 +54,14 @@ class Findings:
     def warning(self, check: Check, loc: Loc, message: str, hint: str = "", *, key: bool = True) -> None:
         """Note something lawful that the author may not have meant, with the key at `loc` or its value."""
         self._warnings.append(self._placed(loc, message, hint, check, key=key))
+
+    def note(self, problem: Problem) -> None:
+        """Note a warning that has its place already."""
+        self._warnings.append(problem)
+
+    def place(self, loc: Loc) -> Place:
+        """Where the value at `loc` stands."""
+        return self._document.place(loc)
 
     def drop(self, loc: Loc) -> None:
         """Take what stands at `loc` out of the game: it is broken, and nothing more is to be said about it."""

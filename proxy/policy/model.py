@@ -173,7 +173,8 @@ class Target:
     or none when the provider is reached through LiteLLM without a `url`.
     `native` are the endpoints that the upstream speaks itself: those pass through as bytes. An endpoint outside it goes
     through LiteLLM when `provider` names one, and is gated off otherwise.
-    `max_in_flight` is per replica; `limits` are the provider's own.
+    `max_in_flight` is per replica, and so is `max_batched_tokens`, what the engine puts into one step at most; `limits`
+    are the provider's own.
     `trains` says whether prompts may be used for training. `context_window` is in tokens, input and output together;
     None, like `supports` None, claims nothing. `parameters` are body members that every request sent here carries.
     """
@@ -193,6 +194,7 @@ class Target:
     price: Price | None = None
     gpus: Gpus | None = None
     max_in_flight: int | None = None
+    max_batched_tokens: int | None = None
     limits: Limits = UNLIMITED
     timeouts: Timeouts = Timeouts()
     trains: bool | None = None

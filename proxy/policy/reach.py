@@ -75,7 +75,7 @@ class _Reach:
 def _takers(earlier: Iterable[_Reach], route: _Reach, models: Collection[str]) -> tuple[str, ...]:
     wide = [one for one in earlier if one.cases & route.cases and covers(one.rest, route.rest)]
     whole = next((one for one in wide if covers(one.match, route.match)), None)
-    if whole is not None or len(wide) < 2 or route.match.catches_all:
+    if whole is not None or route.match.catches_all:
         return (whole.name,) if whole else ()
     used: dict[str, None] = {}
     for model in sorted(route.match.models or models):

@@ -99,6 +99,7 @@ class TargetSpec:
     gpus: GpusSpec | None = key(shaped(GpusSpec), default=None)
     price: PriceSpec | None = key(shaped(PriceSpec), default=None)
     max_in_flight: int | None = key(_COUNT, default=None)
+    max_batched_tokens: int | None = key(_COUNT, default=None)
     limits: LimitsSpec | None = key(shaped(LimitsSpec), default=None)
     training: bool | None = key(one(words.flag), default=None)
     quantization: str = key(one(words.precision), default="unknown")

@@ -35,6 +35,7 @@ _MISFITS = {
         "engine": "shared targets name a `provider` or a `url`; for your own GPUs write `lane: dedicated`",
         "gpus": "shared targets are paid by the token: `price: {input: 0.88, output: 0.88}`",
         "urls": "a shared target has one `url`; list a second target for a second one",
+        "max_batched_tokens": "it is how your own engine was started; the provider's is its own business",
     },
 }
 
@@ -69,6 +70,7 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
         price=_price(loc, spec, price_of, findings) if spec.lane is Lane.SHARED else None,
         gpus=_gpus(spec),
         max_in_flight=_max_in_flight(spec),
+        max_batched_tokens=spec.max_batched_tokens,
         limits=UNLIMITED if spec.limits is None else limits_of(spec.limits),
         timeouts=_timeouts(spec),
         trains=spec.training,

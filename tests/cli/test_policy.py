@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from proxy.cli.policy import app
-from tests.policy.corpus import BROKEN, ENV, expected
+from proxy.cli.policy import VERBS, app
+from proxy.policy.checks import Check, Severity
+from tests.policy.corpus import BROKEN, DOUBTFUL, ENV, expected
 from tests.policy.policies import DIGEST, two_lanes
 from typer.testing import CliRunner, Result
 
 POLICIES = Path(__file__).parents[2] / "policies"
+SERVED = sorted(path for path in POLICIES.glob("*.yaml") if not path.name.endswith(".test.yaml"))
 
 
 def check(*arguments: str, **env: str) -> Result:
@@ -69,10 +71,50 @@ def test_warnings_do_not_fail_the_check(tmp_path: Path) -> None:
     assert "cost unknown" in result.output
 
 
-def test_ci_can_check_without_the_secrets() -> None:
-    path = str(POLICIES / "default.yaml")
-    assert check(path).exit_code == 1
-    assert check(path, "--without-secrets").exit_code == 0
+@pytest.mark.parametrize("path", SERVED, ids=lambda path: path.stem)
+def test_ci_can_check_without_the_secrets(path: Path) -> None:
+    assert check(str(path)).exit_code == 1
+    result = check(str(path), "--without-secrets", "--strict")
+    assert result.exit_code == 0
+    assert "warning: " not in result.output
+    assert "advice: " not in result.output
+
+
+def test_strict_lets_no_warning_pass(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(two_lanes(""))
+    result = check(str(path), "--strict")
+    assert result.exit_code == 1
+    assert result.output.endswith("2 warnings, and --strict lets none pass\n")
+
+
+@pytest.mark.parametrize("path", DOUBTFUL, ids=lambda path: path.stem)
+def test_a_doubtful_policy_may_be_served_and_is_told(path: Path) -> None:
+    stated = expected(path)
+    result = check(str(path), **ENV)
+    assert result.exit_code == 0
+    assert f"{Check(stated.check).severity}: {path}:{stated.line}:" in result.output
+    assert check(str(path), "--strict", **ENV).exit_code == (Check(stated.check).severity is Severity.WARNING)
+
+
+def test_objectives_are_compared_with_what_was_seen(tmp_path: Path) -> None:
+    path, seen = tmp_path / "policy.yaml", tmp_path / "seen.json"
+    path.write_text(two_lanes("routes: [{name: r, want: {ttft_p99: 100ms}}]"))
+    seen.write_text('{"targets": {"own": {"ttft_p99": 0.5}, "api": {"ttft_p99": 0.7}}}')
+    assert "ever seen" not in check(str(path)).output
+    assert "no target was ever seen to keep `ttft_p99`" in check(str(path), "--observed", str(seen)).output
+    absent = check(str(path), "--observed", str(tmp_path / "absent"))
+    assert absent.exit_code == 2
+    assert "cannot be read: no such file" in absent.output
+
+
+def test_every_verb_says_what_it_does() -> None:
+    listing = CliRunner().invoke(app, ["--help"], terminal_width=200)
+    assert listing.exit_code == 0
+    for verb in VERBS:
+        assert verb in listing.output
+        assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+    assert CliRunner().invoke(app, ["chekc"]).exit_code == 2
 
 
 def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> None:

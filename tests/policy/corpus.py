@@ -14,20 +14,24 @@ ENV = {"OPENAI_API_KEY": "sk-canary-of-the-corpus", "REGION": "eu-west-1"}
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
 DOUBTFUL = sorted((Path(__file__).parent / "doubtful").glob("*.yaml"))
-_STATED = re.compile(r"^# (line|says|hint|check): (.*)$", re.MULTILINE)
+_STATED = re.compile(r"^# (line|says|hint|check|also): (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Where the finding is, a part of what is said of it, a part of the remedy, and the name of the check."""
+    """Where the finding is, a part of what is said of it, a part of the remedy, and the name of the check.
+
+    `also` is the check of a second finding that cannot be had without the first.
+    """
 
     line: int
     says: str
     hint: str
     check: str
+    also: str = ""
 
 
 def expected(path: Path) -> Expected:
     """What the first lines of the file at `path` state."""
     stated = dict(_STATED.findall(path.read_text("utf-8", errors="replace")))
-    return Expected(int(stated["line"]), stated["says"], stated["hint"], stated["check"])
+    return Expected(int(stated["line"]), stated["says"], stated["hint"], stated["check"], stated.get("also", ""))
