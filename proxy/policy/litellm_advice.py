@@ -60,7 +60,8 @@ _PARAMS = {
     "budget_duration": _BUDGET,
     "tag_regex": "match on `tags`, which callers send or tenants have",
     "configurable_clientside_auth_params": "the address and key of a target never come from a request",
-    "litellm_credential_name": "no such name in `credential_list`; set the target's `api_key`",
+    "aws_region_name": "the target's `region` says it",
+    "region_name": "the target's `region` says it",
     "vertex_credentials": _GCP,
     "vertex_project": _GCP,
     "ssl_verify": "certificates are always checked; add yours to the trust store of the host",
@@ -257,7 +258,7 @@ def _advice(loc: Loc, key: str) -> str:
 
 
 def _of_deployment(key: str, table: _Table) -> str:
-    if key.startswith(("aws_", "s3_")):
+    if key.startswith(("aws_", "s3_")) and key not in table.known:
         return _AWS
     if "cost_per" in key or key.endswith("_cost"):
         return _COST

@@ -24,7 +24,7 @@ from proxy.policy.problem import Mistake
 FIRST = 0  # the `order` of a deployment that has none
 
 _MODES = {"embedding": Endpoint.EMBEDDINGS, "completion": Endpoint.COMPLETIONS, "responses": Endpoint.RESPONSES}
-_REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_location", "watsonx_region_name")
+_REGIONS = ("aws_region_name", "vertex_location", "vertex_ai_location", "watsonx_region_name", "region_name")
 _REGIONS_OF_CLOUDS = {
     "bedrock": "AWS_REGION_NAME",
     "sagemaker": "AWS_REGION_NAME",
@@ -131,12 +131,15 @@ def draft(config: Config, index: int, keys: Keys, captured: str | None = None) -
 
 def _given(config: Config, at: Loc) -> Given:
     credential: Loc = ()
-    wanted = Given(config, (*at, "litellm_params")).word("litellm_credential_name")
+    own = Given(config, (*at, "litellm_params"))
+    wanted = own.word("litellm_credential_name")
     credentials = config.get(("credential_list",))
     for index, one in enumerate(credentials if isinstance(credentials, list) else ()):
         if wanted is not None and isinstance(one, dict) and one.get("credential_name") == wanted:
             config.take(("credential_list", index, "credential_name"))
             credential = ("credential_list", index, "credential_values")
+    if wanted is not None and not credential:
+        own.note("litellm_credential_name", "no such name in `credential_list`", "set the target's `api_key`")
     defaults: Loc = ("router_settings", "default_litellm_params")
     return Given(config, (*at, "litellm_params"), at, *([credential] if credential else []), defaults)
 
@@ -225,6 +228,9 @@ def _price(given: Given, info: Given, lane: Lane) -> tuple[str, str, str | None]
         if value is not None and lane is Lane.DEDICATED:
             hint = "your own GPUs are paid by the hour: `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`"
             source.note(key, f"`{key}` of a deployment of your own is not imported", hint)
+    if prices[2] and prices[:2] == [None, None]:
+        source = given if _COSTS[2] in given else info
+        source.note(_COSTS[2], f"`{_COSTS[2]}` alone is no price", "write `price` with `input` and `output` too")
     if lane is Lane.DEDICATED or prices[:2] == [None, None]:
         return None
     if None in prices[:2]:
@@ -280,6 +286,8 @@ def _parameters(given: Given) -> tuple[tuple[str, str | int | float | bool], ...
     """The plain members of `extra_body`, which LiteLLM puts into every request, and what makes a model another."""
     members = given.take("extra_body")
     taken: list[tuple[str, str | int | float | bool]] = []
+    if members is not None and not isinstance(members, dict):
+        given.note("extra_body", "`extra_body` is not imported: expected a mapping", "")
     for name, value in members.items() if isinstance(members, dict) else ():
         try:
             if isinstance(value, str) and ("${" in value or value.startswith("os.environ/") or not value.isprintable()):
@@ -301,7 +309,9 @@ def _parameters(given: Given) -> tuple[tuple[str, str | int | float | bool], ...
 def _tags(given: Given) -> tuple[str, ...]:
     tags = given.take("tags")
     try:
-        return tuple(dict.fromkeys(words.name(tag) for tag in tags)) if isinstance(tags, list) else ()
+        if tags is not None and not isinstance(tags, list):
+            raise Mistake("expected a list", "LiteLLM takes a list too")
+        return tuple(dict.fromkeys(map(words.name, tags or ())))
     except Mistake as mistake:
         given.note("tags", f"`tags` are not imported: {mistake.message}", mistake.hint)
         return ()
@@ -313,7 +323,9 @@ def _name(info: Given, vendor: Vendor, provider: str, model: str) -> str:
         if given and not given.isdigit() and len(given) <= 48:
             return words.name(given)
     except Mistake:
-        info.note("id", "`id` is not a valid name for a target", "the target is named for its provider and model")
+        pass
+    if given:
+        info.note("id", "`id` makes no good name for a target", "it is named for its provider and model")
     owner = vendor.engine.value if vendor.engine is not None else provider
     last = _OWNERS.sub("", model.rstrip("/").rpartition("/")[2] or "model")
     name = last if last.lower().startswith(owner) else f"{owner}-{last}"

@@ -16,6 +16,7 @@ from proxy.policy.document import Loc
 from proxy.policy.litellm_document import Config, Json
 from proxy.policy.litellm_vendor import REFERENCE
 from proxy.policy.problem import Mistake
+from proxy.policy.variables import shown
 
 
 class Keys:
@@ -54,9 +55,12 @@ class Given:
         return self._config.take(self._locs[key]) if key in self._locs else None
 
     def word(self, key: str) -> str | None:
-        """The value as text."""
+        """The value as text; what has parts is noted."""
         value = self.take(key)
-        return None if value is None or isinstance(value, dict | list) else str(value).strip()
+        if isinstance(value, dict | list):
+            self.note(key, f"`{key}` is not imported: expected text, got {shown(value)}", "write one word")
+            return None
+        return None if value is None else str(value).strip()
 
     def count(self, key: str) -> int | None:
         """The value as a whole number of at least one; anything else is noted."""

@@ -389,6 +389,32 @@ router_settings: {default_litellm_params: {stream_timeout: 7}}
     assert target.api_key.reveal() == Assumed().get("WEU_KEY")
 
 
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ("rpm: many", "`rpm` is not imported: expected a whole number, got `many`"),
+        ("rpm: 0", "`rpm` is not imported: expected a whole number of at least 1, got `0`"),
+        ("timeout: soon", "`timeout` is not imported: not a number"),
+        ("region_name: Neuland!", "`region_name` is not imported: `neuland!` is not a valid region"),
+        ("tags: free", "`tags` are not imported: expected a list"),
+        ("tags: [a b]", "`tags` are not imported: `a b` is not a valid name"),
+        ("extra_body: 1", "`extra_body` is not imported: expected a mapping"),
+        ("extra_body: {a: {b: 1}}", "`a` of `extra_body` is not imported: `a` is not a plain value: a mapping"),
+        ("api_key: [a]", "`api_key` is not imported: expected text, got a list"),
+        ("api_key: os.environ/A-B", "`api_key` names no environment variable"),
+        ("litellm_credential_name: gone", "no such name in `credential_list`"),
+        ("cache_read_input_token_cost: 1e-7", "`cache_read_input_token_cost` alone is no price"),
+        ("input_cost_per_token: 1e-6", "`input_cost_per_token` stands alone: the other price is 0, as LiteLLM has it"),
+        ("api_base: 'https://api.openai.com/v1/chat/completions'", "`api_base` names one operation; it was cut to `https://api.openai.com/v1`"),
+        ("temperature: 1", "not imported: `temperature`"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_imported_is_told_and_the_rest_is_imported(params: str, says: str) -> None:
+    config = deployments(f"model: openai/gpt-4.1, {params}")
+    assert says in messages(config)
+    assert the_target(config).model == "gpt-4.1"
+
+
 def test_what_makes_a_deployment_another_one_is_set_on_every_request() -> None:
     result = imported(
         deployments("model: gemini/gemini-2.5-pro, reasoning_effort: high", "model: gemini/gemini-2.5-pro")
