@@ -68,7 +68,7 @@ def explain(
         output_assumed=facts.max_output_tokens is None,
         summary="",
     )
-    return msgspec.structs.replace(found, summary=headline(found))
+    return msgspec.structs.replace(found, summary=headline(found, facts.tenant))
 
 
 def _asked(facts: Facts) -> Asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.policy.model import Prefer
+from proxy.policy.model import Prefer, Tenant
 from proxy.routing.explained import Explanation, Standing, Told
 from proxy.routing.plan import Cause
 
@@ -14,10 +14,11 @@ _ORDERS = {
 }
 
 
-def headline(found: Explanation) -> str:
-    """Where the request goes and why, or why it goes nowhere."""
+def headline(found: Explanation, tenant: Tenant) -> str:
+    """Where the request of `tenant` goes and why, or why it goes nowhere."""
     if found.refusal is not None:
-        return f"Refused with {found.refusal.status} `{found.refusal.code}`: {_why_refused(found, found.refusal)}."
+        why = _why_refused(found, found.refusal, tenant)
+        return f"Refused with {found.refusal.status} `{found.refusal.code}`: {why}."
     first = found.first
     assert first is not None
     return f"Goes to `{first.target}` ({first.lane}): {_why_there(found, first)}."
@@ -41,7 +42,11 @@ def _why_there(found: Explanation, first: Standing) -> str:
     return f"{why}; what it misses is preferred, not required: {missed or 'a rate of the route'}"
 
 
-def _why_refused(found: Explanation, told: Told) -> str:
+def _why_refused(found: Explanation, told: Told, tenant: Tenant) -> str:
+    if told.rule == "model" and tenant.models is not None:
+        # The client is not told whether there is such a model; whoever reads explanations may know.
+        models = ", ".join(f"`{model}`" for model in sorted(tenant.models)) or "none"
+        return f"tenant `{tenant.name}` may not ask for model `{found.request.model}`; its models: {models}"
     outs = [one for one in found.targets if one.out is not None]
     if found.route is None or not outs:
         return told.message

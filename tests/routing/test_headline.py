@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from proxy.policy.model import Route, Rules, Snapshot
+from proxy.policy.model import Route, Rules, Snapshot, Tenant
 from proxy.routing.decide import Router
 from proxy.routing.explain import explain
 from proxy.routing.explained import Explanation
@@ -52,3 +52,11 @@ def test_the_headline_of_a_refusal_names_the_rule_or_says_how_many() -> None:
     assert one.endswith("its require.region is us where ap-* is needed.")
     both = explained(snapshot([dedicated(), shared()], [route])).summary
     assert both.endswith("none of the 2 targets of model `llama-70b` may take it on route `gdpr`.")
+
+
+def test_a_tenant_that_may_not_ask_for_the_model_is_told_apart_from_a_model_that_is_not_there() -> None:
+    shop = Tenant(name="shop", models=frozenset({"other"}))
+    asked = explain(Router(snapshot([dedicated()])), facts(tenant=shop), {}, NOW, 0.0)
+    assert asked.summary.endswith("tenant `shop` may not ask for model `llama-70b`; its models: `other`.")
+    missing = explain(Router(snapshot([dedicated()])), facts(model="nope"), {}, NOW, 0.0)
+    assert missing.summary.endswith("the model `nope` does not exist or you do not have access to it.")

@@ -1,0 +1,204 @@
+"""Where `policy explain` gets its answer: a policy on the disk, or a running proxy; asked about any request or a logged
+one."""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from proxy.cases.given import Given, read_given
+from proxy.cases.observed import read_rates, read_readings
+from proxy.cli.policy_assumed import compiled, listing
+from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words, request_words
+from proxy.meters.prices import PriceListUnreadable
+from proxy.policy.document import Document, read_document
+from proxy.policy.findings import Findings
+from proxy.policy.model import Snapshot
+from proxy.policy.problem import Mistake, PolicyError
+from proxy.policy.source import read_source
+from proxy.routing.decide import Router
+from proxy.routing.explain import explain
+from proxy.routing.explained import Explanation
+from proxy.routing.readings import Rates, Readings
+from proxy.telemetry.log import Line
+
+FETCH_TIMEOUT_S = 5.0
+SECTIONS = frozenset({"readings", "rates"})
+
+Words = Mapping[str, object]
+
+
+class Unanswerable(Exception):
+    """There is nothing to explain; the text says why, and what to do."""
+
+
+class Answer(Explanation, frozen=True, kw_only=True):
+    """What a proxy answers; `worker` is the number of the process, where there are several."""
+
+    worker: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An explanation and where it comes from. `recorded` is what the log says of the request; `informed` whether
+    anything is known of the state of the targets."""
+
+    explanation: Explanation
+    policy: str
+    informed: bool
+    recorded: Line | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the request would be refused, or was."""
+        if self.recorded is not None:
+            return self.recorded.refusal is not None
+        return self.explanation.refusal is not None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the explanation comes to what the log has."""
+        was, now = self.recorded, self.explanation
+        if was is None:
+            return True
+        planned = [one.target for one in now.targets if one.places]
+        route = now.route.name if now.route is not None else ""
+        if was.plan is None or not planned:
+            refused = was.refusal.code if was.refusal and was.plan is None else None
+            return (route, refused) == (was.route, now.refusal.code if now.refusal else None)
+        return (route, planned[0]) == (was.route, was.plan[0])
+
+    def to_json(self) -> str:
+        """The explanation as `POST /admin/explain` gives it; with what was recorded beside it, if that was asked."""
+        content: object = self.explanation
+        if self.recorded is not None:
+            content = {"recorded": self.recorded, "agrees": self.agrees, "explanation": self.explanation}
+        return msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+
+
+def find(
+    path: Path | None, live: str | None, asked: Words, readings: Path | None, request_id: str | None, log: str
+) -> Found:
+    """The explanation that was asked for. Raises Unanswerable."""
+    recorded = None
+    if request_id is not None:
+        if asked:
+            raise Unanswerable(f"`--request` says what was asked (hint: leave out `--{next(iter(asked))}`)")
+        recorded = _recorded(request_id, log)
+        asked = request_words(recorded)
+    try:
+        made_up = Document() if readings is None else _document(readings)
+        if live is not None:
+            return _from_proxy(live, asked, made_up, recorded)
+        if path is None:
+            raise Unanswerable("which policy? (hint: name its file, or a running proxy with `--live http://host:9090`)")
+        return _from_policy(path, asked, made_up, recorded)
+    except PolicyError as error:
+        raise Unanswerable(listing(error.problems)) from None
+    except PriceListUnreadable as error:
+        raise Unanswerable(str(error)) from None
+    except Mistake as mistake:
+        hint = f" (hint: {mistake.hint})" if mistake.hint else ""
+        raise Unanswerable(f"{mistake.message}{hint}") from None
+
+
+def _from_policy(path: Path, asked: Words, made_up: Document, recorded: Line | None) -> Found:
+    if not path.exists():
+        raise Unanswerable(f"no such file or folder: `{path}`")
+    snapshot = compiled(path)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    given = _given(snapshot, {"at": now, **asked}, recorded)
+    readings, rates = _made_up(made_up, snapshot)
+    readings, rates = {**given.readings, **readings}, {**given.rates, **rates}
+    found = explain(Router(snapshot), given.facts, readings, given.now, given.draw, rates)
+    return Found(explanation=found, policy=str(path), informed=bool(readings or rates), recorded=recorded)
+
+
+def _given(snapshot: Snapshot, asked: Words, recorded: Line | None) -> Given:
+    """The question, with the readings that the log tells of."""
+    if recorded is None:
+        return read_given(snapshot, asked)
+    return read_given(snapshot, asked, readings_words(recorded, snapshot.targets), rates_words(recorded))
+
+
+def _document(path: Path) -> Document:
+    """Made-up readings. Raises PolicyError."""
+    document = read_document(read_source(path).files, {})
+    if document.problems:
+        raise PolicyError(tuple(document.problems))
+    return document
+
+
+def _sections(document: Document) -> Mapping[str, object]:
+    """`readings` and `rates`; a file without these words is all readings."""
+    return document.root if SECTIONS & document.root.keys() else {"readings": document.root}
+
+
+def _made_up(document: Document, snapshot: Snapshot) -> tuple[Readings, Rates]:
+    findings = Findings(document)
+    if not document.root:
+        return {}, {}
+    sections, within = _sections(document), ("readings",) if SECTIONS & document.root.keys() else ()
+    for name in sections.keys() - SECTIONS:
+        findings.problem((name,), f"unknown section `{name}`", "write `readings:` and `rates:`", key=True)
+    readings = read_readings(sections.get("readings", {}), snapshot, within, findings)
+    rates = read_rates(sections.get("rates", {}), snapshot, ("rates",), findings)
+    if findings.problems:
+        raise PolicyError(findings.problems)
+    return readings, rates
+
+
+def _recorded(request_id: str, log: str) -> Line:
+    try:
+        if log == "-":
+            found = lines_of(sys.stdin.buffer, request_id)
+        else:
+            with Path(log).open("rb") as text:
+                found = lines_of(text, request_id)
+    except OSError as error:
+        raise Unanswerable(f"cannot read the log `{log}`: {error.strerror}") from None
+    if not found:
+        raise Unanswerable(
+            f"no request `{request_id}` in the log (hint: `--log FILE` names a file with the log's lines)"
+        )
+    line = found[-1]
+    if not line.model:
+        why = f"{line.refusal.status} `{line.refusal.code}`" if line.refusal is not None else "no answer"
+        raise Unanswerable(f"request `{request_id}` never reached the policy: its client got {why}")
+    return line
+
+
+def _from_proxy(live: str, asked: Words, made_up: Document, recorded: Line | None) -> Found:
+    url = f"{live.rstrip('/')}/admin/explain"
+    if not url.startswith(("http://", "https://")):
+        raise Unanswerable(f"`{live}` is no URL (hint: begin with `http://` or `https://`)")
+    body = msgspec.json.encode({"request": asked, **_sections(made_up)})
+    question = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310  (checked above)
+    try:
+        with urllib.request.urlopen(question, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (checked above)
+            answer = msgspec.json.decode(response.read(), type=Answer)
+    except msgspec.MsgspecError:
+        raise Unanswerable(f"`{url}` does not answer like a Spillway of this release") from None
+    except urllib.error.HTTPError as error:
+        raise Unanswerable(_said(url, error)) from None
+    except (OSError, ValueError) as error:
+        hint = "name its admin port, such as `http://localhost:9090`"
+        raise Unanswerable(f"no proxy answers at `{live}`: {getattr(error, 'reason', error)} (hint: {hint})") from None
+    worker = "" if answer.worker is None else f", worker {answer.worker}"
+    return Found(explanation=answer, policy=f"the proxy at {live}{worker}", informed=True, recorded=recorded)
+
+
+def _said(url: str, error: urllib.error.HTTPError) -> str:
+    """What a proxy says that it cannot answer."""
+    with error:
+        try:
+            return str(msgspec.json.decode(error.read())["error"]["message"])
+        except (msgspec.MsgspecError, KeyError, TypeError):
+            return f"`{url}` answers {error.code} (hint: is that the admin port of a Spillway?)"

@@ -1,0 +1,226 @@
+"""The parts of an explanation in plain words; the name of the rule stands with each, for whoever looks it up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from proxy.policy.model import Lane, Prefer
+from proxy.routing import wording
+from proxy.routing.explained import Asked, Explanation, Observed, Place, Scope, Standing, Stated, Told, Uptime
+from proxy.routing.plan import Cause, Exclusion
+from proxy.routing.readings import Breaker, Quantiles
+from proxy.telemetry.log import Line
+
+PREFERENCES = {
+    Prefer.COST: "cost: GPUs that are paid for first, then the cheapest",
+    Prefer.LATENCY: "latency: the shortest time to the first token first",
+    Prefer.DEDICATED: "dedicated targets first",
+    Prefer.SHARED: "shared targets first",
+}
+
+_UNITS = {"rpm": "requests a minute", "tpm": "tokens a minute", "concurrency": "requests in flight"}
+_MODES = {"require": "over it: refused", "want": "over it: recorded", "shadow": "over it: recorded, in shadow"}
+_MEASURES = (("ttft", "TTFT"), ("itl", "ITL"), ("e2e", "E2E"))
+
+
+def asked(one: Asked) -> str:
+    """What was asked, in a line."""
+    caller = f"key {one.key}" if one.key else f"tenant {one.tenant}"
+    parts = [
+        f"model {one.model}",
+        "anonymous caller" if one.tenant == "anonymous" else caller,
+        f"tags {', '.join(one.tags)}" if one.tags else "no tags",
+        one.endpoint.value,
+        one.traffic.value,
+        "streamed" if one.stream else "not streamed",
+        " and ".join(modality.value for modality in one.modalities) + " in the prompt" if one.modalities else "",
+        "tools" if one.tools else "",
+        f"about {one.input_tokens:,} tokens in",
+        "no limit to the output" if one.max_output_tokens is None else f"at most {one.max_output_tokens:,} out",
+        f"x-spillway-lane: {one.lane}" if one.lane else "",
+        f"x-spillway-target: {one.target}" if one.target else "",
+        f"at {datetime.fromtimestamp(one.at_s, UTC):%a %Y-%m-%d %H:%M} UTC",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def rule(one: Stated) -> str:
+    """A rule of a route."""
+    name = one.rule.partition(".")[2]
+    match name:
+        case "training":
+            return "no training on prompts"
+        case "rpm" | "tpm" | "concurrency":
+            return f"at most {one.limit} {_UNITS[name]}"
+        case "uptime":
+            return f"uptime at least {one.limit}"
+        case _ if name.startswith("perceived_tps"):
+            return f"{name} at least {one.limit}"
+        case _ if name.startswith(("ttft", "itl", "e2e")) or "usd" in name:
+            return f"{name} at most {one.limit}"
+        case _:
+            return f"{name} {' or '.join(one.limit.split(', ')) if name != 'tags' else one.limit}"
+
+
+def placed(place: Place, one: Standing) -> str:
+    """A place of a target in the plan."""
+    replica = f", on replica {place.replica}" if len(one.observed) > 1 else ""
+    if place is not one.places[0]:
+        return f"again in place {place.ordinal + 1}{replica}"
+    if place.ordinal:
+        return f"if those before it fail{replica}"
+    return f"first{replica}: {place.reason}" if place.cause is Cause.SPILLOVER else f"first{replica}"
+
+
+def notes(found: Explanation) -> Iterator[str]:
+    """What the table does not say by itself."""
+    if found.route is not None and sum(len(one.places) for one in found.targets) > 1:
+        most = found.route.max_failovers
+        tries = (
+            "a request that fails there is not tried again"
+            if most == 0
+            else f"at most {most} more {'is' if most == 1 else 'are'} tried"
+        )
+        yield f"When the first fails, {tries}; a target that answers that it is full does not count."
+    if any(one.cost.nano_usd for one in found.targets):
+        tokens = f"{found.request.input_tokens:,} tokens in and {found.output_tokens:,} out"
+        yield f"Costs are for {tokens}{' (assumed: the request sets no limit)' if found.output_assumed else ''}."
+
+
+def uptime(one: Uptime) -> str:
+    """The composite uptime, with what it takes for granted."""
+    share = f"{one.share * 100:.4f}".rstrip("0").rstrip(".") + "%"
+    if one.targets == 1:
+        return f"The one target that may serve this answered {share} of the time."
+    known = (
+        ""
+        if one.known == one.targets
+        else f" ({one.known} of {one.targets} are measured, the others count for nothing)"
+    )
+    some = "At least one of the targets that may serve this"
+    return f"{some} answered {share} of the time, if they fail independently{known}."
+
+
+def barred(one: Exclusion) -> str:
+    """What keeps a target out."""
+    seen, limit = one.observed, one.limit
+    match one.rule:
+        case "capacity":
+            words = f"is full: {seen}"
+        case "breaker":
+            words = f"is out of rotation after failures: {seen}"
+        case "engine_full":
+            words = f"its engine is full: {seen}"
+        case "quota":
+            words = f"its provider's limit is nearly used up: {seen}"
+        case "endpoint":
+            words = f"does not speak {seen}, only {limit}"
+        case "lane_override":
+            words = f"is {seen}, and the caller asked for {limit}"
+        case "target_override":
+            words = f"the caller asked for {limit} and no other"
+        case "supports":
+            words = f"the request needs {seen}, and it supports {limit}"
+        case "context_window":
+            words = f"the request takes {seen}, and its window is {limit}"
+        case "require.training":
+            words = "trains on prompts, or does not say" if seen == "unknown" else "trains on prompts"
+        case name:
+            words = f"{name.partition('.')[2]} is {seen}, and the route requires {limit}"
+    return f"{words} [{one.rule}]"
+
+
+def wanted(one: Exclusion) -> str:
+    """A wish that a target misses."""
+    return f"misses a wish: {one.rule.partition('.')[2]} is {one.observed}, wanted {one.limit} [{one.rule}]"
+
+
+def shadowed(one: Exclusion) -> str:
+    """What a rule in shadow mode would have done."""
+    name = one.rule.partition(".")[2]
+    if not one.target:
+        return f"the request is over {one.rule}: {one.observed}, allowed {one.limit}"
+    what = "would be left out" if one.hard else "would miss a wish"
+    return f"{one.target} {what}: {name} is {one.observed}, asked {one.limit} [{one.rule}]"
+
+
+def rate(one: Scope) -> str:
+    """A rate and what is used of it."""
+    over = f"; {_MODES[one.mode]}" if one.over else ""
+    name = one.rule.rpartition(".")[2]
+    return f"{one.scope.replace(':', ' ', 1)}: {one.used:,} of {one.allowed:,} {_UNITS[name]}{over} [{one.rule}]"
+
+
+def observed(one: Observed, replicas: int) -> str:
+    """What was seen of one replica."""
+    name = f"replica {one.replica}: " if replicas > 1 else "seen: "
+    if not one.seen:
+        return f"{name}nothing yet, so taken to be idle and healthy"
+    limit = f" of {one.max_in_flight}" if one.max_in_flight is not None else ""
+    parts = [
+        f"{one.in_flight}{limit} in flight",
+        _breaker(one),
+        f"full for {wording.seconds(one.full_for_s)} more" if one.full_for_s else "",
+        f"held back for {wording.seconds(one.paced_for_s)} by its quota" if one.paced_for_s else "",
+        *_latency(one.latency),
+        f"uptime {wording.percent(one.uptime)}" if one.uptime is not None else "",
+    ]
+    if one.quota is not None:
+        quota = one.quota
+        parts.append(f"quota {quota.remaining:,} of {quota.limit:,} {quota.unit} for {quota.resets_in_s:.0f} s")
+    return name + ", ".join(part for part in parts if part)
+
+
+def _breaker(one: Observed) -> str:
+    if one.breaker is Breaker.OPEN:
+        return f"breaker open, probe in {wording.seconds(one.probe_in_s or 0.0)}"
+    return "breaker half open" if one.breaker is Breaker.HALF_OPEN else ""
+
+
+def _latency(one: Quantiles) -> Iterator[str]:
+    for prefix, name in _MEASURES:
+        known = [
+            f"p{quantile} {wording.seconds(value)}"
+            for quantile in (50, 90, 95, 99)
+            if (value := getattr(one, f"{prefix}_p{quantile}_s")) is not None
+        ]
+        if known:
+            yield f"{name} {' '.join(known)}"
+
+
+def cost(one: Standing) -> str:
+    """What the request would cost there."""
+    found = one.cost
+    if one.lane is Lane.DEDICATED:
+        if found.gpus is None or found.gpu_nano_usd_per_hour is None:
+            return "costs nothing more: its GPUs are paid by the hour"
+        hourly = wording.usd(found.gpu_nano_usd_per_hour)
+        return f"costs nothing more: its {found.gpus} are paid for, {hourly} an hour, used or idle"
+    if found.nano_usd is None:
+        return "costs nobody knows what: no price is stated or listed"
+    return f"costs about {wording.usd(found.nano_usd)} (price: {found.price_source})"
+
+
+def told(one: Told) -> Iterator[tuple[str, str]]:
+    """What the client gets, by what it is."""
+    yield "status", f"{one.status} {one.code}"
+    yield "message", one.message
+    if one.retry_after_s is not None:
+        yield "retry", f"after {wording.seconds(one.retry_after_s)}"
+    elif one.retryable is False:
+        yield "retry", "of no use: the answer stays the same for as long as the policy does"
+
+
+def tried(line: Line) -> Iterator[str]:
+    """What the log says became of a request."""
+    for number, one in enumerate(line.attempts, 1):
+        took = "" if one.total_ms is None else f" after {wording.seconds(one.total_ms / 1000)}"
+        ended = f"failed ({one.failure})" if one.failure is not None else f"answered {one.status}"
+        paid = f", {wording.usd(one.nano_usd)}" if one.nano_usd else ""
+        yield f"{number}. {one.target} ({one.lane.value}): {one.reason}; {ended}{took}{paid}"
+    if line.refusal is not None:
+        yield f"The client got {line.refusal.status} `{line.refusal.code}` (rule {line.refusal.rule})."
+    left_out = [f"{one.target or 'the request'} ({one.rule}: {one.observed})" for one in line.excluded]
+    if left_out:
+        yield f"Left out or put back: {', '.join(left_out)}."
