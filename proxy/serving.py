@@ -92,6 +92,15 @@ def may_listen(snapshot: Snapshot, host: str) -> bool:
     return bool(snapshot.keys) or snapshot.open_to_all or host in _LOOPBACK
 
 
+def servable(source: Source, host: str) -> Snapshot:
+    """What the texts mean, if a server that listens at `host` may serve it. Raises as `compiled` does."""
+    snapshot = compiled(source)
+    if not may_listen(snapshot, host):
+        message = f"without `tenants`, anybody who reaches `{host}` could spend your money"
+        raise PolicyError((Problem(source.path, 0, 0, message, "keep `tenants:`, or say `auth: none`"),))
+    return snapshot
+
+
 def following(
     loaded: Loaded,
     settings: Settings,
@@ -102,11 +111,7 @@ def following(
     """What keeps `follower`, which listens at `host`, up to date with the policy's texts."""
 
     def prepare(source: Source) -> Router:
-        snapshot = compiled(source)
-        if not may_listen(snapshot, host):
-            message = f"without `tenants`, anybody who reaches `{host}` could spend your money"
-            raise PolicyError((Problem(source.path, 0, 0, message, "keep `tenants:`, or say `auth: none`"),))
-        return Router(snapshot)
+        return Router(servable(source, host))
 
     return Reload(Watch(loaded.source, Folder(settings.policy)), prepare, follower, clock=clock)
 

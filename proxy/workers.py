@@ -24,6 +24,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
@@ -44,7 +45,7 @@ from proxy.policy.source import Source
 from proxy.policy.watch import Unfit, Watch
 from proxy.reload import Folder, Reload
 from proxy.routing.plan import Refusal
-from proxy.serving import Loaded, QuietServer, bound, compiled, log_to_stderr, serve
+from proxy.serving import Loaded, QuietServer, bound, compiled, log_to_stderr, servable, serve
 from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -70,9 +71,9 @@ class LastGood:
         """The workers say so."""
 
 
-def sound(source: Source) -> Source:
-    """The texts, if they compile. Raises `PolicyError`."""
-    compiled(source)
+def sound(host: str, source: Source) -> Source:
+    """The texts, if a worker that listens at `host` would serve by them. Raises `PolicyError`."""
+    servable(source, host)
     return source
 
 
@@ -81,7 +82,7 @@ async def supervise(
 ) -> None:
     """Run the workers and the admin port until a signal comes."""
     last_good = LastGood(source)
-    reload = Reload(Watch(source, Folder(settings.policy)), sound, last_good)
+    reload = Reload(Watch(source, Folder(settings.policy)), partial(sound, data.getsockname()[0]), last_good)
     with tempfile.TemporaryDirectory(prefix="spillway-") as folder:
         sockets = [Path(folder) / f"{n}.sock" for n in range(settings.workers)]
         workers = [Worker(last_good, settings, store_url, data, path) for path in sockets]
@@ -242,7 +243,7 @@ def merged_admin(workers: list[Worker]) -> Starlette:
 
     async def first(request: Request) -> Response:
         answers = await _ask_all(workers, request.url.path)
-        status, body = min(answers, key=lambda answer: answer[0])
+        status, body = min(answers, key=lambda answer: (answer[0], not _tells_of_an_error(answer[1])))
         return Response(body, status, media_type="application/json")
 
     async def ready(request: Request) -> Response:
@@ -267,7 +268,12 @@ def merged_admin(workers: list[Worker]) -> Starlette:
 def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool]:
     """How much a worker's readiness is worth telling: one that is not ready, then one that refused a policy."""
     status, body = answer
-    return status, b'"error":{' in body
+    return status, _tells_of_an_error(body)
+
+
+def _tells_of_an_error(body: bytes) -> bool:
+    """Whether the worker refused the policy on the disk."""
+    return b'"error":{' in body
 
 
 async def _first_that_answers(workers: list[Worker], path: str, body: bytes) -> tuple[int, tuple[int, bytes]]:

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from proxy.api.explain import MAX_BODY_BYTES
-from proxy.policy.source import Source
+from proxy.policy.problem import PolicyError
+from proxy.policy.source import Source, read_source
 from proxy.settings import Settings
-from proxy.workers import LastGood, Worker, merged_admin
+from proxy.workers import LastGood, Worker, merged_admin, sound
 
 from tests.harness import Reply, listening, read_reply, request_bytes
 
@@ -103,6 +105,27 @@ async def test_a_worker_that_refused_a_policy_is_the_one_to_tell_of(tmp_path: Pa
     refused = (200, '{"status":"ready","policy":{"error":{"problems":["p:1:1: x"]}}}')
     got = await asked(tmp_path, "/readyz", {"/readyz": fine}, {"/readyz": refused}, {"/readyz": fine})
     assert got.json["policy"]["error"] == {"problems": ["p:1:1: x"]}
+
+
+async def test_the_policy_is_that_of_a_worker_that_refused_one(tmp_path: Path) -> None:
+    fine, refused = (200, '{"error":null}'), (200, '{"error":{"problems":["p:1:1: x"]}}')
+    said = [{"/admin/policy": one} for one in (fine, refused)]
+    assert (await asked(tmp_path, "/admin/policy", None, *said)).json["error"] == {"problems": ["p:1:1: x"]}
+
+
+TARGET = "{lane: dedicated, engine: vllm, url: 'http://a/v1', model: a}"
+
+
+def test_a_worker_is_not_started_again_with_a_policy_that_no_worker_would_adopt(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(f"version: 1\ntargets:\n  a: {TARGET}\nmodels:\n  m: [a]\n")
+    source = read_source(path)
+    assert sound("127.0.0.1", source) is source
+    with pytest.raises(PolicyError, match="without `tenants`"):
+        sound("0.0.0.0", source)
+    path.write_text("version: 1\n")
+    with pytest.raises(PolicyError):
+        sound("127.0.0.1", read_source(path))
 
 
 async def test_alive_depends_on_nobody(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.e2e.processes import CHAT, CLIENT_KEY, MODEL, Served, ask, engine, ev
 from tests.harness import Reply, read_reply, request_bytes
 
 REQUESTS_PER_S, CHURN_S, TEXTS_PER_S = 200, 30, 10
-FLAT_KB = 6 * 1024
+FLAT_KB = 4 * 1024
 DIGEST = hashlib.sha256(CLIENT_KEY.encode()).hexdigest()
 
 
@@ -222,8 +222,8 @@ async def test_ten_texts_a_second_half_of_them_broken_disturb_nobody(tmp_path: P
     assert len(load.replies) >= 0.9 * CHURN_S * REQUESTS_PER_S
     assert {generation_of(one) for one in load.replies} | allowed == allowed
     assert lines == {(policy, name, name, target) for policy, name, target in allowed}
-    assert adopted >= 1 + CHURN_S
-    assert refused >= CHURN_S
+    assert adopted >= 20
+    assert refused >= 10
     assert late_kb - early_kb < FLAT_KB, (early_kb, late_kb)
 
 
@@ -294,7 +294,7 @@ async def write_slowly(path: Path, text: str) -> None:
     with path.open("w") as file:
         for at, letter in enumerate(text):
             if text.startswith(("models:", "routes:"), at):
-                await asyncio.sleep(0.8)
+                await asyncio.sleep(0.6)
             file.write(letter)
             file.flush()
             await asyncio.sleep(0.001)
