@@ -105,7 +105,11 @@ def misfits(request: Request, snapshot: Snapshot) -> Iterator[tuple[str, Mistake
 
 def facts_of(request: Request, snapshot: Snapshot) -> Facts:
     """The facts of a request of which `misfits` says nothing."""
-    caller = key_of(request, snapshot) or NO_KEY
+    return facts_under(request, key_of(request, snapshot) or NO_KEY)
+
+
+def facts_under(request: Request, caller: Key) -> Facts:
+    """The facts of a request that comes with the key `caller`."""
     return Facts(
         request_id="given",
         tenant=caller.tenant,
@@ -126,21 +130,45 @@ def facts_of(request: Request, snapshot: Snapshot) -> Facts:
 
 
 def key_of(request: Request, snapshot: Snapshot) -> Key | None:
-    """The key that the request would come with, or None when the policy has no such tenant or key.
+    """`Callers.key_of` for a single request."""
+    return Callers(snapshot).key_of(request)
 
-    A request that names its tenant and no key comes with the tenant's only key, or else with one that adds nothing.
-    """
-    if not snapshot.tenants:
-        return NO_KEY if request.tenant in (None, ANONYMOUS.name) and request.key is None else None
-    if request.key is not None:
-        named = (one for one in snapshot.keys.values() if one.name and one.name == request.key)
-        found = next(named, None)
-        return found if found is None or request.tenant in (None, found.tenant.name) else None
-    tenant = snapshot.tenants.get(request.tenant or "")
-    if tenant is None:
-        return None
-    own = [one for one in snapshot.keys.values() if one.tenant is tenant]
-    return own[0] if len(own) == 1 else Key(tenant=tenant, tags=tenant.tags)
+
+class Callers:
+    """The keys of a policy by the words that a request has for them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._tenants = snapshot.tenants
+        self._named = {own.name: own for own in snapshot.keys.values() if own.name}
+        self._of_tenant: dict[str, list[Key]] = {}
+        for own in snapshot.keys.values():
+            self._of_tenant.setdefault(own.tenant.name, []).append(own)
+
+    def key_of(self, request: Request) -> Key | None:
+        """The key that the request would come with, or None when the policy has no such tenant or key.
+
+        A request that names its tenant and no key comes with the tenant's only key, or else with one that adds nothing.
+        """
+        if not self._tenants:
+            return NO_KEY if request.tenant in (None, ANONYMOUS.name) and request.key is None else None
+        if request.key is not None:
+            named = self._named.get(request.key)
+            return named if named is None or request.tenant in (None, named.tenant.name) else None
+        tenant = self._tenants.get(request.tenant or "")
+        if tenant is None:
+            return None
+        own = self._of_tenant.get(tenant.name, [])
+        return own[0] if len(own) == 1 else Key(tenant=tenant, tags=tenant.tags)
+
+
+def tags_misfits(request: Request, caller: Key) -> Iterator[tuple[str, Mistake]]:
+    """Each tag that the key's tenant does not let a request add."""
+    allowed = caller.tenant.request_tags
+    if allowed is None:
+        return
+    for tag in sorted(set(request.tags or ()) - caller.tags - allowed):
+        hint = did_you_mean(tag, allowed | caller.tags) or "list it under the tenant's `request_tags`"
+        yield "tags", Mistake(f"tenant `{caller.tenant.name}` may not add the tag `{tag}`", hint)
 
 
 def _callers_misfits(request: Request, snapshot: Snapshot) -> Iterator[tuple[str, Mistake]]:
@@ -155,21 +183,12 @@ def _callers_misfits(request: Request, snapshot: Snapshot) -> Iterator[tuple[str
         return
     caller = key_of(request, snapshot)
     if caller is not None:
-        yield from _tags_misfits(request, caller)
+        yield from tags_misfits(request, caller)
     elif request.key is None:
         yield "tenant", Mistake("`tenant` is missing", did_you_mean("", snapshot.tenants) or "the policy has tenants")
     else:
         of_tenant = {one.name for one in snapshot.keys.values() if request.tenant in (None, one.tenant.name)} - {""}
         yield "key", _unknown("key", request.key, of_tenant)
-
-
-def _tags_misfits(request: Request, caller: Key) -> Iterator[tuple[str, Mistake]]:
-    allowed = caller.tenant.request_tags
-    if allowed is None:
-        return
-    for tag in sorted(set(request.tags or ()) - caller.tags - allowed):
-        hint = did_you_mean(tag, allowed | caller.tags) or "list it under the tenant's `request_tags`"
-        yield "tags", Mistake(f"tenant `{caller.tenant.name}` may not add the tag `{tag}`", hint)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> Mistake:
