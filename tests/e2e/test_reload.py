@@ -276,13 +276,25 @@ async def test_a_configmap_is_swapped_whole(tmp_path: Path) -> None:
             await eventually(lambda: served_revision(served, folder_revision(b)), 2.0)
         adopted = await sample(served, "policy_generation")
         refused = await sample(served, "policy_reload_failures_total")
-        assert (await served.post(ask())).headers["x-spillway-route"] == "b"
+        load.replies.append(await served.post(ask()))
+        await eventually(lambda: all_counted(served, len(load.replies)))
         assert await served.stop() == 0
+    assert load.replies[-1].headers["x-spillway-route"] == "b"
     allowed = {(folder_revision(text), name, f"gpu-{name}") for name, text in (("a", a), ("b", b))}
     assert load.failures == []
     assert {one.status for one in load.replies} == {200}
     assert {generation_of(one) for one in load.replies} == allowed
     assert (adopted >= 10, refused) == (True, 0)
+
+
+async def all_counted(served: Served, requests: int) -> bool:
+    """Whether the store knows of every request under either policy, and GPU time of both their targets."""
+    held = await served.meters()
+    return (
+        held.keys() == {"gpu-a", "gpu-b"}
+        and sum(one["requests"] for one in held.values()) == requests
+        and all(one["replica_hours"] > 0 for one in held.values())
+    )
 
 
 async def served_revision(served: Served, wanted: str) -> bool:
