@@ -26,9 +26,12 @@ class Assumed(dict[str, str]):
 
 def _assumed(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()
-    if name.endswith(("_URL", "_BASE", "_ENDPOINT")):
+    words = frozenset(name.split("_"))
+    if words & {"KEY", "SECRET", "TOKEN", "SHA256"}:
+        return digest
+    if words & {"URL", "BASE", "ENDPOINT"}:
         return f"https://{digest[:16]}.internal/v1"
-    return digest[:16] if name.endswith(("_REGION", "_REGION_NAME", "_LOCATION")) else digest
+    return digest[:16] if words & {"REGION", "LOCATION"} else digest
 
 
 def compiled(path: Path) -> Snapshot:

@@ -81,7 +81,7 @@ def read_models(config: Config, groups: Groups, fallbacks: Fallbacks) -> list[Mo
 
 def read_routes(config: Config, groups: Groups, models: Sequence[ModelOut]) -> list[RouteOut]:
     """The routes that keep each model's order; the last takes every model."""
-    base = _base(config)
+    base = _base(config, groups)
     by_preference: dict[Prefer, list[ModelOut]] = {}
     for model in models:
         suited = _suited(model, groups, base)
@@ -97,19 +97,21 @@ def read_routes(config: Config, groups: Groups, models: Sequence[ModelOut]) -> l
     return routes
 
 
-def _base(config: Config) -> Prefer:
+def _base(config: Config, groups: Groups) -> Prefer:
     """The preference for LiteLLM's strategy."""
     loc = ("router_settings", "routing_strategy")
     strategy = config.take(loc)
     if isinstance(strategy, str) and strategy in _STRATEGIES:
         return _STRATEGIES[strategy]
+    has_own = any(target.lane is Lane.DEDICATED for target in groups.targets.values())
+    base = Prefer.DEDICATED if has_own else Prefer.SHARED
     if strategy is not None:
+        order = "your GPUs, then the targets" if has_own else "the targets"
         hint = (
             "`prefer: cost` and `prefer: latency` are the other choices; replicas of one target share its load anyway"
         )
-        message = f"`{strategy}` becomes `prefer: dedicated`: your GPUs, then the targets as they are listed"
-        config.note(loc, message, hint)
-    return Prefer.DEDICATED
+        config.note(loc, f"`{strategy}` becomes `prefer: {base}`: {order} as they are listed", hint)
+    return base
 
 
 def _route(name: str, prefer: Prefer, models: Sequence[ModelOut], *, narrow: bool) -> RouteOut:

@@ -127,7 +127,9 @@ def test_variables_that_are_not_set_are_assumed(policy: Path, monkeypatch: pytes
     assert Assumed({"A": "set"}).get("A") == "set"
     assert Assumed().get("A") != Assumed().get("B")
     assert base_url(Assumed().get("AZURE_API_BASE")) != base_url(Assumed().get("OWN_URL"))
+    assert base_url(Assumed().get("AZURE_ENDPOINT_EU"))
     assert region(Assumed().get("AWS_REGION_NAME"))
+    assert len(Assumed().get("URL_SIGNING_KEY")) == 64
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
