@@ -148,4 +148,6 @@ async def test_a_reader_can_follow_the_page(tmp_path: Path) -> None:
         assert await somebody.stop() == [0, 0, 0]
     lines = [json.loads(line) for line in somebody.log_of("8080").read_text().splitlines() if line.startswith("{")]
     assert [line["attempts"][0]["lane"] for line in lines] == ["dedicated", "dedicated", "shared"]
+    # The line that is shown spilled over; this one's caller has asked for the lane.
+    assert lines[-1].pop("lane_override") == "shared"
     assert shape(lines[-1]) == shape(json.loads(block("shows", "log line").text))
