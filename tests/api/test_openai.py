@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from proxy.policy.model import Tenant
+from proxy.policy.model import Capability, Tenant
 from proxy.routing.decide import Router
 from tests.harness import dedicated, proxy, request_bytes, snapshot_of
 from tests.scripted import CHAT_REPLY, reply, scripted
@@ -119,3 +119,39 @@ async def test_a_request_keeps_the_policy_that_its_head_met(
         assert (got.headers["x-spillway-target"], got.headers["x-spillway-policy"]) == ("gpu", "d" * 12)
     else:
         assert got.json["error"]["code"] == "invalid_json"
+
+
+@WAYS
+async def test_whoever_is_refused_once_its_key_is_known_is_on_record_by_name(
+    way: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = {"authorization": "Bearer sk-bank"}
+    policy = snapshot_of(dedicated("gpu", NOWHERE), bank=Tenant(name="bank", tags=frozenset({"gdpr"})))
+    async with proxy(policy, **way) as spillway:
+        await spillway.post(CHAT, {**ASK, "inference_geo": "us"}, bank)
+        await spillway.post(CHAT, ASK, {**bank, "x-spillway-tags": "eval"})
+        await spillway.post(CHAT, ASK)
+        metrics = (await spillway.get("/metrics", admin=True)).body.decode()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"event":"request"' in line]
+    assert [(line["tenant"], line.get("tags"), line["refusal"]["code"]) for line in lines] == [
+        ("bank", ["gdpr"], "geo_parameter_not_allowed"),
+        ("bank", ["gdpr"], "tag_not_allowed"),
+        ("anonymous", None, "invalid_api_key"),
+    ]
+    assert 'spillway_residency_blocked_total{route="none"} 1.0' in metrics
+
+
+@WAYS
+async def test_what_a_prompt_holds_and_when_it_came_decides(way: dict[str, Any]) -> None:
+    """A picture does not go where only text is understood, however it is spelled; tools neither."""
+    async with scripted([reply(CHAT_REPLY)]) as up:
+        text_only = dedicated("text", up.url, supports=frozenset[Capability]())
+        sighted = dedicated("sighted", up.url, supports=frozenset({Capability.VISION}))
+        async with proxy(snapshot_of(text_only, sighted), **way) as spillway:
+            picture = BODY.replace(b'"hi"', b'[{"type":"\\u0069mage_url","image_url":{"url":"https://e.com/a.png"}}]')
+            words = await spillway.post(CHAT, BODY)
+            seen = await spillway.post(CHAT, picture)
+            tools = await spillway.post(CHAT, {**ASK, "tools": [{"type": "function", "function": {"name": "f"}}]})
+    assert words.headers["x-spillway-target"] == "text"
+    assert seen.headers["x-spillway-target"] == "sighted"
+    assert (tools.status, tools.json["error"]["code"]) == (400, "unsupported_by_model")
