@@ -2,49 +2,24 @@
 
 Theory of operation
 -------------------
-A kind of application makes one or more sorts of work (`starter_profiles`), and each becomes a route. The answers choose
-among them (offline, online), replace some figures, and add gates: residency for all tenants is a gate on every route;
-residency for some gives each route a twin before it, for callers that carry the tag. What the file says, and why, is
-written so that it can be edited without reading anything else.
+`starter_plan` says which routes there are and why; here they, the targets and the tenants are put into words. What the
+file says, and the reasons, are written so that it can be edited without reading anything else.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
-from proxy.policy.model import Endpoint, Prefer
-from proxy.policy.starter_answers import (
-    Answers,
-    DedicatedAnswer,
-    GpusAnswer,
-    LatencyAnswer,
-    Minded,
-    Pattern,
-    Product,
-    ResidencyAnswer,
-    SharedAnswer,
-)
-from proxy.policy.starter_kinds import Profile, Rule, Work, ask, offline_work
+from proxy.policy.model import Endpoint
+from proxy.policy.starter_answers import Answers, DedicatedAnswer, Pattern, Product, ResidencyAnswer, SharedAnswer
+from proxy.policy.starter_engine import FLAGS
+from proxy.policy.starter_kinds import Profile, Rule
 from proxy.policy.starter_layout import Line, flow, laid_out, rounded_up, scalar
+from proxy.policy.starter_plan import GPUS, endpoint_of, gap_s, planned_routes, residency_tag, room_of, works_of
 from proxy.policy.starter_profiles import PROFILES
 
-GPUS = GpusAnswer(usd_per_hour="2.99")
-"""One H100 at what specialised clouds charge for it."""
-
 _VARIABLES = {"together_ai": "TOGETHER_API_KEY", "fireworks_ai": "FIREWORKS_API_KEY", "gemini": "GEMINI_API_KEY"}
-_YOURS = "your own answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedRoute:
-    """A route to be: its work, under its own name; `tag` is what its callers must carry, `bound` whether bytes stay."""
-
-    name: str
-    work: Work
-    tag: str = ""
-    bound: bool = False
 
 
 def starting_policy(answers: Answers) -> str:
@@ -58,31 +33,6 @@ def starting_policy(answers: Answers) -> str:
         _routes(answers),
     )
     return laid_out(line for section in sections for line in section)
-
-
-def planned_routes(answers: Answers) -> tuple[PlannedRoute, ...]:
-    """The routes in the order of the file; the last one matches everything."""
-    works = _works(answers)
-    residency, tag = answers.usage.residency, residency_tag(answers)
-    if residency is None:
-        return tuple(PlannedRoute(name=work.name, work=work) for work in works)
-    if not tag:
-        return tuple(PlannedRoute(name=work.name, work=work, bound=True) for work in works)
-    twins = (PlannedRoute(name=f"{tag}-{work.name}", work=work, tag=tag, bound=True) for work in works)
-    return (*twins, *(PlannedRoute(name=work.name, work=work) for work in works))
-
-
-def residency_tag(answers: Answers) -> str:
-    """What the tenants carry that are bound to a region, when the others are not; `eu-*` gives `eu`."""
-    usage = answers.usage
-    if usage.residency is None or not usage.residency.tenants or set(usage.residency.tenants) >= set(usage.tenants):
-        return ""
-    return re.sub(r"[^a-z0-9]+", "-", usage.residency.region[0]).strip("-") or "resident"
-
-
-def endpoint_of(answers: Answers, model: str) -> Endpoint:
-    """What apps call `model` by: as answered, or else as the main work of the kind does."""
-    return answers.models[model].endpoint or PROFILES[answers.interface].works[-1].endpoint
 
 
 def key_variable(shared: SharedAnswer) -> str:
@@ -102,65 +52,6 @@ def variables(answers: Answers) -> tuple[str, ...]:
     """Every environment variable that the policy reads, each once."""
     keys = [key_variable(one) for model in answers.models.values() for one in model.shared]
     return tuple(dict.fromkeys([*keys, *map(digest_variable, answers.usage.tenants)]))
-
-
-def _works(answers: Answers) -> tuple[Work, ...]:
-    profile, pattern = PROFILES[answers.interface], answers.usage.traffic
-    served = {endpoint_of(answers, model) for model in answers.models}
-    kept = [work for work in profile.works if work.endpoint in served] or [profile.works[-1]]
-    works = [_answered(work, answers) for work in kept]
-    works[-1] = _with_latency(replace(works[-1], match=()), answers.latency)
-    if pattern is Pattern.ONLINE:
-        return tuple(works)
-    offline = _answered(offline_work(profile, beside_online=pattern is Pattern.BOTH), answers)
-    if offline.endpoint not in served:
-        offline = replace(offline, endpoint=kept[-1].endpoint, max_output_tokens=kept[-1].max_output_tokens)
-    return (offline,) if pattern is Pattern.OFFLINE else (offline, *works)
-
-
-def _answered(work: Work, answers: Answers) -> Work:
-    """The work with the money of the answers.
-
-    Where nothing is paid by the token, no rule speaks of it; and work can only wait for a GPU where there is one.
-    """
-    economics, require = answers.economics, work.require
-    pays = any(model.shared for model in answers.models.values())
-    if any(model.dedicated is None for model in answers.models.values()):
-        require = tuple(rule for rule in require if rule.key != "usd_per_mtok")
-    for name, usd in (
-        ("max_usd_per_request", economics.max_usd_per_request),
-        ("usd_per_mtok", economics.usd_per_mtok),
-    ):
-        if usd is not None:
-            require = _with(require, ask(name, usd, _YOURS))
-    if not pays:
-        require = tuple(rule for rule in require if not rule.key.endswith(("usd_per_request", "usd_per_mtok")))
-    want = work.want if pays else tuple(rule for rule in work.want if rule.key != "max_usd_per_request")
-    if economics.max_usd_per_request is not None:
-        want = tuple(rule for rule in want if rule.key != "max_usd_per_request")
-    work = replace(work, require=require, want=want)
-    match economics.minded:
-        case Minded.BUDGET:
-            return replace(work, prefer=Prefer.COST, why="GPUs that are paid for first, then the cheapest provider")
-        case Minded.LATENCY if work.name != "offline":
-            return replace(work, prefer=Prefer.LATENCY, why="whoever answers first, as measured")
-        case _:
-            return work
-
-
-def _with_latency(work: Work, latency: LatencyAnswer) -> Work:
-    for name in LatencyAnswer.__slots__:
-        value = getattr(latency, name)
-        if value is not None:
-            work = replace(work, want=_with(work.want, ask(name, value, _YOURS)))
-    return work
-
-
-def _with(rules: tuple[Rule, ...], rule: Rule) -> tuple[Rule, ...]:
-    """The rules with one that takes the place of its namesake, or else comes first."""
-    if any(one.key == rule.key and not one.shadow for one in rules):
-        return tuple(rule if one.key == rule.key and not one.shadow else one for one in rules)
-    return (rule, *rules)
 
 
 def _header(answers: Answers) -> Iterator[Line]:
@@ -209,14 +100,15 @@ def _targets(answers: Answers) -> Iterator[Line]:
         for name, target in targets:
             yield 1, f"{name}:", ""
             if isinstance(target, DedicatedAnswer):
-                yield from _dedicated(target, answers.economics.gpus, profile)
+                yield from _dedicated(target, answers)
             else:
                 yield from _shared(target)
             yield from _claims(target, endpoint_of(answers, model), profile)
 
 
-def _dedicated(target: DedicatedAnswer, gpus: GpusAnswer | None, profile: Profile) -> Iterator[Line]:
-    gpus = target.gpus or gpus or GPUS
+def _dedicated(target: DedicatedAnswer, answers: Answers) -> Iterator[Line]:
+    profile, gpus = PROFILES[answers.interface], target.gpus or answers.economics.gpus or GPUS
+    room = room_of(target, answers, gap_s(works_of(answers)))
     yield 2, "lane: dedicated", "your own GPUs, paid by the hour: used first"
     yield 2, f"engine: {target.engine}", ""
     if len(target.url) == 1:
@@ -230,7 +122,11 @@ def _dedicated(target: DedicatedAnswer, gpus: GpusAnswer | None, profile: Profil
     yield 2, "training: false", ""
     cost = f"{{type: {gpus.type}, count: {gpus.count}, usd_per_hour: {gpus.usd_per_hour}}}"
     yield 2, f"gpus: {cost}", "of one replica; the price is one GPU's"
-    yield 2, f"max_in_flight: {profile.max_in_flight}", f"of one replica: {profile.why_in_flight}"
+    yield 2, f"max_in_flight: {room.max_in_flight}", f"of one replica: {profile.why_in_flight}"
+    if room.max_batched_tokens is not None:
+        flag = f"{FLAGS[target.engine]} {room.max_batched_tokens}"
+        why = f"start it with `{flag}`: a full step then keeps the pace below"
+        yield 2, f"max_batched_tokens: {room.max_batched_tokens}", why
 
 
 def _shared(target: SharedAnswer) -> Iterator[Line]:
@@ -273,7 +169,7 @@ def _tenants(answers: Answers) -> Iterator[Line]:
     usage, profile, tag = answers.usage, PROFILES[answers.interface], residency_tag(answers)
     if not usage.tenants:
         return
-    work = _works(answers)[-1]
+    work = works_of(answers)[-1]
     tokens = profile.rpm * (work.input_tokens + (work.max_output_tokens or 0))
     whom = "one for each customer" if usage.product is Product.B2B else "one for each app"
     yield 0, "tenants:", whom
@@ -301,7 +197,8 @@ def _routes(answers: Answers) -> Iterator[Line]:
     yield 0, "routes:", "the first that matches decides"
     for route in planned_routes(answers):
         yield 1, f"- name: {route.name}", ""
-        match = [*([("tags", f"[{route.tag}]")] if route.tag else []), *route.work.match]
+        modalities = [("modality", flow(route.work.modalities))] if route.work.modalities else []
+        match = [*([("tags", f"[{route.tag}]")] if route.tag else []), *route.work.match, *modalities]
         if match:
             yield 2, f"match: {{{', '.join(f'{name}: {value}' for name, value in match)}}}", ""
         gates = [*_residency(answers.usage.residency if route.bound else None), *_rules(route.work.require)]

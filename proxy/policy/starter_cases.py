@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from proxy.policy import promises
 from proxy.policy.model import (
     Candidate,
-    Capability,
     Endpoint,
     Lane,
     Limits,
     Match,
-    Modality,
     Objective,
     Prefer,
     Price,
@@ -31,19 +29,13 @@ from proxy.policy.model import (
     Tenant,
     Traffic,
 )
-from proxy.policy.starter_kinds import Work
+from proxy.policy.starter_kinds import NEEDED, Work
 from proxy.policy.starter_layout import flow, rounded_up, scalar
 from proxy.policy.units import spell_duration
 
 Told = Mapping[str, str]
 """One flow mapping: keys, and values as YAML has them."""
 
-_NEEDED = {
-    Modality.IMAGE: Capability.VISION,
-    Modality.AUDIO: Capability.AUDIO,
-    Modality.VIDEO: Capability.VIDEO,
-    Modality.FILE: Capability.FILES,
-}
 MTOK = 1_000_000
 _FULL = 256  # what a dedicated replica takes when the policy says nothing
 _LONG_ENOUGH = 1000
@@ -98,10 +90,16 @@ def _scene(snapshot: Snapshot, route: Route, work: Work) -> _Scene | None:
 
 
 def _serving(candidates: Iterable[Candidate], work: Work, route: Route) -> list[Target]:
-    """Who can answer such a request at all: speaks its endpoint, and takes what is in it."""
-    needed = _NEEDED[min(route.match.modalities)] if route.match.modalities else None
-    speaking = (one.target for one in candidates if one.target.serves(work.endpoint))
-    return [one for one in speaking if needed is None or one.supports is None or needed in one.supports]
+    """Who can answer such a request at all: speaks its endpoint, takes what is in it, and has room for it."""
+    needed = NEEDED[min(route.match.modalities)] if route.match.modalities else None
+    tokens = work.input_tokens + (work.max_output_tokens or 0)
+    return [
+        target
+        for target in (one.target for one in candidates)
+        if target.serves(work.endpoint)
+        and (needed is None or target.supports is None or needed in target.supports)
+        and (target.context_window is None or target.context_window >= tokens)
+    ]
 
 
 def _barring(target: Target, require: Rules) -> str:

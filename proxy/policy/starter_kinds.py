@@ -11,7 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from proxy.policy.model import Endpoint, Prefer
+from proxy.policy.model import Capability, Endpoint, Modality, Prefer
+
+NEEDED = {
+    Modality.IMAGE: Capability.VISION,
+    Modality.AUDIO: Capability.AUDIO,
+    Modality.VIDEO: Capability.VIDEO,
+    Modality.FILE: Capability.FILES,
+}
+"""What a model must be able to take for what is in a prompt."""
 
 
 class Kind(StrEnum):
@@ -41,7 +49,8 @@ class Rule:
 class Work:
     """One sort of request. `match` is what tells it from the work after it; the last of a kind matches everything.
 
-    `input_tokens` and `max_output_tokens` are a usual request's, and `why` is about `prefer`.
+    `modalities`, if there are any, are part of it: one of them is in the prompt. `input_tokens` and `max_output_tokens`
+    are a usual request's, and `why` is about `prefer`.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Work:
     input_tokens: int
     max_output_tokens: int | None
     match: tuple[tuple[str, str], ...] = ()
+    modalities: tuple[Modality, ...] = ()
     require: tuple[Rule, ...] = ()
     want: tuple[Rule, ...] = ()
     prefer: Prefer
@@ -79,18 +89,21 @@ def ask(key: str, value: str, why: str, *, shadow: bool = False) -> Rule:
     return Rule(key=key, value=value, why=why, shadow=shadow)
 
 
-def offline_work(profile: Profile, *, beside_online: bool) -> Work:
-    """What `profile` does when nobody waits; beside online traffic it is told apart, and kept from crowding it out."""
-    main = profile.works[-1]
+def offline_work(profile: Profile, *, beside_online: bool, in_flight: int | None = None) -> Work:
+    """What `profile` does when nobody waits; beside online traffic it is told apart, and kept from crowding it out.
+
+    `in_flight` is what the engines hold, one replica as the profile suggests by default; 0 is no engine at all.
+    """
+    main, held = profile.works[-1], profile.max_in_flight if in_flight is None else in_flight
     cap = ask("usd_per_mtok", profile.offline_usd_per_mtok, "no hurry: what costs more than this can wait for a GPU")
-    crowd = ask("concurrency", "64", "of all callers together, so that the engines stay free for those who wait")
+    crowd = ask("concurrency", str(max(1, held // 2)), "half of what an engine holds; the rest is for those who wait")
     return Work(
         name="offline",
         endpoint=main.endpoint,
         input_tokens=main.input_tokens,
         max_output_tokens=main.max_output_tokens,
         match=(("traffic", "offline"),) if beside_online else (),
-        require=(cap, crowd) if beside_online else (cap,),
+        require=(cap, crowd) if beside_online and held else (cap,),
         prefer=Prefer.DEDICATED,
         why="fills GPUs that are paid for already, at hours when they are idle",
         max_failovers=2,

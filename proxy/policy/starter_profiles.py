@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from proxy.policy.model import Endpoint, Prefer
+from proxy.policy.model import Endpoint, Modality, Prefer
 from proxy.policy.starter_kinds import Kind, Profile, Work, ask
 
 _AGENTS = Profile(
@@ -130,7 +130,7 @@ _MEDIA = Profile(
             endpoint=Endpoint.CHAT,
             input_tokens=50_000,
             max_output_tokens=4000,
-            match=(("modality", "[video, file]"),),
+            modalities=(Modality.VIDEO, Modality.FILE),
             require=(ask("max_usd_per_request", "0.25", "an hour of video is a million tokens: that goes offline"),),
             want=(
                 ask("e2e_p95", "2m", "people send it and do something else"),

@@ -1,4 +1,4 @@
-"""Answers to `spillway init` for the tests: one set of models for each kind, with prices that are on the list."""
+"""Answers to `spillway init` for the tests: what it suggests for each kind."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ from proxy.policy.model import Endpoint
 from proxy.policy.starter_answers import DedicatedAnswer, ModelAnswer, SharedAnswer
 from proxy.policy.starter_kinds import Kind
 from proxy.policy.starter_profiles import PROFILES
-
-CHAT = "meta-llama/Llama-3.3-70B-Instruct"
-VECTORS = "Qwen/Qwen3-Embedding-8B"
+from proxy.policy.starter_suggestions import SUGGESTIONS
 
 
 def models_of(kind: Kind) -> dict[str, ModelAnswer]:
     """A model for each endpoint that the kind's work is made of, on an engine and at a provider, both in the EU."""
     endpoints = dict.fromkeys(work.endpoint for work in PROFILES[kind].works)
-    return {str(endpoint): model(endpoint) for endpoint in endpoints}
+    return {SUGGESTIONS[kind, endpoint].name: model(kind, endpoint) for endpoint in endpoints}
 
 
-def model(endpoint: Endpoint) -> ModelAnswer:
+def model(kind: Kind, endpoint: Endpoint) -> ModelAnswer:
     """One model on both lanes."""
-    name = VECTORS if endpoint is Endpoint.EMBEDDINGS else CHAT
+    suggested = SUGGESTIONS[kind, endpoint]
     return ModelAnswer(
         endpoint=endpoint,
-        dedicated=DedicatedAnswer(url=(f"http://vllm-{endpoint}:8000/v1",), model=name, region="eu-west-1"),
-        shared=(SharedAnswer(provider="nebius", model=name, region="eu-north-1", retention="zero"),),
+        dedicated=DedicatedAnswer(
+            url=(f"http://vllm-{endpoint}:8000/v1",),
+            model=suggested.model,
+            region="eu-west-1",
+            gpus=suggested.gpus,
+            quantization=suggested.quantization,
+        ),
+        shared=(
+            SharedAnswer(
+                provider=suggested.provider, model=suggested.provider_model, region="eu-north-1", retention="zero"
+            ),
+        ),
     )

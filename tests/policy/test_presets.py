@@ -12,6 +12,7 @@ from proxy.cases.coverage import coverage
 from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_policy, check_source
+from proxy.policy.lint import lint
 from proxy.policy.model import Match, Route, Rules, Traffic
 from proxy.policy.source import Source, SourceFile
 from proxy.policy.starter import starting_policy
@@ -84,7 +85,7 @@ def test_editors_know_the_schema_of_a_preset(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_found_in_a_preset(name: str) -> None:
-    assert [str(warning) for warning in preset(name).warnings] == []
+    assert [str(finding) for finding in lint(preset(name))] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,17 +10,11 @@ from proxy.cases.coverage import Coverage, coverage
 from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_source
+from proxy.policy.lint import lint
 from proxy.policy.model import Capability, Endpoint, Lane, Prefer, Route, Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.policy.source import Source, SourceFile
-from proxy.policy.starter import (
-    endpoint_of,
-    planned_routes,
-    residency_tag,
-    starting_policy,
-    target_names,
-    variables,
-)
+from proxy.policy.starter import starting_policy, target_names, variables
 from proxy.policy.starter_answers import (
     Answers,
     DedicatedAnswer,
@@ -29,6 +23,7 @@ from proxy.policy.starter_answers import (
     Minded,
     ModelAnswer,
     Pattern,
+    PriceAnswer,
     Product,
     ResidencyAnswer,
     SharedAnswer,
@@ -38,9 +33,10 @@ from proxy.policy.starter_answers import (
 from proxy.policy.starter_cases import starting_cases
 from proxy.policy.starter_kinds import Kind
 from proxy.policy.starter_layout import flow, laid_out, rounded_up, scalar
+from proxy.policy.starter_plan import endpoint_of, planned_routes, residency_tag
 from proxy.policy.starter_profiles import PROFILES
 from proxy.routing.decide import Router
-from tests.policy.answers import CHAT, model, models_of
+from tests.policy.answers import model, models_of
 
 PRICES = PriceList.load()
 EU_FOR_ONE = ResidencyAnswer(region=("eu-*",), retention="zero", tenants=("one",))
@@ -55,7 +51,7 @@ def compiled(text: str) -> Compiled:
 def snapshot_of(answers: Answers) -> Snapshot:
     """The compiled starting policy, in which nothing was found."""
     result = compiled(starting_policy(answers))
-    assert [str(warning) for warning in result.warnings] == []
+    assert [str(finding) for finding in lint(result)] == []
     return result.snapshot
 
 
@@ -119,7 +115,7 @@ def test_one_lane_is_enough(kind: Kind, lane: Lane, traffic: Pattern) -> None:
 def test_money_and_speed_may_count_more_than_the_kind_suggests(kind: Kind, minded: Minded) -> None:
     answers = answers_for(
         kind,
-        economics=EconomicsAnswer(minded=minded, max_usd_per_request="0.02", usd_per_mtok="0.15"),
+        economics=EconomicsAnswer(minded=minded, max_usd_per_request="0.02", usd_per_mtok="1.50"),
         usage=UsageAnswer(traffic=Pattern.BOTH),
     )
     routes = routes_of(answers)
@@ -128,7 +124,7 @@ def test_money_and_speed_may_count_more_than_the_kind_suggests(kind: Kind, minde
     assert offline.prefer is (Prefer.COST if minded is Minded.BUDGET else Prefer.DEDICATED)
     for route in (offline, *routes.values()):
         assert route.require.max_nano_usd_per_request == 20_000_000
-        assert route.require.nano_usd_per_mtok == 150_000_000
+        assert route.require.nano_usd_per_mtok == 1_500_000_000
     seen_by_its_cases(answers)
 
 
@@ -175,10 +171,10 @@ def test_tenants_have_rates_and_customers_a_share_of_the_engines() -> None:
 
 
 def test_a_search_without_vectors_has_no_route_for_them() -> None:
-    routes = routes_of(answers_for(Kind.SEARCH, models={"answers": model(Endpoint.CHAT)}))
+    routes = routes_of(answers_for(Kind.SEARCH, models={"answers": model(Kind.SEARCH, Endpoint.CHAT)}))
     assert list(routes) == ["answers"]
     only_vectors = answers_for(
-        Kind.SEARCH, models={"embed": model(Endpoint.EMBEDDINGS)}, usage=UsageAnswer(traffic=Pattern.BOTH)
+        Kind.SEARCH, models={"embed": model(Kind.SEARCH, Endpoint.EMBEDDINGS)}, usage=UsageAnswer(traffic=Pattern.BOTH)
     )
     assert list(routes_of(only_vectors)) == ["offline", "embed"]
     assert routes_of(only_vectors)["embed"].match.catches_all
@@ -187,8 +183,8 @@ def test_a_search_without_vectors_has_no_route_for_them() -> None:
 
 def test_vectors_are_all_that_a_target_for_them_serves() -> None:
     targets = snapshot_of(answers_for(Kind.SEARCH)).targets
-    assert targets["own-embeddings"].native == {Endpoint.EMBEDDINGS}
-    assert targets["own-chat"].serves(Endpoint.CHAT)
+    assert targets["own-embed"].native == {Endpoint.EMBEDDINGS}
+    assert targets["own-answers"].serves(Endpoint.CHAT)
     assert endpoint_of(answers_for(Kind.COMPLETION, models={"code": ModelAnswer()}), "code") is Endpoint.COMPLETIONS
 
 
@@ -220,13 +216,18 @@ def test_variables_are_named_as_their_owners_name_them() -> None:
 def test_claims_of_targets_are_kept_in_mind_by_the_cases() -> None:
     dedicated = DedicatedAnswer(
         url=("http://a:8000/v1", "http://b:8000/v1"),
-        model=CHAT,
+        model="Qwen/Qwen3-VL-30B-A3B-Instruct",
         quantization="fp8",
         context_window="32k",
         supports=(Capability.VISION, Capability.VIDEO),
     )
     shared = SharedAnswer(
-        provider="nebius", model=CHAT, context_window="64k", supports=(Capability.VISION,), training=False
+        provider="nebius",
+        model="m",
+        price=PriceAnswer(input="1", output="2"),
+        context_window="64k",
+        supports=(Capability.VISION,),
+        training=False,
     )
     answers = answers_for(Kind.MEDIA, models={"media": ModelAnswer(dedicated=dedicated, shared=(shared,))})
     targets = snapshot_of(answers).targets
