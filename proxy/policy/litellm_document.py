@@ -46,7 +46,8 @@ class Note(NamedTuple):
 
     def __str__(self) -> str:
         remedy = f" (hint: {self.hint})" if self.hint else ""
-        return f"{self.path}:{self.line}:{self.column}: {self.message}{remedy}"
+        text = f"{self.path}:{self.line}:{self.column}: {self.message}{remedy}"
+        return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from proxy.policy.litellm_fallbacks import Fallbacks, read_aliases, read_special
 from proxy.policy.litellm_groups import Groups, Layers
 from proxy.policy.model import Lane, Prefer
 from proxy.policy.problem import Mistake
+from proxy.policy.variables import shown
 
 MOST_FAILOVERS = 5
 _STRATEGIES = {"cost-based-routing": Prefer.COST, "latency-based-routing": Prefer.LATENCY}
@@ -85,11 +86,12 @@ def read_routes(config: Config, groups: Groups, models: Sequence[ModelOut]) -> l
     by_preference: dict[Prefer, list[ModelOut]] = {}
     for model in models:
         suited = _suited(model, groups, base)
-        if suited is None:
+        if not suited:
             model.remarks.append("LiteLLM alternates lanes here; a route tries one lane first, then the other")
-            suited = frozenset({_lanes(model, groups)[0]})
-        chosen = base if base in suited else min(suited)
+        chosen = base if base in suited else _lanes(model, groups)[0]
         by_preference.setdefault(chosen, []).append(model)
+    if base not in by_preference:
+        base = max(sorted(by_preference), key=lambda prefer: len(by_preference[prefer]), default=base)
     routes = [*_tag_routes(config, groups, base, models)]
     for prefer in sorted(by_preference.keys() - {base}):
         routes.append(_route(_ROUTE_NAMES[prefer], prefer, by_preference[prefer], narrow=True))
@@ -110,7 +112,7 @@ def _base(config: Config, groups: Groups) -> Prefer:
         hint = (
             "`prefer: cost` and `prefer: latency` are the other choices; replicas of one target share its load anyway"
         )
-        config.note(loc, f"`{strategy}` becomes `prefer: {base}`: {order} as they are listed", hint)
+        config.note(loc, f"{shown(strategy)} becomes `prefer: {base}`: {order} as they are listed", hint)
     return base
 
 
@@ -141,8 +143,8 @@ def _lanes(model: ModelOut, groups: Groups) -> list[Prefer]:
     return [Prefer.DEDICATED if lane is Lane.DEDICATED else Prefer.SHARED for lane in lanes]
 
 
-def _suited(model: ModelOut, groups: Groups, base: Prefer) -> frozenset[Prefer] | None:
-    """The preferences that keep the model's order; None when none does."""
+def _suited(model: ModelOut, groups: Groups, base: Prefer) -> frozenset[Prefer]:
+    """The preferences that keep the model's order; none when its lanes alternate."""
     lanes = _lanes(model, groups)
     if len(lanes) == 1:
         return frozenset(Prefer)
@@ -151,7 +153,7 @@ def _suited(model: ModelOut, groups: Groups, base: Prefer) -> frozenset[Prefer] 
     changes = sum(one is not other for one, other in pairwise(lanes))
     if changes == 0:
         return frozenset({Prefer.DEDICATED, Prefer.SHARED})
-    return frozenset({lanes[0]}) if changes == 1 else None
+    return frozenset({lanes[0]} if changes == 1 else ())
 
 
 def _tag_routes(config: Config, groups: Groups, base: Prefer, models: Sequence[ModelOut]) -> list[RouteOut]:

@@ -315,7 +315,10 @@ ORDERED = {  # LiteLLM alternates lanes in these; what it would have tried first
 
 def test_litellms_strategies_hold_within_a_group_only() -> None:
     config = f"{TWO_LANES}router_settings: {{routing_strategy: cost-based-routing, fallbacks: [{{api: [cheap]}}]}}\n"
-    assert routes_of(config) == [("own-gpus-first", Prefer.DEDICATED, 1), ("default", Prefer.COST, 1)]
+    assert routes_of(config) == [("apis-first", Prefer.SHARED, 1), ("default", Prefer.COST, 1)]
+    every = "{api: [cheap]}, {own: [api]}, {cheap: [api]}"
+    config = f"{TWO_LANES}router_settings: {{routing_strategy: cost-based-routing, fallbacks: [{every}]}}\n"
+    assert routes_of(config) == [("own-gpus-first", Prefer.DEDICATED, 2), ("default", Prefer.SHARED, 1)]
     assert routes_of(f"{TWO_LANES}router_settings: {{routing_strategy: latency-based-routing}}\n") == [
         ("default", Prefer.LATENCY, 1)
     ]
@@ -407,6 +410,7 @@ router_settings: {default_litellm_params: {stream_timeout: 7}}
         ("input_cost_per_token: 1e-6", "`input_cost_per_token` stands alone: the other price is 0, as LiteLLM has it"),
         ("api_base: 'https://api.openai.com/v1/chat/completions'", "`api_base` names one operation; it was cut to `https://api.openai.com/v1`"),
         ("temperature: 1", "not imported: `temperature`"),
+        ('"a\\eb": 1', "not imported: `a\N{REPLACEMENT CHARACTER}b`"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_imported_is_told_and_the_rest_is_imported(params: str, says: str) -> None:
