@@ -89,7 +89,7 @@ def _print_routes(found: Explanation, console: Console) -> None:
     for one in found.passed_over:
         table.add_row(Text("  no ", style=ASIDE), one.route, Text(f"needs {one.needs}; {one.has}", style=ASIDE))
     if found.route is not None:
-        match = "has " + ", ".join(found.route.match) if found.route.match else "matches every request"
+        match = "matches on " + ", ".join(found.route.match) if found.route.match else "matches every request"
         table.add_row(Text("  yes", style=IN), Text(found.route.name, style="bold"), match)
         for block, rules in _blocks(found.route):
             table.add_row("", Text(block, style=ASIDE), rules)
@@ -125,13 +125,18 @@ def _why(found: Found, one: Standing) -> Text:
     """Why it stands there, what else would keep it out, what it misses, what was seen of it, what it costs."""
     lines: list[tuple[str, str]] = [(words.placed(place, one), "") for place in one.places]
     if one.out is not None:
-        lines.append((words.barred(one.out), OUT if one.out.hard else FOR_NOW))
+        lines.append(
+            (
+                f"{'not allowed' if one.out.hard else 'not able now'}: {words.barred(one.out)}",
+                OUT if one.out.hard else FOR_NOW,
+            )
+        )
     elif not one.places:
         lines.append(("not looked at: the request is refused before that", ASIDE))
     lines += [(f"{'also' if one.out else 'in any case'}: {words.barred(bar)}", ASIDE) for bar in one.others]
-    lines += [(words.wanted(miss), FOR_NOW) for miss in one.wants]
+    lines += [(f"misses a wish: {words.barred(miss)}", FOR_NOW) for miss in one.wants]
     if found.informed:
-        lines += [(words.observed(replica, len(one.observed)), ASIDE) for replica in one.observed]
+        lines += [(seen, ASIDE) for seen in words.observed(one.observed)]
     lines.append((words.cost(one), ASIDE))
     return Text("\n").join(Text(line, style=style) for line, style in lines)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from proxy.policy.model import Lane, Prefer
-from proxy.routing import wording
+from proxy.routing import clauses, wording
 from proxy.routing.explained import Asked, Explanation, Observed, Place, Scope, Standing, Stated, Told, Uptime
 from proxy.routing.plan import Cause, Exclusion
 from proxy.routing.readings import Breaker, Quantiles
@@ -70,19 +70,21 @@ def placed(place: Place, one: Standing) -> str:
         return f"again in place {place.ordinal + 1}{replica}"
     if place.ordinal:
         return f"if those before it fail{replica}"
-    return f"first{replica}: {place.reason}" if place.cause is Cause.SPILLOVER else f"first{replica}"
+    return f"first{replica}, by spillover" if place.cause is Cause.SPILLOVER else f"first{replica}"
 
 
 def notes(found: Explanation) -> Iterator[str]:
     """What the table does not say by itself."""
     if found.route is not None and sum(len(one.places) for one in found.targets) > 1:
         most = found.route.max_failovers
-        tries = (
-            "a request that fails there is not tried again"
+        others = (
+            "no other is tried"
             if most == 0
-            else f"at most {most} more {'is' if most == 1 else 'are'} tried"
+            else "1 other is tried"
+            if most == 1
+            else f"at most {most} others are tried"
         )
-        yield f"When the first fails, {tries}; a target that answers that it is full does not count."
+        yield f"When the first fails, {others}; a target that answers that it is full does not count as failed."
     if any(one.cost.nano_usd for one in found.targets):
         tokens = f"{found.request.input_tokens:,} tokens in and {found.output_tokens:,} out"
         yield f"Costs are for {tokens}{' (assumed: the request sets no limit)' if found.output_assumed else ''}."
@@ -103,37 +105,8 @@ def uptime(one: Uptime) -> str:
 
 
 def barred(one: Exclusion) -> str:
-    """What keeps a target out."""
-    seen, limit = one.observed, one.limit
-    match one.rule:
-        case "capacity":
-            words = f"is full: {seen}"
-        case "breaker":
-            words = f"is out of rotation after failures: {seen}"
-        case "engine_full":
-            words = f"its engine is full: {seen}"
-        case "quota":
-            words = f"its provider's limit is nearly used up: {seen}"
-        case "endpoint":
-            words = f"does not speak {seen}, only {limit}"
-        case "lane_override":
-            words = f"is {seen}, and the caller asked for {limit}"
-        case "target_override":
-            words = f"the caller asked for {limit} and no other"
-        case "supports":
-            words = f"the request needs {seen}, and it supports {limit}"
-        case "context_window":
-            words = f"the request takes {seen}, and its window is {limit}"
-        case "require.training":
-            words = "trains on prompts, or does not say" if seen == "unknown" else "trains on prompts"
-        case name:
-            words = f"{name.partition('.')[2]} is {seen}, and the route requires {limit}"
-    return f"{words} [{one.rule}]"
-
-
-def wanted(one: Exclusion) -> str:
-    """A wish that a target misses."""
-    return f"misses a wish: {one.rule.partition('.')[2]} is {one.observed}, wanted {one.limit} [{one.rule}]"
+    """What keeps a target out, with the rule's name."""
+    return f"{clauses.barred(one)} [{one.rule}]"
 
 
 def shadowed(one: Exclusion) -> str:
@@ -152,11 +125,24 @@ def rate(one: Scope) -> str:
     return f"{one.scope.replace(':', ' ', 1)}: {one.used:,} of {one.allowed:,} {_UNITS[name]}{over} [{one.rule}]"
 
 
-def observed(one: Observed, replicas: int) -> str:
-    """What was seen of one replica."""
-    name = f"replica {one.replica}: " if replicas > 1 else "seen: "
+def observed(seen: Sequence[Observed]) -> Iterator[str]:
+    """What was seen of a target's replicas; those of which the same is to be said are taken together."""
+    said: dict[str, list[int]] = {}
+    for one in seen:
+        said.setdefault(_observed(one), []).append(one.replica)
+    for what, replicas in said.items():
+        if len(seen) == 1:
+            yield f"seen: {what}"
+        elif len(said) == 1:
+            yield f"seen of each replica: {what}"
+        else:
+            numbers = ", ".join(map(str, replicas))
+            yield f"seen of replica{'s' if len(replicas) > 1 else ''} {numbers}: {what}"
+
+
+def _observed(one: Observed) -> str:
     if not one.seen:
-        return f"{name}nothing yet, so taken to be idle and healthy"
+        return "nothing yet, so taken to be idle and healthy"
     limit = f" of {one.max_in_flight}" if one.max_in_flight is not None else ""
     parts = [
         f"{one.in_flight}{limit} in flight",
@@ -169,7 +155,7 @@ def observed(one: Observed, replicas: int) -> str:
     if one.quota is not None:
         quota = one.quota
         parts.append(f"quota {quota.remaining:,} of {quota.limit:,} {quota.unit} for {quota.resets_in_s:.0f} s")
-    return name + ", ".join(part for part in parts if part)
+    return ", ".join(part for part in parts if part)
 
 
 def _breaker(one: Observed) -> str:
@@ -198,7 +184,7 @@ def cost(one: Standing) -> str:
         hourly = wording.usd(found.gpu_nano_usd_per_hour)
         return f"costs nothing more: its {found.gpus} are paid for, {hourly} an hour, used or idle"
     if found.nano_usd is None:
-        return "costs nobody knows what: no price is stated or listed"
+        return "cost unknown: no price is stated or listed"
     return f"costs about {wording.usd(found.nano_usd)} (price: {found.price_source})"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from proxy.policy.model import Prefer, Tenant
+from proxy.routing import clauses
+from proxy.routing.decide import spill_reason
 from proxy.routing.explained import Explanation, Standing, Told
 from proxy.routing.plan import Cause
 
@@ -29,7 +31,7 @@ def _why_there(found: Explanation, first: Standing) -> str:
     route, place = found.route, first.places[0]
     allowed = [one for one in found.targets if one.places or (one.out is not None and not one.out.hard)]
     if place.cause is Cause.SPILLOVER:
-        why = place.reason
+        why = _why_spilled(found, place.reason)
     elif len(found.targets) == 1:
         why = f"it is the only target of model `{found.request.model}`"
     elif len(allowed) == 1:
@@ -38,8 +40,19 @@ def _why_there(found: Explanation, first: Standing) -> str:
         why = f"it comes first on route `{route.name}`, {_ORDERS[route.prefer]}"
     if not found.relaxed:
         return why
-    missed = ", ".join(f"{one.rule} ({one.observed}, wanted {one.limit})" for one in first.wants)
-    return f"{why}; what it misses is preferred, not required: {missed or 'a rate of the route'}"
+    missed = (
+        " and ".join(clauses.barred(one) for one in first.wants) or "a rate that the route wants to keep is used up"
+    )
+    return f"{why}, although {missed}"
+
+
+def _why_spilled(found: Explanation, reason: str) -> str:
+    """The clause for the exclusion that the decision gives as its reason."""
+    for standing in found.targets:
+        for one in (standing.out, *standing.wants):
+            if one is not None and spill_reason(one) == reason:
+                return f"`{standing.target}` ({standing.lane}) would come first, but {clauses.barred(one)}"
+    return reason
 
 
 def _why_refused(found: Explanation, told: Told, tenant: Tenant) -> str:
@@ -53,7 +66,6 @@ def _why_refused(found: Explanation, told: Told, tenant: Tenant) -> str:
     if len(outs) == 1:
         out = outs[0].out
         assert out is not None
-        lone = f"the only target of model `{found.request.model}` is `{outs[0].target}`"
-        return f"{lone}, and its {out.rule} is {out.observed} where {out.limit} is needed"
+        return f"model `{found.request.model}` has no target but `{outs[0].target}`, and {clauses.barred(out)}"
     what = "can take it now" if told.retryable else "may take it"
     return f"none of the {len(outs)} targets of model `{found.request.model}` {what} on route `{found.route.name}`"

@@ -52,7 +52,7 @@ async def test_it_uses_what_the_proxy_sees_at_the_moment() -> None:
             waiting.cancel()
     assert found.targets[0].target == "api"
     assert found.targets[1].observed[0].in_flight == 1
-    assert "dedicated at capacity: 1 of 1 in flight on gpu" in found.summary
+    assert "it is full, with 1 of 1 in flight" in found.summary
 
 
 async def test_readings_may_be_made_up_and_the_others_stay() -> None:

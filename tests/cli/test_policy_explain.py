@@ -115,11 +115,11 @@ def test_each_target_says_why_it_stands_where_it_does(policy: Path) -> None:
     said = words(explain(policy, "--model", "chat", "--tenant", "bank"))
     assert "1. gpu dedicated first, on replica 0" in said
     assert "again in place 2, on replica 1" in said
-    assert "out api shared region is us-east-1, and the route requires eu-* [require.region]" in said
-    assert "also: retention is 30d, and the route requires zero [require.retention]" in said
+    assert "out api shared not allowed: its region is us-east-1, and the route requires eu-*" in said
+    assert "also: its retention is 30d, and the route requires zero [require.retention]" in said
     assert "its 8 H100 are paid for, $20 an hour, used or idle" in said
     assert "costs about $0.003048 (price: policy)" in said
-    assert "costs nobody knows what" in said
+    assert "cost unknown: no price is stated or listed" in said
     assert "1,000 tokens in and 1,024 out (assumed: the request sets no limit)" in said
     assert "tenant bank: 0 of 600 requests a minute [tenant.rpm]" in said
     assert "each is taken to be idle and healthy" in said
@@ -130,10 +130,12 @@ def test_a_spill_names_what_was_full_and_what_was_seen(policy: Path) -> None:
     result = explain(policy, "--model", "chat", "--tenant", "growth", "--readings", seen)
     said = words(result)
     assert result.exit_code == 0
-    assert said.startswith("Goes to `unpriced` (shared): dedicated at capacity: 128 of 128 in flight on gpu.")
-    assert "out gpu dedicated is full: 128 of 128 in flight [capacity]" in said
-    assert "replica 1: 64 of 64 in flight, TTFT p99 1.20 s, ITL p50 20 ms" in said
-    assert "misses a wish: uptime is 98.00%, wanted 99.00% [want.uptime]" in said
+    assert said.startswith(
+        "Goes to `unpriced` (shared): `gpu` (dedicated) would come first, but it is full, with 128 of 128 in flight."
+    )
+    assert "out gpu dedicated not able now: it is full, with 128 of 128 in flight [capacity]" in said
+    assert "seen of each replica: 64 of 64 in flight, TTFT p99 1.20 s, ITL p50 20 ms" in said
+    assert "misses a wish: its uptime is 98.00%, and the route wants 99.00% [want.uptime]" in said
     assert "unpriced would be left out: training is true, asked false [require.training]" in said
     assert "answered 98% of the time, if they fail independently (1 of 3 are measured" in said
 
@@ -145,11 +147,11 @@ def test_every_state_of_a_replica_has_its_words(policy: Path) -> None:
     result = explain(policy, "--model", "chat", "--tenant", "growth", "--readings", seen)
     said = words(result)
     assert result.exit_code == 1
-    assert "breaker open, probe in 5.00 s" in said
+    assert "seen of replica 0: 0 of 64 in flight, breaker open, probe in 5.00 s" in said
     assert "breaker half open, full for 3.00 s more" in said
     assert "held back for 2.00 s by its quota" in said
-    assert "its engine is full: said so 0.0 s ago [engine_full]" in said
-    assert "its provider's limit is nearly used up: used up [quota]" in said
+    assert "its engine is full (said so 0.0 s ago) [engine_full]" in said
+    assert "its provider's limit is nearly used up (used up) [quota]" in said
     assert "status 503 at_capacity" in said
     assert "retry after 1.00 s" in said
 
@@ -163,7 +165,7 @@ def test_a_refusal_says_what_the_client_gets(policy: Path) -> None:
         "Refused with 429 `rate_limit_exceeded`: tenant `bank` has used 600 of its 600 requests a minute."
     )
     assert "not looked at: the request is refused before that" in said
-    assert "in any case: region is us-east-1" in said
+    assert "in any case: its region is us-east-1" in said
     assert "tenant bank: 600 of 600 requests a minute; over it: refused [tenant.rpm]" in said
     assert "status 429 rate_limit_exceeded" in said
     assert "retry after 4.00 s" in said
@@ -192,7 +194,7 @@ def test_all_that_can_be_asked_is_repeated(policy: Path) -> None:
 def test_a_chosen_target_has_no_other_to_fall_back_on(policy: Path) -> None:
     said = words(explain(policy, "--model", "chat", "--tenant", "growth", "--tags", "eval", "--target", "api"))
     assert "Goes to `api` (shared): it is the only target that route `eval` allows." in said
-    assert "out gpu dedicated the caller asked for api and no other [target_override]" in said
+    assert "out gpu dedicated not allowed: the caller asked for `api` and no other [target_override]" in said
 
 
 def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(policy: Path) -> None:
@@ -285,7 +287,9 @@ def test_a_logged_request_is_explained_from_its_line(policy: Path, tmp_path: Pat
         in said
     )
     assert "Policy 123456789abc decided as this does:" in said
-    assert "Goes to `api` (shared): dedicated at capacity: 128 of 128 in flight on gpu." in said
+    assert (
+        "Goes to `api` (shared): `gpu` (dedicated) would come first, but it is full, with 128 of 128 in flight." in said
+    )
     assert "about 2 tokens in" in said
 
 
@@ -389,6 +393,9 @@ async def test_a_running_proxy_is_asked(policy: Path) -> None:
     assert result.exit_code == 0
     assert f"policy the proxy at http://127.0.0.1:{spillway.admin_port}, revision dddddddddddd" in words(result)
     assert "seen: 0 of 4 in flight" in words(result)
-    assert "Goes to `api` (shared): dedicated at capacity: 4 of 4 in flight on gpu." in words(spilled)
+    assert (
+        "Goes to `api` (shared): `gpu` (dedicated) would come first, but it is full, with 4 of 4 in flight."
+        in words(spilled)
+    )
     assert (unknown.exit_code, "unknown model `nope`" in unknown.stderr) == (2, True)
     assert (elsewhere.exit_code, "unknown request URL" in elsewhere.stderr) == (2, True)

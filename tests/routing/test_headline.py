@@ -22,7 +22,7 @@ def explained(policy: Snapshot, seen: Any = None) -> Explanation:
     ("seen", "why"),
     [
         ((), "it comes first on route `default`, which fills GPUs that are paid for first, then takes the cheapest"),
-        ((FULL,), "dedicated at capacity: 64 of 64 in flight on llama-eu"),
+        ((FULL,), "`llama-eu` (dedicated) would come first, but it is full, with 64 of 64 in flight"),
     ],
 )
 def test_the_headline_says_why_there(seen: Any, why: str) -> None:
@@ -40,16 +40,15 @@ def test_the_headline_says_what_is_relaxed() -> None:
     route = Route(name="quick", want=Rules(objectives=ttft_p99(0.5)))
     found = explained(snapshot([dedicated()], [route]), readings(reading("llama-eu", ttft_p99_s=0.9)))
     assert found.relaxed
-    assert "want.ttft_p99 (900 ms, wanted 500 ms)" in found.summary
+    assert found.summary.endswith(", although its ttft_p99 is 900 ms, and the route wants 500 ms.")
 
 
 def test_the_headline_of_a_refusal_names_the_rule_or_says_how_many() -> None:
     route = Route(name="gdpr", require=Rules(regions=("ap-*",)))
     one = explained(snapshot([shared()], [route])).summary
-    assert one.startswith(
-        "Refused with 403 `residency_unsatisfiable`: the only target of model `llama-70b` is `together`"
+    assert one.endswith(
+        "model `llama-70b` has no target but `together`, and its region is us, and the route requires ap-*."
     )
-    assert one.endswith("its require.region is us where ap-* is needed.")
     both = explained(snapshot([dedicated(), shared()], [route])).summary
     assert both.endswith("none of the 2 targets of model `llama-70b` may take it on route `gdpr`.")
 
@@ -60,3 +59,13 @@ def test_a_tenant_that_may_not_ask_for_the_model_is_told_apart_from_a_model_that
     assert asked.summary.endswith("tenant `shop` may not ask for model `llama-70b`; its models: `other`.")
     missing = explain(Router(snapshot([dedicated()])), facts(model="nope"), {}, NOW, 0.0)
     assert missing.summary.endswith("the model `nope` does not exist or you do not have access to it.")
+
+
+def test_the_headline_of_a_wish_that_spills_names_it() -> None:
+    route = Route(name="quick", want=Rules(objectives=ttft_p99(0.5)))
+    slow = readings(reading("llama-eu", ttft_p99_s=0.9))
+    said = explained(snapshot([dedicated(), shared()], [route]), slow).summary
+    assert said == (
+        "Goes to `together` (shared): `llama-eu` (dedicated) would come first, but its ttft_p99 is 900 ms, "
+        "and the route wants 500 ms."
+    )

@@ -1,0 +1,34 @@
+"""Exclusions as clauses of a sentence about the target that they concern: `its region is us, and the route ...`."""
+
+from __future__ import annotations
+
+from proxy.routing.plan import Exclusion
+
+
+def barred(one: Exclusion) -> str:
+    """What keeps a target out, or what it misses."""
+    seen, limit = one.observed, one.limit
+    match one.rule:
+        case "capacity":
+            return f"it is full, with {seen}"
+        case "breaker":
+            return f"it is out of rotation after failures ({seen})"
+        case "engine_full":
+            return f"its engine is full ({seen})"
+        case "quota":
+            return f"its provider's limit is nearly used up ({seen})"
+        case "endpoint":
+            return f"it does not serve the endpoint `{seen}`, only: {limit}"
+        case "lane_override":
+            return f"it is {seen}, and the caller asked for {limit}"
+        case "target_override":
+            return f"the caller asked for `{limit}` and no other"
+        case "supports":
+            return f"the request needs {seen}, and it supports: {limit}"
+        case "context_window":
+            return f"the request takes {seen}, and its context window is only {limit}"
+        case "require.training":
+            return "it trains on prompts" if seen == "true" else "it does not say that it never trains on prompts"
+        case rule:
+            block, _, name = rule.partition(".")
+            return f"its {name} is {seen}, and the route {block}s {limit}"
