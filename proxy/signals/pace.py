@@ -51,8 +51,9 @@ class Pace:
         both = input_tokens + output_tokens
         mark = self._sent = (requests + 1, tokens + both, inputs + input_tokens, outputs + output_tokens)
         self._request_tokens += (both - self._request_tokens) * 0.1
-        for unit, level in self._levels.items():
-            level.typical(mark[unit] - before[unit])
+        if self._levels:
+            for unit, level in self._levels.items():
+                level.typical(mark[unit] - before[unit])
         return mark
 
     def hear(self, told: Iterable[Told], mark: Mark, now: float) -> None:
@@ -74,31 +75,47 @@ class Pace:
         if not any(level.scarce(sent[unit]) for unit, level in self._levels.items()):
             self._throttle.turned_away(mark[REQUESTS], sent[REQUESTS], now)
 
+    @property
+    def throttled(self) -> bool:
+        """Whether a rate was learned from refusals, so that every acceptance and refusal is of interest."""
+        return self._throttle.active
+
     def until(self, now: float, use: Use | None = None) -> tuple[float, Quota | None]:
         """From when on the next request may be sent, 0 for at once, and the tightest of what holds or may soon hold.
 
         `use` is what the policy's limits are about; None where it sets none.
         """
-        if use is None and not self._levels and not self._throttle.active:
-            return UNHELD
-        return max(self._holds(now, use), key=_tightness, default=UNHELD)
-
-    def _holds(self, now: float, use: Use | None) -> Iterator[Hold]:
-        sent = self._sent
+        held, tightest = UNHELD
         if use is not None:
-            yield from self._ceiling.holds(use, sent[REQUESTS], sent[TOKENS], self._request_tokens)
-        for unit, level in self._levels.items():
-            yield level.until(now, sent[unit], sent[REQUESTS]), level.quota(sent[unit])
+            held, tightest = max(self._by_policy(use), key=_tightness, default=UNHELD)
+        if self._levels:
+            held, tightest = self._by_headers(now, held, tightest)
         if self._throttle.active:
-            yield self._by_refusals(now)
+            held, tightest = self._by_refusals(now, held, tightest)
+        return held, tightest
 
-    def _by_refusals(self, now: float) -> Hold:
+    def _by_policy(self, use: Use) -> Iterator[Hold]:
+        return self._ceiling.holds(use, self._sent[REQUESTS], self._sent[TOKENS], self._request_tokens)
+
+    def _by_headers(self, now: float, held: float, tightest: Quota | None) -> tuple[float, Quota | None]:
+        """The tightest level if it is tighter than what holds already; only that one is put into words."""
+        sent, scarcest = self._sent, None
+        least = 2.0 if tightest is None else tightest.remaining / max(tightest.limit, 1)
+        for unit, level in self._levels.items():
+            until = level.until(now, sent[unit], sent[REQUESTS])
+            share = level.share(sent[unit])
+            if until > held or (until == held and share < least):
+                held, least, scarcest = until, share, level
+        return held, tightest if scarcest is None else scarcest.quota(sent[scarcest.unit])
+
+    def _by_refusals(self, now: float, held: float, tightest: Quota | None) -> tuple[float, Quota | None]:
         until = self._throttle.until(now, self._sent[REQUESTS])
+        if until <= held:
+            return held, tightest
         per_minute = round(self._throttle.rate(now) * 60.0)
-        left = 0 if until > now else 1
-        return until, Quota(unit="requests a minute", limit=per_minute, remaining=left, reset_at=max(until, now))
+        return until, Quota(unit="requests a minute", limit=per_minute, remaining=0, reset_at=until)
 
 
 def _tightness(hold: Hold) -> tuple[float, float]:
     until, quota = hold
-    return until, -quota.remaining / quota.limit
+    return until, -quota.remaining / max(quota.limit, 1)

@@ -125,7 +125,11 @@ class Level:
 
     def scarce(self, sent: int) -> bool:
         """Whether less is left than passes freely."""
-        return self._left(sent) <= FREE_SHARE * self._limit
+        return self.share(sent) <= FREE_SHARE
+
+    def share(self, sent: int) -> float:
+        """What is left, as a share of the whole; below 0 where more was sent than was left."""
+        return self._left(sent) / self._limit
 
     def quota(self, sent: int) -> Quota:
         """For explanations."""

@@ -70,15 +70,15 @@ def read(headers: Iterable[tuple[bytes, bytes]], wall_time: float) -> tuple[Told
 
 
 def _quotas(found: list[tuple[tuple[int, int], bytes]], wall_time: float) -> tuple[Told, ...]:
-    by_unit: dict[int, list[str]] = {}
+    by_unit: dict[int, list[bytes]] = {}
     for (unit, field), value in found:
-        by_unit.setdefault(unit, ["", "", ""])[field] = value.decode("utf-8", "replace").strip()
-    told = (_quota(unit, texts, wall_time) for unit, texts in by_unit.items())
+        by_unit.setdefault(unit, [b"", b"", b""])[field] = value
+    told = [_quota(unit, values, wall_time) for unit, values in by_unit.items()]
     return tuple([one for one in told if one is not None])
 
 
-def _quota(unit: int, texts: list[str], wall_time: float) -> Told | None:
-    limit_text, remaining_text, reset_text = texts
+def _quota(unit: int, values: list[bytes], wall_time: float) -> Told | None:
+    limit_text, remaining_text, reset_text = values
     remaining, limit = _count(remaining_text), _count(limit_text)
     if remaining is None or limit == 0:
         return None
@@ -88,30 +88,36 @@ def _quota(unit: int, texts: list[str], wall_time: float) -> Told | None:
     return Told(unit, limit, min(remaining, limit), _reset_in_s(reset_text, wall_time))
 
 
-def _count(text: str) -> int | None:
-    if not (text.isascii() and text.replace(".", "", 1).isdigit()):
-        return None
-    count = float(text)
-    return int(count) if count <= MAX_LIMIT else None
+def _count(text: bytes) -> int | None:
+    count = _number(text)
+    return int(count) if count is not None and count <= MAX_LIMIT else None
 
 
-def _reset_in_s(text: str, wall_time: float) -> float:
+def _number(text: bytes) -> float | None:
+    """A plain decimal number; `float` alone would take `nan`, `1_0` and the digits of any script."""
+    return float(text) if text.isdigit() or text.replace(b".", b"", 1).isdigit() else None
+
+
+def _reset_in_s(text: bytes, wall_time: float) -> float:
     seconds = _seconds(text, wall_time)
     return seconds if seconds is not None and seconds <= MAX_PERIOD_S else DEFAULT_PERIOD_S
 
 
-def _seconds(text: str, wall_time: float) -> float | None:
-    if text.isascii() and text.replace(".", "", 1).isdigit():
-        number = float(text)
-        if number >= _EPOCH_MS:
-            return max(0.0, number / 1000 - wall_time)
-        seconds = max(0.0, number - wall_time) if number >= _EPOCH_S else number
-        return seconds if "." in text else seconds + _ROUNDING_S
-    if _DURATION.fullmatch(text):
-        parts = _PART.findall(text)
-        rounded = "." not in text and parts[-1][1] in _COARSE
-        return sum([float(number) * _SECONDS[unit] for number, unit in parts]) + (_ROUNDING_S if rounded else 0.0)
-    return _seconds_to(text, wall_time)
+def _seconds(text: bytes, wall_time: float) -> float | None:
+    number = _number(text)
+    if number is None:
+        words = text.decode("utf-8", "replace")
+        return _duration_s(words) if _DURATION.fullmatch(words) else _seconds_to(words, wall_time)
+    if number >= _EPOCH_MS:
+        return max(0.0, number / 1000 - wall_time)
+    seconds = max(0.0, number - wall_time) if number >= _EPOCH_S else number
+    return seconds if b"." in text else seconds + _ROUNDING_S
+
+
+def _duration_s(text: str) -> float:
+    parts = _PART.findall(text)
+    rounded = "." not in text and parts[-1][1] in _COARSE
+    return sum([float(number) * _SECONDS[unit] for number, unit in parts]) + (_ROUNDING_S if rounded else 0.0)
 
 
 def _seconds_to(text: str, wall_time: float) -> float | None:

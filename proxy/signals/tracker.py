@@ -89,9 +89,9 @@ class Tracker:
         return Begun(replica, replica.begin(now), None if account is None else account.begin(facts, now))
 
     def listens(self, begun: Begun) -> bool:
-        """Whether the head of the reply is of interest."""
+        """Whether the head of the reply is of interest; to be asked once."""
         account = begun.replica.account
-        return account is not None and account.listens
+        return account is not None and account.listens()
 
     def hear(self, begun: Begun, status: int, headers: Headers, now: float, wall_time: float) -> None:
         """The head of the reply; header names are in lower case, `wall_time` is Unix time."""

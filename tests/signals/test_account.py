@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.policy.model import UNLIMITED, Limits, Target
-from proxy.routing.outcome import Usage
-from proxy.signals.account import Account, needs_account
+from proxy.routing.outcome import Failure, Usage
+from proxy.signals.account import PATIENCE, Account, needs_account
 from proxy.signals.rates import RateBook
 from tests.routing.policies import dedicated, facts, shared
 from tests.signals.attempts import attempt, outcome
@@ -31,7 +31,7 @@ def test_engines_of_ones_own_have_no_account_unless_they_are_limited() -> None:
     assert not needs_account(dedicated())
     assert needs_account(dedicated(limits=Limits(concurrency=3)))
     assert needs_account(shared())
-    assert not account(dedicated(limits=Limits(rpm=1)))[0].listens
+    assert not account(dedicated(limits=Limits(rpm=1)))[0].listens()
 
 
 def test_use_is_counted_for_the_policys_limits_and_settled() -> None:
@@ -61,6 +61,25 @@ def test_the_head_of_a_reply_tells_of_the_quota() -> None:
     quota = one.read(T0)[1]
     assert quota is not None
     assert (quota.unit, quota.limit, quota.remaining, quota.reset_at) == ("requests", 100, 2, T0 + 30.5)
+
+
+def test_a_provider_that_tells_nothing_is_listened_to_now_and_then() -> None:
+    one, _ = account(shared())
+    for _ in range(PATIENCE):
+        assert one.listens()
+        one.hear(one.begin(ASK, T0), 200, [], T0, WALL)
+    assert sum(one.listens() for _ in range(10 * PATIENCE)) == 10
+    one.hear(one.begin(ASK, T0), 200, NEARLY_EMPTY, T0, WALL)
+    assert all(one.listens() for _ in range(10 * PATIENCE))
+
+
+def test_a_refusal_is_noticed_though_nobody_listened_and_then_everything_matters() -> None:
+    one, _ = account(shared())
+    for _ in range(PATIENCE):
+        one.hear(one.begin(ASK, T0), 200, [], T0, WALL)
+    one.end(one.begin(ASK, T0), outcome(attempt(shared()), Failure.FULL, status=429), T0)
+    assert one.read(T0)[0] > T0
+    assert all(one.listens() for _ in range(10 * PATIENCE))
 
 
 def test_a_refusal_holds_back_whoever_comes_next() -> None:
