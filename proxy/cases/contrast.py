@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from proxy.cases.compare import Side, View, Widening, changes, widenings
 from proxy.cases.request import Request
+from proxy.cases.terms import Changed, changed_terms
 from proxy.policy.model import ANONYMOUS
 
 CHANGES = ("refusal", "route", "lane", "first target", "fallbacks", "cost")
@@ -75,17 +76,18 @@ class Contrast:
     groups: dict[str, dict[str, Group]] = field(default_factory=lambda: {name: {} for name in (*CHANGES, *WHOSE)})
     spreads: dict[tuple[str, ...], Spread] = field(default_factory=dict)
     money: Money = field(default_factory=Money)
+    terms: tuple[Changed, ...] = ()
 
     @property
     def differs(self) -> bool:
-        """Whether anything would be decided differently, or might newly go somewhere."""
-        return bool(self.changed or self.widened)
+        """Whether anything would be decided differently, might newly go somewhere, or is stated differently."""
+        return bool(self.changed or self.widened or self.terms)
 
 
 def contrast(requests: Mapping[Request, int] | Counter[Request], states: tuple[str, ...], *sides: Side) -> Contrast:
     """Put each request, made so many times, to both sides in every state."""
     before, after = sides
-    found = Contrast()
+    found = Contrast(terms=changed_terms(before.snapshot, after.snapshot))
     for request, count in requests.items():
         found.requests += count
         _note_widenings(found, request, count, tuple(widenings(request, before, after)), after)

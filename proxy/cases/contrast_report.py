@@ -15,6 +15,9 @@ from proxy.policy.model import ANONYMOUS, Endpoint, Traffic
 SHOWN = 8
 """Groups under one heading; the rest are counted."""
 
+MAX_TERMS = 40
+"""Statements that are listed; the rest are counted."""
+
 _WIDER = {
     "region": "region `{}`",
     "retention": "targets that keep prompts ({})",
@@ -44,6 +47,7 @@ def told(found: Contrast, basis: Basis) -> Iterator[str]:
     for heading in (*CHANGES, *WHOSE):
         yield from _groups(heading, found.groups[heading])
     yield from _money(found)
+    yield from _terms(found)
 
 
 def described(request: Request) -> str:
@@ -92,6 +96,9 @@ def as_json(found: Contrast, basis: Basis) -> dict[str, Any]:
         "widenings": [_spread(one) for one in _largest(found.spreads.values())],
         "changes": {name: _listed(found.groups[name]) for name in CHANGES},
         "summary": {name.removeprefix("by "): _listed(found.groups[name]) for name in WHOSE},
+        "terms": [
+            {"subject": one.subject, "term": one.term, "before": one.before, "after": one.after} for one in found.terms
+        ],
         "cost": {
             "decisions": money.decisions,
             "before_nano_usd": money.before_nano_usd,
@@ -146,6 +153,14 @@ def _money(found: Contrast) -> Iterator[str]:
         f"estimated cost of first targets: {_usd(money.before_nano_usd)} -> {_usd(money.after_nano_usd)}"
         f" over {money.decisions:,} decisions{unpriced}"
     )
+
+
+def _terms(found: Contrast) -> Iterator[str]:
+    if found.terms:
+        yield "stated differently"
+        yield from (f"  {one}" for one in found.terms[:MAX_TERMS])
+        if len(found.terms) > MAX_TERMS:
+            yield f"  and {len(found.terms) - MAX_TERMS} more"
 
 
 def _usd(nano_usd: int) -> str:

@@ -39,6 +39,7 @@ class _Line(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="reque
     max_output_tokens: int | None = None
     lane_override: Lane | None = None
     target_override: str | None = None
+    received_at: float | None = None
     at: float | None = None
     attempts: tuple[_Attempted, ...] = ()
 
@@ -84,5 +85,5 @@ def _request(line: _Line, *, with_time: bool) -> Request:
         max_output_tokens=line.max_output_tokens,
         lane=line.lane_override,
         target=line.target_override,
-        at=line.at if with_time else None,
+        at=(line.received_at or line.at) if with_time else None,
     )

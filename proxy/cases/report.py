@@ -166,4 +166,6 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = {name: rules[0] if len(rules) == 1 else rules for name, rules in value.items()}
     return NOTHING if value in (None, "", (), {}) and value is not False else spelled(value)

@@ -76,6 +76,15 @@ def test_it_is_told_with_what_widens_first(loosened: Contrast) -> None:
     assert "     e.g. model chat, tenant bank (full): 503 at_capacity -> api by eu" in lines
 
 
+def test_what_is_stated_differently_is_told_though_no_decision_shows_it(tmp_path: Path) -> None:
+    found = compared(compiled(tmp_path), compiled(tmp_path, POLICY.replace("ttft_p99: 2s", "ttft_p99: 1s")))
+    assert (found.changed, found.widened, found.differs) == (0, 0, True)
+    lines = list(told(found, BASIS))
+    assert lines[-2:] == ["stated differently", "  route default want.ttft_p99: 2.00 s -> 1.00 s"]
+    (term,) = as_json(found, BASIS)["terms"]
+    assert term == {"subject": "route default", "term": "want.ttft_p99", "before": "2.00 s", "after": "1.00 s"}
+
+
 def test_no_change_is_one_line(tmp_path: Path) -> None:
     found = compared(compiled(tmp_path), compiled(tmp_path))
     assert list(told(found, BASIS))[2:] == ["no change"]

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import msgspec
+import pytest
+from proxy.cases.compare import Side, own_tags
+from proxy.cases.expect import planned
+from proxy.cases.given import read_given
 from proxy.cases.recorded import read_log
-from proxy.cases.request import Request
+from proxy.cases.request import Request, facts_of
 from proxy.policy.model import Endpoint, Lane, Modality, Traffic
+from proxy.routing.decide import Router
+from proxy.telemetry.log import line_of
+from proxy.telemetry.records import Record
+from tests.cases.policies import compiled
 
 OLD = {
     "event": "request",
@@ -82,3 +92,25 @@ def test_what_is_no_request_is_passed_over() -> None:
     found = read_log([b"listening on :8080\n", b"\n", line(event="reload", model="m"), line(**OLD), b'{"event":'])
     assert found.requests.total() == 1
     assert found.passed_over == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"model": "chat", "tenant": "games", "input_tokens": 0},
+        {"model": "chat", "tenant": "bank", "tags": ["canary"], "endpoint": "messages", "stream": True},
+        {"model": "chat", "key": "bank/ci", "traffic": "offline", "max_output_tokens": 9, "tools": True},
+        {"model": "overflow", "tenant": "games", "modality": ["image", "file"], "lane": "shared", "target": "api"},
+        {"model": "overflow", "tenant": "bank", "at": "2026-07-01T09:00:00Z"},
+    ],
+)
+def test_a_request_comes_out_of_the_log_as_it_went_in(tmp_path: Path, words: dict[str, object]) -> None:
+    snapshot = compiled(tmp_path)
+    given = read_given(snapshot, words)
+    decision = Router(snapshot).decide(given.facts, {}, given.now, given.draw)
+    record = Record(snapshot, given.facts, decision, (), (), None, 0.0, 0.0)
+    line = msgspec.json.encode(line_of(record, given.facts.at_s + 5))
+    side = Side(snapshot, {"": {}})
+    (request,) = (own_tags(one, side) for one in read_log([line]).requests)
+    assert facts_of(request, snapshot) == given.facts
+    assert side.view(request, "").targets == planned(decision)

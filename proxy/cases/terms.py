@@ -1,0 +1,103 @@
+"""What two policies state differently of one thing: a route's rules, a tenant's rates, where a target is.
+
+Theory of operation
+-------------------
+Not every difference shows in a decision about an idle or a full target: an objective binds when latency has been
+measured, a rate when it is used up, and a new URL changes no name. So the statements themselves are compared, thing by
+thing and under the same name in both policies. What is new or gone altogether is left to the decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from proxy.policy.model import Limits, Mode, Route, Snapshot, Target
+from proxy.routing.ruled import stated
+from proxy.routing.wording import usd_per_mtok
+
+NOTHING = "none"
+
+Terms = Mapping[str, str]
+"""By what is stated, how much of it, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """One statement about `subject` (`route eu`) that differs."""
+
+    subject: str
+    term: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.term}: {self.before} -> {self.after}"
+
+
+def changed_terms(before: Snapshot, after: Snapshot) -> tuple[Changed, ...]:
+    """Every statement that differs about a thing that both policies have, in the order of the first."""
+    then, now = _terms(before), _terms(after)
+    return tuple(
+        Changed(subject=subject, term=term, before=told.get(term, NOTHING), after=now[subject].get(term, NOTHING))
+        for subject, told in then.items()
+        if subject in now
+        for term in dict.fromkeys([*told, *now[subject]])
+        if told.get(term, NOTHING) != now[subject].get(term, NOTHING)
+    )
+
+
+def _terms(snapshot: Snapshot) -> dict[str, Terms]:
+    found: dict[str, Terms] = {}
+    found |= {f"route {route.name}": dict(_route(route)) for route in snapshot.routes}
+    found |= {f"tenant {tenant.name}": dict(_limits(tenant.limits)) for tenant in snapshot.tenants.values()}
+    found |= {f"key {one.name}": dict(_limits(one.limits)) for one in snapshot.keys.values() if one.name}
+    found |= {f"target {target.name}": dict(_target(target)) for target in snapshot.targets.values()}
+    return found
+
+
+def _route(route: Route) -> Iterator[tuple[str, str]]:
+    for rule in stated(route):
+        yield f"shadow {rule.rule}" if rule.shadow else rule.rule, rule.limit
+    yield "prefer", route.prefer.value
+    yield "lane_override", str(route.lane_override).lower()
+    yield "target_override", str(route.target_override).lower()
+    yield "max_failovers", str(route.max_failovers)
+
+
+def _limits(limits: Limits) -> Iterator[tuple[str, str]]:
+    for name in ("rpm", "tpm", "concurrency"):
+        allowed: int | None = getattr(limits, name)
+        if allowed is not None:
+            yield f"shadow {name}" if limits.mode is Mode.SHADOW else name, f"{allowed:,}"
+
+
+def _target(target: Target) -> Iterator[tuple[str, str]]:
+    yield "lane", target.lane.value
+    yield "model", target.model
+    yield "region", target.region
+    yield "retention", target.retention
+    yield "training", {None: "unknown", True: "true", False: "false"}[target.trains]
+    yield "quantization", target.quantization
+    yield "upstream", _address(target)
+    yield "parameters", ", ".join(f"{name}={value}" for name, value in sorted(target.parameters.items())) or NOTHING
+    if target.price is not None:
+        paid = target.price.input_nano_usd_per_mtok, target.price.output_nano_usd_per_mtok
+        yield "price", " in, ".join(map(usd_per_mtok, paid)) + " out"
+    if target.max_in_flight is not None:
+        yield "max_in_flight", str(target.max_in_flight)
+    if target.context_window is not None:
+        yield "context_window", f"{target.context_window:,}"
+    if target.supports is not None:
+        yield "supports", ", ".join(sorted(target.supports)) or "text"
+    for name, allowed in _limits(target.limits):
+        yield f"limits.{name}", allowed
+    for name in ("connect_s", "first_token_s", "idle_s", "total_s"):
+        yield f"timeouts.{name.removesuffix('_s')}", f"{getattr(target.timeouts, name):g} s"
+
+
+def _address(target: Target) -> str:
+    """Where it is, by a digest: an address may hold what came out of the environment, so it is not repeated."""
+    address = repr((target.provider, target.engine, target.urls))
+    return f"{target.replicas} at #{hashlib.sha256(address.encode()).hexdigest()[:8]}"

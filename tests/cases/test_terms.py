@@ -1,0 +1,58 @@
+"""What two policies state differently of one thing, whether or not a decision shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from proxy.cases.terms import changed_terms
+from tests.cases.policies import POLICY, compiled
+
+
+def told(folder: Path, *edits: tuple[str, str]) -> list[str]:
+    after = POLICY
+    for old, new in edits:
+        assert old in after
+        after = after.replace(old, new)
+    return [str(one) for one in changed_terms(compiled(folder), compiled(folder, after))]
+
+
+def test_a_policy_states_the_same_as_itself(tmp_path: Path) -> None:
+    assert told(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        (("ttft_p99: 2s", "ttft_p99: 800ms"), "route default want.ttft_p99: 2.00 s -> 800 ms"),
+        (("want: {ttft_p99: 2s}", "prefer: shared"), "route default want.ttft_p99: 2.00 s -> none"),
+        (("require: {region: eu-*}, ", ""), "route eu require.region: eu-* -> none"),
+        (("lane_override: false", "max_failovers: 0"), "route eu max_failovers: 1 -> 0"),
+        (("rpm: 60", "rpm: 90"), "key bank/ci rpm: 60 -> 90"),
+        (("tags: [gdpr]\n", "tags: [gdpr]\n    rpm: 6k\n"), "tenant bank rpm: none -> 6,000"),
+        (("tags: [gdpr]\n", "tags: [gdpr]\n    rpm: 6\n    mode: shadow\n"), "tenant bank shadow rpm: none -> 6"),
+        (("max_in_flight: 8", "max_in_flight: 16"), "target own max_in_flight: 8 -> 16"),
+        (("region: us,", "region: ap,"), "target api region: us -> ap"),
+        (("region: us,", "region: us, training: false,"), "target api training: unknown -> false"),
+        (("region: us,", "region: us, limits: {rpm: 9},"), "target api limits.rpm: none -> 9"),
+        (("region: us,", "region: us, timeouts: {idle: 9s},"), "target api timeouts.idle: 30 s -> 9 s"),
+        (("region: us,", "region: us, parameters: {geo: eu},"), "target api parameters: none -> geo=eu"),
+        (("region: us,", "region: us, supports: [],"), "target api supports: none -> text"),
+        (
+            ("output: 2", "output: 4"),
+            "target api price: $1.00/M tokens in, $2.00/M tokens out -> $1.00/M tokens in, $4.0",
+        ),
+    ],
+)
+def test_each_statement_that_differs_is_told(tmp_path: Path, edit: tuple[str, str], line: str) -> None:
+    assert any(one.startswith(line) for one in told(tmp_path, edit))
+
+
+def test_a_new_address_is_told_and_not_repeated(tmp_path: Path) -> None:
+    (line,) = told(tmp_path, ("https://api.example.com/v1", "https://secret.example.com/v1"))
+    assert line.startswith("target api upstream: 1 at #")
+    assert "example" not in line
+
+
+def test_what_is_new_or_gone_is_left_to_the_decisions(tmp_path: Path) -> None:
+    assert told(tmp_path, ("name: eu,", "name: europe,"), ("games:", "gamers:")) == []
