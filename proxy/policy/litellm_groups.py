@@ -64,6 +64,7 @@ def read_groups(config: Config, keys: Keys, wanted: Iterable[str]) -> Groups:
     for name, group in drafts.items():
         if group:
             groups.layers[name] = _layers(config, groups, name, group)
+    _tell_shared_engines(config, groups)
     return groups
 
 
@@ -120,6 +121,20 @@ def _tell_wildcards(
                 continue
             config.note(loc, f"wildcard `{pattern}` is left out: a policy names what may be asked for", hint)
             groups.left_out.append((config.place(loc), pattern, "wildcards are not supported"))
+
+
+def _tell_shared_engines(config: Config, groups: Groups) -> None:
+    """An engine behind two targets has its GPUs in both."""
+    first: dict[str, str] = {}
+    for name, target in groups.targets.items():
+        for url in target.urls if target.lane is Lane.DEDICATED else ():
+            other = first.setdefault(url, name)
+            if other != name:
+                hint = (
+                    "give one of them `gpus`, or its GPU-hours count twice; an adapter is `{target: ..., model: ...}`"
+                )
+                message = f"targets `{other}` and `{name}` are both at `{url}`"
+                config.notes.append(Note(*target.place, message, hint))
 
 
 def _layers(config: Config, groups: Groups, name: str, group: list[Draft]) -> Layers:

@@ -252,6 +252,13 @@ def test_equal_engines_are_replicas_and_others_are_not() -> None:
     assert "the same deployment twice" in [note.message for note in result.notes]
 
 
+def test_an_engine_behind_two_targets_is_told() -> None:
+    base = "api_base: 'http://a:1/v1'"
+    assert "targets `vllm-x` and `vllm-lora` are both at `http://a:1/v1`" in messages(
+        deployments(f"model: hosted_vllm/x, {base}", f"model: hosted_vllm/lora, {base}")
+    )
+
+
 def test_one_deployment_under_two_names_is_one_target_unless_something_is_counted() -> None:
     text = "model_list:\n" + "".join(
         f"  - {{model_name: {name}, litellm_params: {{model: openai/x{limit}}}}}\n"
