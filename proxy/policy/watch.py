@@ -18,8 +18,9 @@ policy, but it can see three things, and waits for calm when it sees one:
 - a file does not end with a line, or cannot be read, or is gone (`CUT_CALM_S`);
 - a whole section of the policy that is being served is missing (`CUT_CALM_S`).
 
-A text that is the beginning of the one being served, and lacks more than comments, is not adopted however calm it is:
-a disk that filled up leaves exactly that behind, and who means it can say so by adding a line.
+Two such texts are not adopted however calm they are, for a disk that filled up leaves just that behind, and who means
+it can say so by adding a line: one that is the beginning of the text being served, less more than comments; and one
+that ends within a line and lacks a section.
 
 File times are coarse, so two changes within one tick of the clock may leave the same times behind: the second look at a
 new text therefore always reads it, and every text is read again from time to time whatever the file system says.
@@ -34,7 +35,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.policy.problem import PolicyError, Problem
-from proxy.policy.source import Signs, Source
+from proxy.policy.source import Signs, Source, SourceFile
 
 WRITTEN_CALM_S = 0.5
 CUT_CALM_S = 2.0
@@ -73,7 +74,12 @@ class _Candidate:
     seen: Seen
     since_s: float
     in_place: bool
+    unfinished: bool
     looks: int = 1
+
+    def is_calm(self, now: float) -> bool:
+        calm_s = CUT_CALM_S if self.unfinished else WRITTEN_CALM_S if self.in_place else 0.0
+        return self.looks > 1 and now - self.since_s >= calm_s
 
 
 class Watch:
@@ -99,7 +105,7 @@ class Watch:
             seen = _CHANGING
         self._note(seen, before or signs, now)
         candidate = self._candidate
-        if candidate is None or seen is _CHANGING or not self._is_calm(candidate, now):
+        if candidate is None or seen is _CHANGING or not candidate.is_calm(now):
             return None
         self._candidate, self._settled = None, seen
         return _judged(seen, self.served)
@@ -117,14 +123,7 @@ class Watch:
             self._candidate = None
         else:
             still = candidate is not None and candidate.in_place and not _replaced(before, self._signs)
-            self._candidate = _Candidate(seen, now, in_place or still)
-
-    def _is_calm(self, candidate: _Candidate, now: float) -> bool:
-        seen = candidate.seen
-        calm_s = WRITTEN_CALM_S if candidate.in_place else 0.0
-        if isinstance(seen, Unfit) or _looks_unfinished(seen, self.served):
-            calm_s = CUT_CALM_S
-        return candidate.looks > 1 and now - candidate.since_s >= calm_s
+            self._candidate = _Candidate(seen, now, in_place or still, _looks_unfinished(seen, self.served))
 
     def _read(self) -> Seen:
         try:
@@ -134,9 +133,11 @@ class Watch:
 
 
 def _judged(seen: Seen, served: Source) -> Seen:
-    """The text itself, unless it is the beginning of the one being served."""
-    cut = _cut(seen, served) if isinstance(seen, Source) else None
-    return seen if cut is None else cut
+    """The text itself, unless it was cut."""
+    if isinstance(seen, Unfit):
+        return seen
+    problems = _beginnings(seen, served) or _endings(seen, served)
+    return Unfit(problems, seen.digest[:12]) if problems else seen
 
 
 def _written_in_place(before: Signs, after: Signs) -> bool:
@@ -151,10 +152,20 @@ def _replaced(before: Signs, after: Signs) -> bool:
     return {(sign.path, sign.identity) for sign in before} != {(sign.path, sign.identity) for sign in after}
 
 
-def _looks_unfinished(seen: Source, served: Source) -> bool:
-    if any(not file.text.endswith("\n") for file in seen.files):
+def _looks_unfinished(seen: Seen, served: Source) -> bool:
+    if isinstance(seen, Unfit):
         return True
-    return bool(_sections(served) - _sections(seen)) or _cut(seen, served) is not None
+    return bool(_open_ended(seen) or _missing(seen, served) or _beginnings(seen, served))
+
+
+def _open_ended(source: Source) -> list[SourceFile]:
+    """The files that do not end with a line."""
+    return [file for file in source.files if not file.text.endswith("\n")]
+
+
+def _missing(seen: Source, served: Source) -> list[str]:
+    """The sections of the policy being served that there are no more."""
+    return sorted(_sections(served) - _sections(seen))
 
 
 def _sections(source: Source) -> set[str]:
@@ -162,21 +173,28 @@ def _sections(source: Source) -> set[str]:
     return {name for file in source.files for name in _SECTION.findall(file.text)}
 
 
-def _cut(seen: Source, served: Source) -> Unfit | None:
-    """The refusal of a text that ends where the one being served goes on, if it is such a text."""
+def _beginnings(seen: Source, served: Source) -> tuple[Problem, ...]:
+    """What is wrong with files that end where the policy being served goes on."""
     texts = {file.path: file.text for file in served.files}
-    problems = tuple(
-        Problem(
-            file.path,
-            file.text.count("\n") + 1,
-            1,
-            "the file ends where the policy that is being served goes on",
-            "if the end was removed on purpose, say so by adding a line, a comment for example",
-        )
-        for file in seen.files
-        if _is_beginning(file.text, texts.get(file.path, ""))
-    )
-    return Unfit(problems, seen.digest[:12]) if problems else None
+    message = "the file ends where the policy that is being served goes on"
+    hint = "if the end was removed on purpose, say so by adding a line, a comment for example"
+    cut = [file for file in seen.files if _is_beginning(file.text, texts.get(file.path, ""))]
+    return tuple(_at_the_end(file, message, hint) for file in cut)
+
+
+def _endings(seen: Source, served: Source) -> tuple[Problem, ...]:
+    """What is wrong with files that end within a line while a section is missing."""
+    missing = ", ".join(f"`{name}`" for name in _missing(seen, served))
+    if not missing:
+        return ()
+    message = f"the file ends within a line, without {missing} of the policy that is being served"
+    hint = "if that is all of it, end it with a newline"
+    return tuple(_at_the_end(file, message, hint) for file in _open_ended(seen))
+
+
+def _at_the_end(file: SourceFile, message: str, hint: str) -> Problem:
+    start = file.text.rfind("\n") + 1
+    return Problem(file.path, file.text.count("\n") + 1, len(file.text) - start + 1, message, hint)
 
 
 def _is_beginning(text: str, of: str) -> bool:

@@ -185,13 +185,25 @@ def test_a_rename_after_writing_in_place_is_believed_at_once_again(looking: Look
 @pytest.mark.parametrize(
     "unfinished",
     [OTHER[:-1], OTHER[: OTHER.index("routes:")], OTHER[: OTHER.index("models:")]],
-    ids=["no newline", "no routes", "no models"],
+    ids=["the last line is open", "no routes", "no models"],
 )
 def test_a_text_that_looks_unfinished_has_to_be_calm_for_long(looking: Looking, unfinished: str) -> None:
     looking.disk.rename(unfinished)
     seen, after_s = looking.settled_s()
     assert text_of(seen) == unfinished
     assert CUT_CALM_S <= after_s <= CUT_CALM_S + 3 * LOOK_S
+
+
+@pytest.mark.parametrize("end", [OTHER.index("routes:") - 1, OTHER.index("models:") + 3, OTHER.index("tpu") + 2])
+def test_a_text_that_ends_within_a_line_and_lacks_a_section_is_refused_however_calm(looking: Looking, end: int) -> None:
+    looking.disk.rename(OTHER[:end])
+    seen, after_s = looking.settled_s()
+    assert isinstance(seen, Unfit)
+    (problem,) = seen.problems
+    assert problem.message.startswith("the file ends within a line, without `")
+    assert problem.message.endswith("`routes` of the policy that is being served")
+    assert (problem.line, problem.column) == (OTHER[:end].count("\n") + 1, len(OTHER[:end].split("\n")[-1]) + 1)
+    assert after_s >= CUT_CALM_S
 
 
 def test_a_text_that_grows_slowly_is_never_believed_before_it_is_whole(looking: Looking) -> None:
