@@ -15,6 +15,7 @@ import msgspec
 
 from proxy.cases.given import Given, read_given
 from proxy.cases.observed import read_rates, read_readings
+from proxy.cases.request import Request, key_of
 from proxy.cli.policy_assumed import compiled, listing
 from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words, request_words
 from proxy.meters.prices import PriceListUnreadable
@@ -106,7 +107,16 @@ def find(
         raise Unanswerable(str(error)) from None
     except Mistake as mistake:
         hint = f" (hint: {mistake.hint})" if mistake.hint else ""
-        raise Unanswerable(f"{mistake.message}{hint}") from None
+        raise Unanswerable(f"{_outcome(recorded)}{mistake.message}{hint}") from None
+
+
+def _outcome(recorded: Line | None) -> str:
+    """What became of a logged request that makes no sense under the policy."""
+    if recorded is None:
+        return ""
+    told = recorded.refusal
+    ended = "was served" if told is None else f"was refused with {told.status} `{told.code}`"
+    return f"request `{recorded.request_id}` {ended}; "
 
 
 def _from_policy(path: Path, asked: Words, made_up: Document, recorded: Line | None) -> Found:
@@ -125,7 +135,16 @@ def _given(snapshot: Snapshot, asked: Words, recorded: Line | None) -> Given:
     """The question, with the readings that the log tells of."""
     if recorded is None:
         return read_given(snapshot, asked)
-    return read_given(snapshot, asked, readings_words(recorded, snapshot.targets), rates_words(recorded))
+    readings, rates = readings_words(recorded, snapshot.targets), rates_words(recorded)
+    return read_given(snapshot, {**asked, "tags": _still_allowed(snapshot, recorded)}, readings, rates)
+
+
+def _still_allowed(snapshot: Snapshot, recorded: Line) -> list[str]:
+    """The tags of a logged request without those that its tenant or key had then, and has no more."""
+    tenant = recorded.tenant if snapshot.tenants else None
+    caller = key_of(Request(tenant=tenant, key=recorded.key or None), snapshot)
+    own = None if caller is None else caller.tenant.request_tags
+    return [tag for tag in recorded.tags if own is None or caller is None or tag in own | caller.tags]
 
 
 def _document(path: Path) -> Document:

@@ -106,7 +106,9 @@ def _blocks(route: Applied) -> Iterator[tuple[str, str]]:
 
 def _print_targets(found: Found, console: Console) -> None:
     explanation = found.explanation
-    _head(console, "Which target?", f"of those that model {explanation.request.model} has, in this order")
+    none = not any(one.places or one.out for one in explanation.targets)
+    note = "none is looked at: it is refused before" if none else "of those that the model has, in this order"
+    _head(console, "Which target?", note)
     table = _columns(4)
     for one in explanation.targets:
         place = f"{one.places[0].ordinal + 1:4}." if one.places else "  out" if one.out is not None else "    -"
@@ -131,9 +133,9 @@ def _why(found: Found, one: Standing) -> Text:
                 OUT if one.out.hard else FOR_NOW,
             )
         )
-    elif not one.places:
-        lines.append(("not looked at: the request is refused before that", ASIDE))
-    lines += [(f"{'also' if one.out else 'in any case'}: {words.barred(bar)}", ASIDE) for bar in one.others]
+    elif not one.places and not one.others:
+        lines.append(("nothing would keep it out", ASIDE))
+    lines += [(f"{'also' if one.out else 'not allowed either'}: {words.barred(bar)}", ASIDE) for bar in one.others]
     lines += [(f"misses a wish: {words.barred(miss)}", FOR_NOW) for miss in one.wants]
     if found.informed:
         lines += [(seen, ASIDE) for seen in words.observed(one.observed)]

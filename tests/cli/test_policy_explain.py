@@ -164,8 +164,9 @@ def test_a_refusal_says_what_the_client_gets(policy: Path) -> None:
     assert said.startswith(
         "Refused with 429 `rate_limit_exceeded`: tenant `bank` has used 600 of its 600 requests a minute."
     )
-    assert "not looked at: the request is refused before that" in said
-    assert "in any case: its region is us-east-1" in said
+    assert "Which target? none is looked at: it is refused before" in said
+    assert "gpu dedicated nothing would keep it out" in said
+    assert "not allowed either: its region is us-east-1" in said
     assert "tenant bank: 600 of 600 requests a minute; over it: refused [tenant.rpm]" in said
     assert "status 429 rate_limit_exceeded" in said
     assert "retry after 4.00 s" in said
@@ -312,6 +313,12 @@ def test_a_policy_that_decides_otherwise_says_so(policy: Path) -> None:
     )
 
 
+def test_tags_that_the_tenant_has_no_more_are_not_taken_for_the_requests_own(policy: Path) -> None:
+    line = logged(tags=("eval", "vip"), route="eval")
+    data = json.loads(explain(policy, "--request", "r1", "--format", "json", stdin=line).stdout)
+    assert data["explanation"]["request"]["tags"] == ["eval"]
+
+
 def test_a_logged_refusal_is_one(policy: Path) -> None:
     out = (Exclusion("", "tenant.rpm", "600 used by tenant:bank", "600", True),)
     line = logged(
@@ -335,7 +342,11 @@ def test_a_logged_refusal_is_one(policy: Path) -> None:
             logged(model="", route="", attempts=[], refusal=Refused(401, "invalid_api_key", "auth")),
             "request `r1` never reached the policy: its client got 401 `invalid_api_key`",
         ),
-        (logged(tenant="gone"), "unknown tenant `gone`"),
+        (logged(tenant="gone"), "request `r1` was served; unknown tenant `gone`"),
+        (
+            logged(model="caht", route="", attempts=[], plan=None, refusal=Refused(404, "model_not_found", "model")),
+            "request `r1` was refused with 404 `model_not_found`; unknown model `caht` (hint: did you mean `chat`?)",
+        ),
     ],
 )
 def test_a_line_that_cannot_be_explained(policy: Path, line: bytes, said: str) -> None:
