@@ -7,7 +7,8 @@ asks what it holds, or where encoded media would make nonsense of the count of t
 by allow-list: never cookies, credentials, forwarding headers or anything that an engine would take as a command.
 
 The input is estimated at four bytes a token over the whole body, encoded media left out and counted at flat figures
-(`content.py`). More of anything never makes the estimate smaller.
+(`content.py`). Where the policy asks for it, more of anything never makes the estimate smaller; where it does not, only
+media that fill kilobytes are looked for.
 """
 
 from __future__ import annotations
