@@ -145,15 +145,11 @@ def own_tags(request: Request, recorded_by: Side) -> Request:
 
 
 def changes(before: View, after: View) -> Iterator[tuple[str, str]]:
-    """Each thing that is different, by its kind and in words."""
+    """What becomes of the request that did not before, by its kind and in words."""
     if before.refused != after.refused:
         yield "refusal", f"{before.refused or 'served'} -> {after.refused or 'served'}"
-    if before.route != after.route:
-        yield "route", f"{before.route or 'none'} -> {after.route or 'none'}"
     if before.refused or after.refused:
         return
-    if before.lane is not after.lane:
-        yield "lane", f"{before.lane} -> {after.lane}"
     if before.targets[0] != after.targets[0]:
         yield "first target", f"{before.targets[0]} -> {after.targets[0]}"
     elif before.targets != after.targets:
@@ -170,7 +166,7 @@ def widenings(request: Request, before: Side, after: Side) -> Iterator[Widening]
     now = after.reach(request)
     then = before.reach(request) if is_known or not now else before.reach_of_caller(request)
     regions = {target.region for target in then}
-    longest_s = max((_retention_s(target) for target in then), default=-1.0)
+    longest_s = max((_retention_s(target) for target in then), default=0.0)
     kept_out = all(target.trains is False for target in then)
     for target in now:
         if target.region not in regions:

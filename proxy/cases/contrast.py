@@ -18,7 +18,7 @@ from proxy.cases.request import Request
 from proxy.cases.terms import Changed, changed_terms
 from proxy.policy.model import ANONYMOUS
 
-CHANGES = ("refusal", "route", "lane", "first target", "fallbacks", "cost")
+CHANGES = ("refusal", "first target", "fallbacks", "cost")
 """What may change, the gravest first."""
 
 WHOSE = ("by route", "by lane", "by tenant")

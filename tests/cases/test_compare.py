@@ -50,17 +50,17 @@ SERVED = View(route="a", targets=("x", "y"), lane=Lane.DEDICATED, nano_usd=0)
     [
         (SERVED, []),
         (View(route="a", refused="503 at_capacity"), [("refusal", "served -> 503 at_capacity")]),
-        (View(route="b", targets=("x", "y"), lane=Lane.DEDICATED), [("route", "a -> b")]),
+        (View(route="b", targets=("x", "y"), lane=Lane.DEDICATED), []),
         (View(route="a", targets=("y", "x"), lane=Lane.DEDICATED), [("first target", "x -> y")]),
         (
             View(route="a", targets=("z",), lane=Lane.SHARED, nano_usd=3),
-            [("lane", "dedicated -> shared"), ("first target", "x -> z")],
+            [("first target", "x -> z")],
         ),
         (View(route="a", targets=("x",), lane=Lane.DEDICATED), [("fallbacks", "y -> none")]),
         (View(route="a", targets=("x", "y"), lane=Lane.DEDICATED, nano_usd=None), [("cost", "x")]),
     ],
 )
-def test_each_thing_that_changes_is_named(after: View, found: list[tuple[str, str]]) -> None:
+def test_what_becomes_of_a_request_is_named(after: View, found: list[tuple[str, str]]) -> None:
     assert list(changes(SERVED, after)) == found
 
 
@@ -88,6 +88,13 @@ def test_so_does_what_a_target_says_of_itself(tmp_path: Path) -> None:
         ("training", "true", "api")
     ]
     assert news(GAMES, side(tmp_path, kept.replace("retention: 7d", "retention: 30d")), before) == []
+
+
+def test_a_request_that_is_served_at_last_widens_by_where_it_goes(tmp_path: Path) -> None:
+    kept = POLICY.replace("region: eu-west-1", "region: eu-west-1\n    retention: zero\n    training: false")
+    request = Request(model="chat", tenant="bank", lane="dedicated")
+    before, after = side(tmp_path, kept), side(tmp_path, kept.replace(", lane_override: false", ""))
+    assert news(request, before, after) == [("region", "eu-west-1", "own")]
 
 
 def test_what_has_no_room_now_may_be_reached_later(tmp_path: Path) -> None:

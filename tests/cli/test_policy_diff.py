@@ -92,7 +92,7 @@ def test_a_tag_that_the_policy_takes_from_its_tenant_is_missed(before: Path, tmp
     untagged.write_text(POLICY.replace(", tags: [gdpr]}, games", "}, games"))
     log.write_text(line(tags=["gdpr"]))
     found = json.loads(run(before, untagged, "--log", log, "--format", "json").stdout)
-    assert found["changes"]["route"][0]["what"] == "eu -> default"
+    assert found["summary"]["route"][0]["what"] == "eu -> default"
     assert found["widenings"][0]["value"] == "us"
 
 
