@@ -220,7 +220,8 @@ class RulesSpec:
     concurrency: Ruled | None = key(ruled(_COUNT), default=None)
 
 
-def _failovers(value: object) -> int:
+def failovers(value: object) -> int:
+    """`0` to `5`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 5:
         raise Mistake(f"expected a whole number from 0 to 5, got {shown(value)}", "write `max_failovers: 1`")
     return value
@@ -238,4 +239,4 @@ class RouteSpec:
     prefer: Prefer = key(one(words.one_of(Prefer)), default=Prefer.COST)
     lane_override: bool = key(one(words.flag), default=True)
     target_override: bool = key(one(words.flag), default=False)
-    max_failovers: int = key(one(_failovers), default=1)
+    max_failovers: int = key(one(failovers), default=1)

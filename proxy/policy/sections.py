@@ -37,10 +37,10 @@ _EMPTY = {
     "routes": "list at least one, or remove the section; without routes one named `default` takes everything",
 }
 
-_TARGET = shaped(TargetSpec, later=TARGET_LATER)
-_CANDIDATES = listed(shaped(CandidateSpec, shorthand="target"))
-_TENANT = shaped(TenantSpec, later=TENANT_LATER)
-_ROUTE = shaped(RouteSpec, later=ROUTE_LATER)
+TARGET = shaped(TargetSpec, later=TARGET_LATER)
+CANDIDATES = listed(shaped(CandidateSpec, shorthand="target"))
+TENANT = shaped(TenantSpec, later=TENANT_LATER)
+ROUTE = shaped(RouteSpec, later=ROUTE_LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,9 @@ def read_sections(document: Document, findings: Findings) -> PolicySpec:
             findings.drop((name,))
     _check_version(root, findings)
     return PolicySpec(
-        targets=_named("targets", _TARGET, root, findings),
-        models=_named("models", _CANDIDATES, root, findings),
-        tenants=_named("tenants", _TENANT, root, findings),
+        targets=_named("targets", TARGET, root, findings),
+        models=_named("models", CANDIDATES, root, findings),
+        tenants=_named("tenants", TENANT, root, findings),
         routes=_routes(root, findings) if "routes" in root else None,
         route_count=len(root["routes"]) if isinstance(root.get("routes"), list) else 0,
         open_to_all=_auth(root, findings),
@@ -138,7 +138,7 @@ def _routes(root: dict[str, Any], findings: Findings) -> tuple[tuple[int, RouteS
         return ()
     sound: list[tuple[int, RouteSpec]] = []
     for index, item in enumerate(written):
-        route = _ROUTE(item, ("routes", index), findings)
+        route = ROUTE(item, ("routes", index), findings)
         if route is BROKEN:
             findings.drop(("routes", index))
         else:

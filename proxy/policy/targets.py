@@ -25,7 +25,7 @@ from proxy.policy.words import did_you_mean
 PriceOf = Callable[[str, str], Price | None]
 """(provider, model) -> the list price, or None when it is not known."""
 
-_MISFITS = {
+MISFITS = {
     Lane.DEDICATED: {
         "provider": "dedicated targets name an `engine`; for an api paid by the token write `lane: shared`",
         "price": "your own GPUs are paid by the hour: `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`",
@@ -38,12 +38,13 @@ _MISFITS = {
         "max_batched_tokens": "it is how your own engine was started; the provider's is its own business",
     },
 }
+"""By lane, the keys of a target that do not fit it, and what to write instead."""
 
 
 def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Findings) -> Target:
     """The target `name`; whatever does not fit goes to `findings`."""
     loc: Loc = ("targets", name)
-    for key, hint in _MISFITS[spec.lane].items():
+    for key, hint in MISFITS[spec.lane].items():
         if getattr(spec, key) is not None:
             findings.problem(
                 (*loc, key), f"`{key}` does not fit a {spec.lane} target", hint, key=True, check=Check.CONTRADICTION

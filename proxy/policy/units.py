@@ -10,7 +10,7 @@ its unit. Money goes through `Decimal` to integer nano-USD, so that what the fil
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from proxy.policy.problem import Mistake
 from proxy.policy.variables import revealed, shown
@@ -21,6 +21,7 @@ MAX_DURATION_S = 366 * 86400.0
 MAX_USD = 10**6
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 _MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
+_DOLLARS = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s?([A-Za-z%]*)")
 
 
@@ -72,12 +73,10 @@ def nano_usd(value: object) -> int:
     """`1.50` or `$1.50` -> nano-USD, exact; at least 0 and at most a million dollars."""
     text = revealed(value)
     text = text[1:] if isinstance(text, str) and text.startswith("$") else text
-    if isinstance(text, bool) or not isinstance(text, int | float | str):
+    is_number = isinstance(text, int | float) and not isinstance(text, bool)
+    if not is_number and not (isinstance(text, str) and _DOLLARS.fullmatch(text)):
         raise Mistake(f"expected dollars, got {shown(value)}", "write `1.50`")
-    try:
-        dollars = Decimal(str(text))
-    except InvalidOperation:
-        raise Mistake(f"expected dollars, got {shown(value)}", "write `1.50`") from None
+    dollars = Decimal(str(text))
     if not dollars.is_finite() or not 0 <= dollars <= MAX_USD:
         raise Mistake(f"dollars out of range: {shown(value)}", "at least 0 and at most 1000000")
     nano = dollars * NANO

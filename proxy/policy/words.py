@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from proxy.policy.problem import Mistake
 from proxy.policy.units import duration_s, spell_duration
@@ -142,17 +142,25 @@ def parameters(value: object) -> dict[str, str | int | float | bool]:
     return value
 
 
-def one_of(choices: type[_E], otherwise: str = "") -> Callable[[object], _E]:
+class OneOf(Generic[_E]):
     """A reader for the words of the enumeration `choices`; `otherwise` is the hint when none is near."""
-    known = [choice.value for choice in choices]
-    listing = ", ".join(f"`{word}`" for word in known)
 
-    def read(value: object) -> _E:
+    __slots__ = ("_otherwise", "choices", "known")
+
+    def __init__(self, choices: type[_E], otherwise: str = "") -> None:
+        self.choices = choices
+        self._otherwise = otherwise
+        self.known = tuple(choice.value for choice in choices)
+
+    def __call__(self, value: object) -> _E:
         word = revealed(value)
-        if isinstance(word, str) and word in known:
-            return choices(word)
-        close = nearest(value, known) if isinstance(value, str) else None
-        hint = f"did you mean `{close}`?" if close else otherwise or f"write one of {listing}"
+        if isinstance(word, str) and word in self.known:
+            return self.choices(word)
+        listing = ", ".join(f"`{word}`" for word in self.known)
+        close = nearest(value, self.known) if isinstance(value, str) else None
+        hint = f"did you mean `{close}`?" if close else self._otherwise or f"write one of {listing}"
         raise Mistake(f"expected one of {listing}, got {shown(value)}", hint)
 
-    return read
+
+one_of = OneOf
+"""So that a shape reads as a sentence: `one(words.one_of(Lane))`."""
