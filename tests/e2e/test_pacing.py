@@ -1,4 +1,4 @@
-"""Three times a provider's limit, offered to two proxies of one account: hardly a 429, and the quota is used.
+"""Two proxies share a limit: three times a provider's own is offered, and there is hardly a 429, and the quota is used.
 
 The periods are ten seconds rather than a minute, with their part of a minute's quota, to keep the test short.
 `SPILLWAY_PACING_PERIOD_S=60` plays a minute as it is, `SPILLWAY_PACING_RPM=1000` the limit.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 from collections import Counter
@@ -17,7 +18,8 @@ from pathlib import Path
 import pytest
 from proxy.meters.embedded import EmbeddedStore
 from proxy.simulator.provider import ProviderSimulator, Terms
-from tests.e2e.processes import MODEL, PROVIDER_KEY, Served, ask, serving
+from tests.e2e.processes import CLIENT_KEY, MODEL, PROVIDER_KEY, Served, ask, eventually, serving
+from tests.harness import Reply
 
 RPM = int(os.environ.get("SPILLWAY_PACING_RPM", "2000"))
 PERIOD_S = float(os.environ.get("SPILLWAY_PACING_PERIOD_S", "10"))
@@ -124,3 +126,36 @@ async def test_two_proxies_use_a_quota_without_overrunning_it(tmp_path: Path, sh
             check_silent(provider, lasting_s)
         else:
             check(name, provider, one)
+
+
+TENANTS = f"""
+tenants:
+  bank: {{keys: ["sha256:{hashlib.sha256(CLIENT_KEY.encode()).hexdigest()}"], rpm: 20}}
+"""
+
+
+async def test_a_tenants_minute_is_the_same_at_every_proxy(tmp_path: Path) -> None:
+    """What one proxy has served counts at the other one as soon as both have synced."""
+    async with contextlib.AsyncExitStack() as stack:
+        (tmp_path / "store").mkdir()
+        env = {"SPILLWAY_REDIS_URL": stack.enter_context(EmbeddedStore(tmp_path / "store")).url}
+        api = await stack.enter_async_context(providers("silent"))
+        policy = policy_of({"silent": api["silent"].url}) + TENANTS
+        first, second = await stack.enter_async_context(two_proxies(tmp_path, policy, env))
+        first.headers = second.headers = {"authorization": f"Bearer {CLIENT_KEY}"}
+        served = [(await first.post(ask(5, model="silent"))).status for _ in range(19)]
+
+        async def refused_at_the_second() -> bool:
+            served.append((await second.post(ask(5, model="silent"))).status)
+            return served[-1] == 429
+
+        async def refused_at_the_first() -> Reply | None:
+            reply = await first.post(ask(5, model="silent"))
+            return reply if reply.status == 429 else None
+
+        await eventually(refused_at_the_second)
+        told: Reply = await eventually(refused_at_the_first)
+    assert set(served[:-1]) == {200}
+    assert 19 <= len(served) - 1 < 39, "two limits of 20 let 39 pass"
+    assert told.json["error"]["code"] == "rate_limit_exceeded"
+    assert 1 <= int(told.headers["retry-after"]) <= 61
