@@ -6,6 +6,7 @@ import typer
 
 from proxy import __version__
 from proxy.cli.demo import demo
+from proxy.cli.init import init
 from proxy.cli.policy import app as policy
 from proxy.cli.serve import serve
 from proxy.cli.simulate import app as simulate
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(status)
 app.command()(demo)
+app.command()(init)
 app.add_typer(policy, name="policy")
 app.add_typer(simulate, name="simulate")
 

@@ -56,9 +56,9 @@ def variables(answers: Answers) -> tuple[str, ...]:
 
 def _header(answers: Answers) -> Iterator[Line]:
     profile, usage = PROFILES[answers.interface], answers.usage
-    whom = "customers" if usage.product is Product.B2B else "apps"
+    product = "B2B" if usage.product is Product.B2B else "consumer"
     when = {Pattern.ONLINE: "online", Pattern.OFFLINE: "offline", Pattern.BOTH: "online and offline"}[usage.traffic]
-    yield 0, f"# {str(answers.interface).capitalize()}: {profile.does}. For {whom}, {when}.", ""
+    yield 0, f"# {str(answers.interface).capitalize()}: {profile.does}. A {product} product, {when}.", ""
     keys = [key_variable(one) for model in answers.models.values() for one in model.shared]
     for name in dict.fromkeys(keys):
         yield 0, f"#   export {name}=...", ""
