@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 The readers of `shape` are walked as they would walk a policy; each shape becomes a definition, each leaf a fragment
-(`json_schema_leaves`), and each key carries its sentence (`key_sentences`). The schema takes whatever the loader takes; it
+(`json_schema_leaves`), and each key carries its sentence (`key_sentences`). The schema takes what the loader takes; it
 refuses unknown keys, keys that are missing, values of the wrong form, and keys that do not fit a target's lane.
 """
 
