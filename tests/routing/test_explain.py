@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from proxy.policy.model import Gpus, Limits, Match, Mode, Route, Rules, Tenant, Traffic
+from proxy.policy.model import Gpus, Limits, Match, Mode, Route, Rules, Snapshot, Tenant, Traffic
 from proxy.routing.decide import Router
 from proxy.routing.explain import explain
 from proxy.routing.explained import Explanation, Standing
@@ -40,20 +40,24 @@ def standing(found: Explanation, name: str) -> Standing:
     return one
 
 
+@settings(max_examples=1000)
 @given(st.data())
 def test_it_says_what_is_decided_and_each_target_stands_in_it_once(data: st.DataObject) -> None:
-    policy, asked, draw, used = data.draw(snapshots()), data.draw(requests), data.draw(draws), data.draw(rates)
-    seen = data.draw(readings_of(policy))
+    """Ten requests to each of a thousand policies, each with rates and readings of its own."""
+    policy = data.draw(snapshots())
     router = Router(policy)
-    decision = router.decide(asked, seen, NOW, draw, used)
-    found = explain(router, asked, seen, NOW, draw, used)
+    seen, used, draw = data.draw(readings_of(policy)), data.draw(rates), data.draw(draws)
+    for asked in data.draw(st.lists(requests, min_size=10, max_size=10)):
+        decision = router.decide(asked, seen, NOW, draw, used)
+        assert_is(explain(router, asked, seen, NOW, draw, used), decision, policy)
 
+
+def assert_is(found: Explanation, decision: Plan | Refusal, policy: Snapshot) -> None:
     planned = [(place.ordinal, one.target, place) for one in found.targets for place in one.places]
     attempts = decision.attempts if isinstance(decision, Plan) else ()
     assert [
         (name, place.replica, place.model, place.cause, place.reason) for _, name, place in sorted(planned, key=first)
     ] == [(one.target.name, one.replica, one.model, one.cause, one.reason) for one in attempts]
-
     assert (found.route.name if found.route else "") == decision.route
     assert found.shadow == decision.shadow
     assert_refusal_is(found, decision)
@@ -87,18 +91,21 @@ def assert_refusal_is(found: Explanation, decision: Plan | Refusal) -> None:
     assert found.summary.startswith(f"Refused with {decision.status} `{decision.code}`: ")
 
 
+@settings(max_examples=500)
 @given(st.data())
-def test_what_keeps_a_target_out_is_among_all_that_would(data: st.DataObject) -> None:
-    """Taking away the rule that is named leaves the others, so mending all that is listed lets the target in."""
-    policy, asked = data.draw(snapshots()), data.draw(requests)
-    seen = data.draw(readings_of(policy))
-    found = explain(Router(policy), asked, seen, NOW, 0.0)
-    for one in found.targets:
-        rules = [bar.rule for bar in (one.out, *one.others) if bar is not None]
-        assert len(rules) == len(set(rules))
-        assert all(bar.target == one.target for bar in one.others)
-        if one.out is not None and found.refusal is None:
-            assert one.target not in {place.target for place in found.targets if place.places}
+def test_a_target_is_left_out_exactly_for_what_bars_it(data: st.DataObject) -> None:
+    """What is listed beside the rule that is named is of the same kind: nothing that is in the plan has any of it."""
+    policy = data.draw(snapshots())
+    router, seen = Router(policy), data.draw(readings_of(policy))
+    for asked in data.draw(st.lists(requests, min_size=5, max_size=5)):
+        if isinstance(router.lawful_set(asked), Refusal):
+            continue
+        found = explain(router, asked, seen, NOW, 0.0)
+        for one in found.targets:
+            rules = [bar.rule for bar in (one.out, *one.others) if bar is not None]
+            assert len(rules) == len(set(rules))
+            assert bool(rules) is not one.planned
+            assert all(bar.target == one.target for bar in one.others)
 
 
 @given(st.data())
