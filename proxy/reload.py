@@ -113,13 +113,14 @@ class Reload(Generic[Prepared]):
     def _compiled(self, source: Source) -> News[Prepared]:
         if source.digest == self._watch.served.digest:
             return Restored()
+        revision = source.digest[:12]
         try:
             prepared = self._prepare(source)
         except PolicyError as error:
-            return Unfit(error.problems, source.digest[:12])
+            return Unfit(error.problems, revision)
         except Exception as error:  # noqa: BLE001  (a text that the compiler chokes on is refused like any other)
-            _log.exception("policy %s could not be compiled", source.digest[:12])
-            return Unfit((Problem(source.path, 0, 0, f"could not be compiled: {type(error).__name__}"),))
+            _log.exception("policy %s could not be compiled", revision)
+            return Unfit((Problem(source.path, 0, 0, f"could not be compiled: {type(error).__name__}"),), revision)
         self._watch.served = source
         return Ready(prepared)
 

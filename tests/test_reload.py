@@ -116,6 +116,7 @@ def test_a_text_that_the_compiler_chokes_on_is_refused_like_any_other(
     (news,) = stepped.news()
     assert isinstance(news, Unfit)
     assert news.problems[0].message == "could not be compiled: RecursionError"
+    assert news.revision == read_source(stepped.path).digest[:12]
     assert "RecursionError" in caplog.text
 
 
