@@ -61,6 +61,8 @@ class Pace:
         for one in told:
             level = self._levels.get(one.unit)
             if level is None:
+                if not (one.limit or one.remaining):
+                    continue
                 level = self._levels[one.unit] = Level(one.unit)
             level.hear(one, mark[one.unit], mark[REQUESTS], now)
 

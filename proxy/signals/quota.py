@@ -102,7 +102,9 @@ class Level:
         if order < self._order:
             return False
         self._order, self._sent_then = order, sent_then
-        self._limit, self._remaining = told.limit, told.remaining
+        # Where no limit is told, the most that has ever remained is the best guess at it.
+        self._limit = told.limit or max(self._limit, told.remaining)
+        self._remaining = min(told.remaining, self._limit)
         self._reset_at = now + told.reset_in_s
         self._period_s = max(self._period_s, told.reset_in_s, MIN_PERIOD_S)
         return True

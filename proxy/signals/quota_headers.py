@@ -9,7 +9,7 @@ Go duration (`6m0s`, `2m59.56s`, `12ms`), seconds, a Unix time in seconds or mil
 in whole seconds may have been rounded down, so a second is added: to wait a little long costs little, and to burst a
 little early is answered with 429.
 
-Azure sends -1 or 0 where it has nothing to say. What is absent, malformed or absurd tells nothing.
+Azure leaves out the limit, or sends -1 or 0 where it has nothing to say. What is malformed or absurd tells nothing.
 """
 
 from __future__ import annotations
@@ -52,10 +52,13 @@ _EPOCH_S, _EPOCH_MS = 1e9, 1e12
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
-    """One quota: `remaining` of `limit` are left, and it is whole again in `reset_in_s`. `unit` is an index."""
+    """One quota: `remaining` of `limit` are left, and it is whole again in `reset_in_s`. `unit` is an index.
+
+    `limit` is None where only the remainder is told.
+    """
 
     unit: int
-    limit: int
+    limit: int | None
     remaining: int
     reset_in_s: float
 
@@ -80,12 +83,9 @@ def _quotas(found: list[tuple[tuple[int, int], bytes]], wall_time: float) -> tup
 def _quota(unit: int, values: list[bytes], wall_time: float) -> Told | None:
     limit_text, remaining_text, reset_text = values
     remaining, limit = _count(remaining_text), _count(limit_text)
-    if remaining is None or limit == 0:
+    if remaining is None or limit == 0 or (limit is None and limit_text):
         return None
-    if limit is None:
-        # Without a limit the remainder says nothing of how scarce it is, unless nothing remains.
-        return None if limit_text or remaining else Told(unit, 1, 0, _reset_in_s(reset_text, wall_time))
-    return Told(unit, limit, min(remaining, limit), _reset_in_s(reset_text, wall_time))
+    return Told(unit, limit, remaining, _reset_in_s(reset_text, wall_time))
 
 
 def _count(text: bytes) -> int | None:

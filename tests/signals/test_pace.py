@@ -35,6 +35,15 @@ def test_each_unit_is_held_by_its_own_quota(unit: int) -> None:
     assert one.until(T0)[0] > T0 + 60 / 20
 
 
+def test_a_remainder_of_nothing_of_which_nothing_was_ever_told_holds_nothing() -> None:
+    one = Pace()
+    one.hear([Told(REQUESTS, None, 0, 60.0)], one.begin(1, 1, T0), T0)
+    assert one.until(T0) == (0.0, None)
+    one.hear([Told(REQUESTS, None, 40, 60.0)], one.begin(1, 1, T0), T0)
+    one.hear([Told(REQUESTS, None, 0, 60.0)], one.begin(1, 1, T0), T0)
+    assert one.until(T0)[0] > T0
+
+
 def test_the_latest_holds_and_is_the_one_that_is_told() -> None:
     one = Pace()
     mark = one.begin(10, 10, T0)

@@ -86,6 +86,19 @@ def test_news_of_an_earlier_request_gives_nothing_back() -> None:
     assert one.quota(51).remaining == 9
 
 
+def test_a_limit_that_is_not_told_is_the_most_that_ever_remained() -> None:
+    one = Level(REQUESTS)
+    seen = []
+    for order, remaining in enumerate((60, 90, 30, 0)):
+        one.hear(Told(REQUESTS, None, remaining, 60.0), order, order, T0)
+        seen.append((one.quota(order).limit, one.quota(order).remaining))
+    assert seen == [(60, 60), (90, 90), (90, 30), (90, 0)]
+
+
+def test_more_than_the_limit_is_the_limit() -> None:
+    assert level(10, 12, 60.0).quota(1).remaining == 10
+
+
 def test_what_was_sent_after_the_request_that_brought_the_news_is_subtracted() -> None:
     one = Level(REQUESTS)
     one.hear(Told(REQUESTS, 100, 60, 60.0), 20, 20, T0)
