@@ -40,10 +40,14 @@ def of_lawful(lawful: Lawful, readings: Readings) -> Uptime | None:
 
 def by_route(lawful_sets: Iterable[Lawful], readings: Readings) -> dict[str, Uptime]:
     """The composite uptime of each route: where its models or endpoints differ, that of the worst off."""
+    shares = {name: of_target(seen) for name, seen in readings.items()}
+    found: dict[frozenset[str], Uptime | None] = {}
     worst: dict[str, Uptime] = {}
     for lawful in lawful_sets:
-        uptime = of_lawful(lawful, readings)
-        name = lawful.route.name
-        if uptime is not None and (name not in worst or uptime.share < worst[name].share):
-            worst[name] = uptime
+        names = frozenset([entry.target.name for entry in lawful.entries])
+        if names not in found:
+            found[names] = composite([shares.get(name) for name in names])
+        uptime, route = found[names], lawful.route.name
+        if uptime is not None and (route not in worst or uptime.share < worst[route].share):
+            worst[route] = uptime
     return worst
