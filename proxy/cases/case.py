@@ -59,15 +59,20 @@ class Result:
         return not self.differences
 
 
+def _as_written(value: object, loc: Loc, findings: Findings) -> object:
+    """For what is read later, when it is known what it is about."""
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Written:
     """The keys of one case, each as it is written."""
 
     name: str = key(one(words.text), hint="write `name:` and what the case shows, in a sentence")
-    given: Any = key(lambda value, loc, findings: value, default=None)
-    readings: Any = key(lambda value, loc, findings: value, default=None)
-    rates: Any = key(lambda value, loc, findings: value, default=None)
-    expect: Any = key(lambda value, loc, findings: value, hint="write `expect: {}`; `--update` fills it in")
+    given: Any = key(_as_written, default=None)
+    readings: Any = key(_as_written, default=None)
+    rates: Any = key(_as_written, default=None)
+    expect: Any = key(_as_written, hint="write `expect: {}`; `--update` fills it in")
 
 
 _WRITTEN = shaped(_Written)
@@ -138,7 +143,7 @@ class _Reader:
         written = _WRITTEN(item, loc, self._findings)
         if written is BROKEN:
             return None
-        asked = _REQUEST(written.given or {}, (*loc, "given"), self._findings)
+        asked = _REQUEST(_or_nothing(written.given), (*loc, "given"), self._findings)
         expected = read_expected(written.expect, self._snapshot, (*loc, "expect"), self._findings)
         if expected == {} and not self._may_be_empty:
             hint = "state at least one key, or let `--update` fill it in"
@@ -154,7 +159,9 @@ class _Reader:
             fits = False
         if not fits:
             return None
-        given = given_of(request, written.readings or {}, written.rates or {}, self._snapshot, self._findings, loc)
+        given = given_of(
+            request, _or_nothing(written.readings), _or_nothing(written.rates), self._snapshot, self._findings, loc
+        )
         place = self._document.place(loc)
         return Case(name=written.name, place=place, index=index, given=given, expected=expected)
 
@@ -167,6 +174,10 @@ class _Reader:
             if first != case.place.line:
                 hint = f"rename one; the first is on line {first}"
                 self._findings.problem(("cases", case.index, "name"), f"a second case named `{case.name}`", hint)
+
+
+def _or_nothing(written: Any) -> Any:
+    return {} if written is None else written
 
 
 def _united(asked: Request, defaults: Request) -> Request:

@@ -25,6 +25,8 @@ from proxy.routing.readings import Rates, Readings
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
+MAX_DEPTH = 8
+
 _REQUEST = shaped(Request)
 
 
@@ -78,11 +80,13 @@ def given_of(
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
     """The values as a YAML file would have them: no nulls, and one kind of mapping and of list."""
+    if depth > MAX_DEPTH:
+        raise Mistake("nested too deeply", "a request, readings and rates need four levels at most")
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {str(name): _plain(item, depth + 1) for name, item in value.items() if item is not None}
+    return [_plain(item, depth + 1) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _located(values: dict[str, Any]) -> Document:

@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
-from proxy.cases.request import Request
+from proxy.cases.request import END_OF_TIME_S, Request
 from proxy.policy.model import ANONYMOUS, Endpoint, Lane, Modality, Traffic
+
+_Moment = Annotated[float, msgspec.Meta(ge=0, lt=END_OF_TIME_S)]
 
 
 class _Attempted(msgspec.Struct, frozen=True, gc=False):
@@ -39,8 +42,8 @@ class _Line(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="reque
     max_output_tokens: int | None = None
     lane_override: Lane | None = None
     target_override: str | None = None
-    received_at: float | None = None
-    at: float | None = None
+    received_at: _Moment | None = None
+    at: _Moment | None = None
     attempts: tuple[_Attempted, ...] = ()
 
 

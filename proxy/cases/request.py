@@ -28,6 +28,9 @@ DEFAULT_AT_S = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
 
 DEFAULT_INPUT_TOKENS = 1000
 
+END_OF_TIME_S = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""No later moment is in every time zone one that has a date."""
+
 _EVERY_LANE = ("auto", *Lane)
 
 
@@ -45,6 +48,8 @@ def moment(value: object) -> float:
         raise Mistake(f"not a moment: {shown(value)}", hint) from None
     if when.tzinfo is None:
         raise Mistake(f"a moment without an offset: {shown(value)}", hint)
+    if not 0 <= when.timestamp() < END_OF_TIME_S:
+        raise Mistake(f"a moment out of range: {shown(value)}", "from 1970 to 9998")
     return when.timestamp()
 
 

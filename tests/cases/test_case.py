@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from proxy.cases.case import files_of, judge, read_cases, read_file
 from proxy.policy.model import Snapshot
 from proxy.policy.problem import PolicyError
@@ -148,3 +151,35 @@ def test_cases_stand_beside_their_policy(tmp_path: Path) -> None:
     assert files_of(policy) == (beside,)
     assert files_of(tmp_path) == (beside, other)
     assert read_file(beside).text == "cases: []\n"
+
+
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.sampled_from(["chat", "bank", "own", "eu", "capacity", "3s", "auto"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["own", "attempts", "route", "model", "excluded", "not", "full"]), inner, max_size=3
+        )
+    ),
+    max_leaves=5,
+)
+PARTS = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("name", "given", "readings", "rates", "expect", "else"), VALUES)
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(defaults=VALUES, cases=VALUES | st.lists(PARTS, min_size=1, max_size=3))
+def test_whatever_is_written_is_read_or_is_a_mistake(
+    tmp_path: Path, snapshot: Snapshot, defaults: object, cases: object
+) -> None:
+    file = case_file(tmp_path, yaml.safe_dump({"defaults": defaults, "cases": cases}))
+    try:
+        read_cases(file, snapshot)
+    except PolicyError as refused:
+        assert all(problem.line for problem in refused.problems)
+
+
+def test_a_case_says_nothing_of_what_it_leaves_out(tmp_path: Path, snapshot: Snapshot) -> None:
+    with pytest.raises(PolicyError, match="expected a mapping, got `0`"):
+        read_cases(case_file(tmp_path, "cases: [{name: a, given: 0, expect: {route: eu}}]\n"), snapshot)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from proxy.cases.given import read_given
 from proxy.cases.observed import NOW_S
 from proxy.policy.model import NO_KEY, Endpoint, Lane, Modality, Snapshot, Traffic
@@ -117,3 +119,47 @@ def test_a_policy_without_tenants_knows_none(tmp_path: Path) -> None:
     assert read_given(snapshot, {"model": "chat", "tenant": "anonymous"}).facts.key is NO_KEY
     with pytest.raises(Mistake, match="unknown tenant `bank`"):
         read_given(snapshot, BANK)
+
+
+WORDS = st.sampled_from(
+    (
+        *("chat", "bank", "games", "bank/ci", "own", "api", "gdpr", "tenant:bank", "image", "open"),
+        *("true", "2k", "3s", "98%", "", "\x00", "ä"),
+        *("2026-01-05T12:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"),
+    )
+)
+KEYS = st.sampled_from(
+    (
+        *("model", "tenant", "key", "tags", "endpoint", "traffic", "stream", "modality", "tools", "input_tokens"),
+        *("max_output_tokens", "lane", "target", "at", "draw"),
+        *("own", "api", "tenant:bank", "in_flight", "full", "uptime", "ttft_p99"),
+    )
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=6,
+)
+MAPPINGS = st.dictionaries(KEYS, VALUES, max_size=5)
+
+
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(request_=MAPPINGS, readings=MAPPINGS, rates=MAPPINGS)
+def test_whatever_is_given_is_read_or_is_a_mistake(
+    snapshot: Snapshot, request_: dict[str, object], readings: dict[str, object], rates: dict[str, object]
+) -> None:
+    named = {"model": "chat", "tenant": "bank"} | request_
+    try:
+        found = read_given(snapshot, named, readings, rates)
+    except Mistake as mistake:
+        assert mistake.message
+    else:
+        Router(snapshot).decide(found.facts, found.readings, found.now, found.draw, found.rates)
+
+
+def test_nesting_without_end_is_a_mistake(snapshot: Snapshot) -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(Mistake, match="nested too deeply"):
+        read_given(snapshot, {"model": deep})

@@ -22,6 +22,9 @@ def test_a_moment_needs_an_offset() -> None:
         moment("2026-01-05T12:00:00")
     with pytest.raises(Mistake, match="not a moment: `noon`"):
         moment("noon")
+    for unusual in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"):
+        with pytest.raises(Mistake, match="out of range"):
+            moment(unusual)
 
 
 def test_counts_begin_at_nothing() -> None:
