@@ -47,6 +47,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|ms|us|µs|ns|m|s)")
 _SECONDS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _COARSE = {"d", "h", "m", "s"}
 _ROUNDING_S = 1.0
+_SHORT = len(str(MAX_LIMIT))
 _EPOCH_S, _EPOCH_MS = 1e9, 1e12
 """A plain number from here on is a Unix time in seconds, from there on in milliseconds."""
 
@@ -89,6 +90,8 @@ def _quota(unit: int, values: list[bytes], wall_time: float) -> Told | None:
 
 
 def _count(text: bytes) -> int | None:
+    if len(text) < _SHORT and text.isdigit():
+        return int(text)
     count = _number(text)
     return int(count) if count is not None and count <= MAX_LIMIT else None
 
@@ -106,6 +109,8 @@ def _reset_in_s(text: bytes, wall_time: float) -> float:
 def _seconds(text: bytes, wall_time: float) -> float | None:
     number = _number(text)
     if number is None:
+        if text.endswith(b"ms") and (millis := _number(text[:-2])) is not None:
+            return millis / 1000
         words = text.decode("utf-8", "replace")
         return _duration_s(words) if _DURATION.fullmatch(words) else _seconds_to(words, wall_time)
     if number >= _EPOCH_MS:
