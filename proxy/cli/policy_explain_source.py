@@ -97,7 +97,7 @@ def find(
     try:
         made_up = Document() if readings is None else _document(readings)
         if live is not None:
-            return _from_proxy(live, asked, made_up, recorded)
+            return _from_proxy(live, path, asked, made_up, recorded)
         if path is None:
             raise Unanswerable("which policy? (hint: name its file, or a running proxy with `--live http://host:9090`)")
         return _from_policy(path, asked, made_up, recorded)
@@ -175,6 +175,8 @@ def _made_up(document: Document, snapshot: Snapshot) -> tuple[Readings, Rates]:
 
 
 def _recorded(request_id: str, log: str) -> Line:
+    if log == "-" and sys.stdin.isatty():
+        raise Unanswerable("which log? (hint: `--log FILE`, or pipe its lines into this command)")
     try:
         if log == "-":
             found = lines_of(sys.stdin.buffer, request_id)
@@ -194,7 +196,7 @@ def _recorded(request_id: str, log: str) -> Line:
     return line
 
 
-def _from_proxy(live: str, asked: Words, made_up: Document, recorded: Line | None) -> Found:
+def _from_proxy(live: str, path: Path | None, asked: Words, made_up: Document, recorded: Line | None) -> Found:
     url = f"{live.rstrip('/')}/admin/explain"
     if not url.startswith(("http://", "https://")):
         raise Unanswerable(f"`{live}` is no URL (hint: begin with `http://` or `https://`)")
@@ -211,7 +213,16 @@ def _from_proxy(live: str, asked: Words, made_up: Document, recorded: Line | Non
         hint = "name its admin port, such as `http://localhost:9090`"
         raise Unanswerable(f"no proxy answers at `{live}`: {getattr(error, 'reason', error)} (hint: {hint})") from None
     worker = "" if answer.worker is None else f", worker {answer.worker}"
-    return Found(explanation=answer, policy=f"the proxy at {live}{worker}", informed=True, recorded=recorded)
+    served = f"what the proxy at {live}{worker} serves{_compared(path, answer.policy)}"
+    return Found(explanation=answer, policy=served, informed=True, recorded=recorded)
+
+
+def _compared(path: Path | None, served: str) -> str:
+    """Whether a file says what is served, when one was named too. Raises PolicyError."""
+    if path is None:
+        return ""
+    revision = read_source(path).digest[:12]
+    return f", as in {path}" if revision == served else f", and not {path}, which is revision {revision}"
 
 
 def _said(url: str, error: urllib.error.HTTPError) -> str:

@@ -135,7 +135,7 @@ def _why(found: Found, one: Standing) -> Text:
         )
     elif not one.places and not one.others:
         lines.append(("nothing would keep it out", ASIDE))
-    lines += [(f"{'also' if one.out else 'not allowed either'}: {words.barred(bar)}", ASIDE) for bar in one.others]
+    lines += [(f"{'also' if one.out else 'in any case'}: {words.barred(bar)}", ASIDE) for bar in one.others]
     lines += [(f"misses a wish: {words.barred(miss)}", FOR_NOW) for miss in one.wants]
     if found.informed:
         lines += [(seen, ASIDE) for seen in words.observed(one.observed)]

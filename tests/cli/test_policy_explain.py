@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from proxy.cli.policy import app
 from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words
+from proxy.cli.policy_explain_source import Unanswerable, find
 from proxy.policy.model import Endpoint, Lane, Traffic
 from proxy.routing.explained import Explanation
 from proxy.routing.plan import Cause, Exclusion
@@ -166,7 +167,7 @@ def test_a_refusal_says_what_the_client_gets(policy: Path) -> None:
     )
     assert "Which target? none is looked at: it is refused before" in said
     assert "gpu dedicated nothing would keep it out" in said
-    assert "not allowed either: its region is us-east-1" in said
+    assert "in any case: its region is us-east-1" in said
     assert "tenant bank: 600 of 600 requests a minute; over it: refused [tenant.rpm]" in said
     assert "status 429 rate_limit_exceeded" in said
     assert "retry after 4.00 s" in said
@@ -354,6 +355,17 @@ def test_a_line_that_cannot_be_explained(policy: Path, line: bytes, said: str) -
     assert (result.exit_code, said in words(result)) == (2, True)
 
 
+def test_a_terminal_is_not_read_for_a_log(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal())
+    with pytest.raises(Unanswerable, match="which log"):
+        find(policy, None, {}, None, "r1", "-")
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
 def test_the_last_request_of_an_id_counts() -> None:
     found = lines_of([logged(route="one"), logged(route="two")], "r1")
     assert [line.route for line in found] == ["one", "two"]
@@ -400,9 +412,11 @@ async def test_a_running_proxy_is_asked(policy: Path) -> None:
         result = await asyncio.to_thread(explain, "--model", "m", *live)
         spilled = await asyncio.to_thread(explain, "--model", "m", *live, "--readings", full)
         unknown = await asyncio.to_thread(explain, "--model", "nope", *live)
+        another = await asyncio.to_thread(find, policy, live[1], {"model": "m"}, None, None, "-")
         elsewhere = await asyncio.to_thread(explain, "--model", "m", "--live", f"http://127.0.0.1:{spillway.port}")
     assert result.exit_code == 0
-    assert f"policy the proxy at http://127.0.0.1:{spillway.admin_port}, revision dddddddddddd" in words(result)
+    assert f"policy what the proxy at http://127.0.0.1:{spillway.admin_port} serves, revision dddd" in words(result)
+    assert f" serves, and not {policy}, which is revision " in another.policy
     assert "seen: 0 of 4 in flight" in words(result)
     assert (
         "Goes to `api` (shared): `gpu` (dedicated) would come first, but it is full, with 4 of 4 in flight."
