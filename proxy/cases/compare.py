@@ -37,9 +37,10 @@ TAG_REFUSED = "403 tag_not_allowed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What one policy makes of a request: `refused` is empty, or the status and the code; `nano_usd` None is unknown.
+    """What one policy makes of a request: `refused` is empty, or the status and the code.
 
-    `nano_usd` is the estimate for the first target: dedicated targets cost nothing more than they do anyway.
+    `nano_usd` is the estimate for the first target, None where its price is unknown; a dedicated target costs nothing
+    more than it does anyway.
     """
 
     route: str = ""

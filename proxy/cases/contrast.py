@@ -9,7 +9,6 @@ counted by request, not by state: it does not depend on the moment.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -84,9 +83,8 @@ class Contrast:
         return bool(self.changed or self.widened or self.terms)
 
 
-def contrast(requests: Mapping[Request, int] | Counter[Request], states: tuple[str, ...], *sides: Side) -> Contrast:
+def contrast(requests: Mapping[Request, int], states: tuple[str, ...], before: Side, after: Side) -> Contrast:
     """Put each request, made so many times, to both sides in every state."""
-    before, after = sides
     found = Contrast(terms=changed_terms(before.snapshot, after.snapshot))
     for request, count in requests.items():
         found.requests += count

@@ -95,9 +95,6 @@ def _dimensions(both: tuple[Snapshot, ...]) -> dict[str, Sequence[Any]]:
     claims = any(target.supports is not None for target in targets)
     narrow = any(match.endpoints is not None for match in matches)
     narrow = narrow or len({target.native | target.translated for target in targets}) > 1
-    modalities = {one for match in matches for one in match.modalities or ()} - {Modality.TEXT}
-    if claims or any(match.modalities is not None for match in matches):
-        modalities |= frozenset(Modality) - {Modality.TEXT} if claims or not modalities else frozenset()
     return {
         "model": sorted({name for snapshot in both for name in snapshot.models}),
         "caller": _callers(both),
@@ -105,7 +102,7 @@ def _dimensions(both: tuple[Snapshot, ...]) -> dict[str, Sequence[Any]]:
         "endpoint": list(Endpoint) if narrow else [Endpoint.CHAT],
         "traffic": list(Traffic) if any(match.traffic is not None for match in matches) else [Traffic.ONLINE],
         "stream": [False, True] if any(match.stream is not None for match in matches) else [False],
-        "modality": [(), *((one,) for one in sorted(modalities))],
+        "modality": _modalities(matches, everything=claims),
         "tools": [False, True] if claims or any(match.tools is not None for match in matches) else [False],
         "input_tokens": sorted(_sizes(routes, targets)),
         "at": sorted({DEFAULT_AT_S, *(at for match in matches if match.schedule for at in moments(match.schedule))}),
@@ -117,6 +114,14 @@ def _dimensions(both: tuple[Snapshot, ...]) -> dict[str, Sequence[Any]]:
 def _targets(snapshot: Snapshot) -> Iterator[Target]:
     """With the price that each has under each model."""
     return (candidate.target for candidates in snapshot.models.values() for candidate in candidates)
+
+
+def _modalities(matches: list[Match], *, everything: bool) -> list[tuple[Modality, ...]]:
+    """Text alone, and each of those beside it that are told apart."""
+    asked = frozenset(one for match in matches for one in match.modalities or ())
+    others = frozenset(Modality) - {Modality.TEXT}
+    found = others if everything or asked == {Modality.TEXT} else asked & others
+    return [(), *((one,) for one in sorted(found))]
 
 
 def _pins(routes: list[Route], targets: list[Target]) -> list[str | None]:

@@ -35,13 +35,14 @@ def diff(
     before: Annotated[Path, typer.Argument(help="The policy that is: a file, or a folder of them")],
     after: Annotated[Path, typer.Argument(help="The policy that would be")],
     log: Annotated[list[Path] | None, typer.Option(help="Request log to take the requests from; `-` is stdin")] = None,
-    readings: Annotated[str, typer.Option(help="idle, full, or a YAML file of readings; default: idle and full")] = "",
+    readings: Annotated[str, typer.Option(help="idle, full, or a YAML file of them; default: both")] = "",
     output: Annotated[Format, typer.Option("--format", help="How to tell it")] = Format.TEXT,
 ) -> None:
     """Say what would change. Exit status, as of `diff`: 0 nothing, 1 something, 2 a file cannot be read.
 
-    Without a log the requests are made up, from whatever the policies tell apart. Environment variables that are not
-    set are taken as set.
+    Without a log the requests are made up, from whatever the policies tell apart.
+
+    Environment variables that are not set are taken as set.
     """
     from proxy.cases.compare import Side
     from proxy.cases.contrast import contrast
