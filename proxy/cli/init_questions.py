@@ -14,6 +14,7 @@ import typer
 from proxy.policy import promises, units, words
 from proxy.policy.model import Endpoint, Engine, matches_any
 from proxy.policy.problem import Mistake
+from proxy.policy.providers import NATIVE, NEEDS_URL
 from proxy.policy.starter_answers import (
     Answers,
     DedicatedAnswer,
@@ -34,6 +35,7 @@ from proxy.policy.starter_kinds import Kind, Work
 from proxy.policy.starter_profiles import PROFILES
 from proxy.policy.starter_suggestions import SUGGESTIONS, Suggestion
 from proxy.policy.targets import PriceOf
+from proxy.policy.urls import base_url
 
 _T = TypeVar("_T")
 Models = dict[str, ModelAnswer]
@@ -109,6 +111,7 @@ def _shared(
 def _provider(name: str, suggested: Suggestion, dedicated: DedicatedAnswer | None, price_of: PriceOf) -> SharedAnswer:
     own = dedicated.model if dedicated else suggested.model
     known = suggested.provider_model if name == suggested.provider and own == suggested.model else own
+    url = _ask(f"    Your address at {name}", None, base_url) if needs_url(name) else None
     model = _ask(f"    Model at {name}", known, words.text)
     price = None
     if price_of(name, model) is None:
@@ -119,9 +122,14 @@ def _provider(name: str, suggested: Suggestion, dedicated: DedicatedAnswer | Non
         )
     region = _ask(f"    Region of {name}, as your contract says, such as eu-west-1", NONE, _optional(words.region))
     retention = _ask(f"    How long {name} keeps prompts: zero, 30d, unknown", "unknown", words.retention)
-    return SharedAnswer(
-        provider=name, model=model, price=price, region=region, retention="" if retention == "unknown" else retention
-    )
+    kept = "" if retention == "unknown" else retention
+    return SharedAnswer(provider=name, url=url, model=model, price=price, region=region, retention=kept)
+
+
+def needs_url(provider: str) -> bool:
+    """Whether every customer of the provider has an address of their own."""
+    native = NATIVE.get(provider)
+    return provider in NEEDS_URL or (native is not None and native.url is None)
 
 
 def _latency(kind: Kind) -> LatencyAnswer:

@@ -16,10 +16,20 @@ from proxy.policy.starter_answers import Answers, DedicatedAnswer, Pattern, Prod
 from proxy.policy.starter_engine import FLAGS
 from proxy.policy.starter_kinds import Profile, Rule
 from proxy.policy.starter_layout import Line, flow, laid_out, rounded_up, scalar
-from proxy.policy.starter_plan import GPUS, endpoint_of, gap_s, planned_routes, residency_tag, room_of, works_of
+from proxy.policy.starter_plan import (
+    GPUS,
+    endpoint_of,
+    gap_s,
+    held_in_flight,
+    planned_routes,
+    residency_tag,
+    room_of,
+    works_of,
+)
 from proxy.policy.starter_profiles import PROFILES
 
 _VARIABLES = {"together_ai": "TOGETHER_API_KEY", "fireworks_ai": "FIREWORKS_API_KEY", "gemini": "GEMINI_API_KEY"}
+_KEYLESS = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
 
 
 def starting_policy(answers: Answers) -> str:
@@ -36,22 +46,33 @@ def starting_policy(answers: Answers) -> str:
 
 
 def key_variable(shared: SharedAnswer) -> str:
-    """The environment variable that holds a provider's key."""
-    if shared.api_key:
+    """The environment variable that holds a provider's key; empty where a cloud's own credentials are used."""
+    if shared.api_key or shared.provider in _KEYLESS:
         return shared.api_key
     return _VARIABLES.get(shared.provider) or re.sub(r"[^A-Z0-9]+", "_", shared.provider.upper()) + "_API_KEY"
 
 
-def digest_variable(tenant: str) -> str:
-    """The environment variable that holds the digest of a tenant's key."""
-    name = re.sub(r"[^A-Z0-9]+", "_", tenant.upper()).strip("_")
-    return f"{'T_' if name[:1].isdigit() else ''}{name or 'TENANT'}_KEY_SHA256"
+def digest_variables(tenants: Iterable[str]) -> dict[str, str]:
+    """By tenant, the environment variable that holds the digest of its key; no two have the same."""
+    named: dict[str, str] = {}
+    for tenant in tenants:
+        plain = re.sub(r"[^A-Z0-9]+", "_", tenant.upper()).strip("_") or "TENANT"
+        stem = f"T_{plain}" if plain[0].isdigit() else plain
+        spares = (f"{stem}_{number}_KEY_SHA256" for number in range(2, len(named) + 3))
+        taken = set(named.values())
+        wanted = f"{stem}_KEY_SHA256"
+        named[tenant] = wanted if wanted not in taken else next(one for one in spares if one not in taken)
+    return named
 
 
 def variables(answers: Answers) -> tuple[str, ...]:
     """Every environment variable that the policy reads, each once."""
-    keys = [key_variable(one) for model in answers.models.values() for one in model.shared]
-    return tuple(dict.fromkeys([*keys, *map(digest_variable, answers.usage.tenants)]))
+    return tuple(dict.fromkeys([*_keys(answers), *digest_variables(answers.usage.tenants).values()]))
+
+
+def _keys(answers: Answers) -> Iterator[str]:
+    named = (key_variable(one) for model in answers.models.values() for one in model.shared)
+    return (name for name in dict.fromkeys(named) if name)
 
 
 def _header(answers: Answers) -> Iterator[Line]:
@@ -59,12 +80,11 @@ def _header(answers: Answers) -> Iterator[Line]:
     product = "B2B" if usage.product is Product.B2B else "consumer"
     when = {Pattern.ONLINE: "online", Pattern.OFFLINE: "offline", Pattern.BOTH: "online and offline"}[usage.traffic]
     yield 0, f"# {str(answers.interface).capitalize()}: {profile.does}. A {product} product, {when}.", ""
-    keys = [key_variable(one) for model in answers.models.values() for one in model.shared]
-    for name in dict.fromkeys(keys):
+    for name in _keys(answers):
         yield 0, f"#   export {name}=...", ""
     if usage.tenants:
         yield 0, "# A tenant's key is named by its digest, and the digest comes from the environment:", ""
-        digest = digest_variable(usage.tenants[0])
+        digest = digest_variables(usage.tenants)[usage.tenants[0]]
         command = f'KEY=$(openssl rand -hex 24); export {digest}=$(printf %s "$KEY" | sha256sum | cut -c1-64)'
         yield 0, f"#   {command}", ""
 
@@ -117,10 +137,10 @@ def _dedicated(target: DedicatedAnswer, answers: Answers) -> Iterator[Line]:
         yield 2, f"urls: {flow(map(scalar, target.url))}", "one for each replica"
     yield 2, f"model: {scalar(target.model)}", "what `curl .../v1/models` prints"
     if target.region:
-        yield 2, f"region: {target.region}", ""
+        yield 2, f"region: {scalar(target.region)}", ""
     yield 2, "retention: zero", "an engine of your own keeps nothing, and trains on nothing"
     yield 2, "training: false", ""
-    cost = f"{{type: {gpus.type}, count: {gpus.count}, usd_per_hour: {gpus.usd_per_hour}}}"
+    cost = f"{{type: {scalar(gpus.type)}, count: {gpus.count}, usd_per_hour: {gpus.usd_per_hour}}}"
     yield 2, f"gpus: {cost}", "of one replica; the price is one GPU's"
     yield 2, f"max_in_flight: {room.max_in_flight}", f"of one replica: {profile.why_in_flight}"
     if room.max_batched_tokens is not None:
@@ -135,9 +155,11 @@ def _shared(target: SharedAnswer) -> Iterator[Line]:
     if target.url is not None:
         yield 2, f"url: {scalar(target.url)}", ""
     yield 2, f"model: {scalar(target.model)}", ""
-    yield 2, f"api_key: ${{{key_variable(target)}}}", ""
+    variable = key_variable(target)
+    if variable:
+        yield 2, f"api_key: ${{{variable}}}", ""
     if target.region:
-        yield 2, f"region: {target.region}", ""
+        yield 2, f"region: {scalar(target.region)}", ""
     if target.retention:
         yield 2, f"retention: {target.retention}", "how long it keeps prompts"
     if target.training is not None:
@@ -150,7 +172,7 @@ def _claims(target: DedicatedAnswer | SharedAnswer, endpoint: Endpoint, profile:
     if endpoint is Endpoint.EMBEDDINGS:
         yield 2, "endpoints: [embeddings]", "the model makes vectors and nothing else"
     if target.quantization:
-        yield 2, f"quantization: {target.quantization}", ""
+        yield 2, f"quantization: {scalar(target.quantization)}", ""
     if target.context_window:
         yield 2, f"context_window: {target.context_window}", "longer requests go elsewhere"
     if target.supports is not None:
@@ -162,7 +184,7 @@ def _claims(target: DedicatedAnswer | SharedAnswer, endpoint: Endpoint, profile:
 def _models(answers: Answers) -> Iterator[Line]:
     yield 0, "models:", "what apps ask for -> targets of the same quality, best first"
     for name, targets in target_names(answers).items():
-        yield 1, f"{name}: {flow(target for target, _ in targets)}", ""
+        yield 1, f"{name}: {flow(scalar(target) for target, _ in targets)}", ""
 
 
 def _tenants(answers: Answers) -> Iterator[Line]:
@@ -173,15 +195,16 @@ def _tenants(answers: Answers) -> Iterator[Line]:
     tokens = profile.rpm * (work.input_tokens + (work.max_output_tokens or 0))
     whom = "one for each customer" if usage.product is Product.B2B else "one for each app"
     yield 0, "tenants:", whom
-    for name in usage.tenants:
+    for name, digest in digest_variables(usage.tenants).items():
         yield 1, f"{name}:", ""
-        yield 2, f'keys: ["sha256:${{{digest_variable(name)}}}"]', ""
+        yield 2, f'keys: ["sha256:${{{digest}}}"]', ""
         if tag and name in (usage.residency or ResidencyAnswer(region=())).tenants:
-            yield 2, f"tags: [{tag}]", "binds it to the routes below that match the tag"
+            yield 2, f"tags: [{scalar(tag)}]", "binds it to the routes below that match the tag"
         yield 2, f"rpm: {_rounded(profile.rpm)}", "requests a minute, over all proxies; more get 429"
         yield 2, f"tpm: {_rounded(tokens)}", "as many usual requests, in tokens"
         if usage.product is Product.B2B:
-            yield 2, f"concurrency: {profile.max_in_flight}", "one customer cannot fill the engines alone for long"
+            held = held_in_flight(answers, works_of(answers)) or profile.max_in_flight
+            yield 2, f"concurrency: {held}", "as much as one engine holds: nobody fills them all alone"
 
 
 def _rounded(count: int) -> str:
@@ -196,9 +219,9 @@ def _rounded(count: int) -> str:
 def _routes(answers: Answers) -> Iterator[Line]:
     yield 0, "routes:", "the first that matches decides"
     for route in planned_routes(answers):
-        yield 1, f"- name: {route.name}", ""
+        yield 1, f"- name: {scalar(route.name)}", ""
         modalities = [("modality", flow(route.work.modalities))] if route.work.modalities else []
-        match = [*([("tags", f"[{route.tag}]")] if route.tag else []), *route.work.match, *modalities]
+        match = [*([("tags", f"[{scalar(route.tag)}]")] if route.tag else []), *route.work.match, *modalities]
         if match:
             yield 2, f"match: {{{', '.join(f'{name}: {value}' for name, value in match)}}}", ""
         gates = [*_residency(answers.usage.residency if route.bound else None), *_rules(route.work.require)]
@@ -217,14 +240,10 @@ def _routes(answers: Answers) -> Iterator[Line]:
 def _residency(residency: ResidencyAnswer | None) -> Iterator[Line]:
     if residency is None:
         return
-    globs = residency.region
-    yield 3, f"region: {globs[0] if len(globs) == 1 and globs[0][0].isalnum() else flow(_globs(globs))}", ""
+    globs = [scalar(glob) for glob in residency.region]
+    yield 3, f"region: {globs[0] if len(globs) == 1 else flow(globs)}", ""
     if residency.retention:
         yield 3, f"retention: {residency.retention}", "at most"
-
-
-def _globs(globs: Iterable[str]) -> Iterator[str]:
-    return (f'"{glob}"' if glob[0] in "*?" else glob for glob in globs)
 
 
 def _rules(rules: Iterable[Rule]) -> Iterator[Line]:

@@ -120,7 +120,7 @@ def _caller(snapshot: Snapshot, route: Route) -> Told:
     """A tenant with the route's tags and no others, if there is one."""
     fitting = [one for one in snapshot.tenants.values() if route.match.tags <= one.tags]
     fitting.sort(key=lambda one: len(one.tags))
-    return {"tenant": fitting[0].name} if fitting else {}
+    return {"tenant": scalar(fitting[0].name)} if fitting else {}
 
 
 def _content(route: Route, work: Work) -> Told:
@@ -137,7 +137,7 @@ def _content(route: Route, work: Work) -> Told:
 
 def _cases(scene: _Scene) -> Iterator[list[str]]:
     route, first = scene.route, scene.lawful[0]
-    usual = {"route": route.name, "first": first.name}
+    usual = {"route": scalar(route.name), "first": scalar(first.name)}
     if scene.barred:
         usual["excluded"] = _mapping(scene.barred)
     yield _case(f"{route.name}: as usual", scene.given, usual, readings=_measured(scene, first, missed=False))
@@ -150,7 +150,7 @@ def _cases(scene: _Scene) -> Iterator[list[str]]:
         yield _case(
             f"{route.name}: its rates are used up",
             scene.given,
-            {"route": route.name, "refused": f"require.{_first_limit(route.require.limits)}", "status": "429"},
+            {"route": scalar(route.name), "refused": f"require.{_first_limit(route.require.limits)}", "status": "429"},
             rates={f"route:{route.name}": _used(route.require.limits)},
         )
 
@@ -159,17 +159,17 @@ def _when_full(scene: _Scene) -> list[str]:
     route = scene.route
     readings = {one.name: {"in_flight": str(one.max_in_flight or _FULL)} for one in scene.dedicated}
     if not scene.shared:
-        expect = {"route": route.name, "refused": "capacity", "status": "503"}
+        expect = {"route": scalar(route.name), "refused": "capacity", "status": "503"}
         return _case(f"{route.name}: the engines are full, and nothing else is lawful", scene.given, expect, readings)
     excluded = _mapping({one.name: "capacity" for one in scene.dedicated})
-    expect = {"route": route.name, "lane": "shared", "cause": "spillover", "excluded": excluded}
+    expect = {"route": scalar(route.name), "lane": "shared", "cause": "spillover", "excluded": excluded}
     return _case(f"{route.name}: the engines are full", scene.given, expect, readings)
 
 
 def _when_slow(scene: _Scene, first: Target) -> list[str]:
     """Every measured rule broken by the target that is usually first: it stands behind the others, if there are any."""
     route, alone = scene.route, len(scene.lawful) == 1
-    expect: dict[str, str] = {"route": route.name}
+    expect: dict[str, str] = {"route": scalar(route.name)}
     wanted = [f"want.{name}" for name in _names(route.want)]
     if wanted:
         expect |= {"relaxed": str(alone).lower(), "excluded": _mapping({first.name: flow(wanted)})}
@@ -203,16 +203,16 @@ def _when_dear(scene: _Scene) -> Iterator[list[str]]:
 
 def _dear(scene: _Scene, block: str, dear: list[Target], tokens: int) -> Told:
     route, rule = scene.route, f"{block}.max_usd_per_request"
-    expect = {"route": route.name}
+    expect = {"route": scalar(route.name)}
     windows = [one.context_window for one in scene.lawful if one.context_window is not None]
     if any(window < tokens + _LONG_ENOUGH * 100 for window in windows):
-        return expect | {"not": flow(one.name for one in dear)} if block == "require" else expect
+        return expect | {"not": flow(scalar(one.name) for one in dear)} if block == "require" else expect
     if block == "require" and len(dear) == len(scene.lawful):
         return expect | {"refused": rule, "status": "403"}
     left_out = {**scene.barred, **{one.name: rule for one in dear}}
     if left_out:
         expect["excluded"] = _mapping(left_out)
-    return expect | {"first": scene.dedicated[0].name} if scene.dedicated else expect
+    return expect | {"first": scalar(scene.dedicated[0].name)} if scene.dedicated else expect
 
 
 def _input_price(target: Target) -> int:
@@ -225,10 +225,10 @@ def _tenants_cases(snapshot: Snapshot, tenant: Tenant, works: Mapping[str, Work]
     scene = None if main is None else _scene(snapshot, main, works[main.name])
     if main is None or scene is None or not tenant.limits:
         return
-    given = {**scene.given, "tenant": tenant.name}
+    given = {**scene.given, "tenant": scalar(tenant.name)}
     scope = f"tenant:{tenant.name}"
     within = {name: str(int(used) // 2) for name, used in _used(tenant.limits).items()}
-    usual = {"route": main.name, "first": scene.lawful[0].name}
+    usual = {"route": scalar(main.name), "first": scalar(scene.lawful[0].name)}
     yield _case(f"{tenant.name}: within its rates", given, usual, rates={scope: within})
     refused = {"refused": f"tenant.{_first_limit(tenant.limits)}", "status": "429"}
     yield _case(f"{tenant.name}: its rates are used up", given, refused, rates={scope: _used(tenant.limits)})

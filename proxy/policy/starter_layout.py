@@ -33,7 +33,7 @@ def flow(items: Iterable[str]) -> str:
 
 def scalar(text: str) -> str:
     """`text` as YAML reads it back as text: in quotes where it would be something else."""
-    plain = text[0].isalnum() and text[-1] not in ": " and not set(text) & set("#,[]{}&*!|>'\"%@`\\")
+    plain = text[0].isalnum() and text[-1] not in ": " and not set(text) & set("#,[]{}'\"\\")
     if plain and ": " not in text and not _reads_as_other(text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

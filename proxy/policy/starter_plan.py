@@ -108,7 +108,7 @@ def works_of(answers: Answers) -> tuple[Work, ...]:
     if pattern is Pattern.ONLINE:
         return tuple(works)
     beside = pattern is Pattern.BOTH
-    in_flight = _held_in_flight(answers, works if beside else [])
+    in_flight = held_in_flight(answers, works if beside else [])
     offline = _answered(offline_work(profile, beside_online=beside, in_flight=in_flight), answers)
     if offline.endpoint not in served:
         offline = replace(offline, endpoint=kept[-1].endpoint, max_output_tokens=kept[-1].max_output_tokens)
@@ -126,7 +126,7 @@ def _narrowed(work: Work, answers: Answers) -> Work | None:
     return replace(work, modalities=modalities) if modalities or not work.modalities else None
 
 
-def _held_in_flight(answers: Answers, works: Iterable[Work]) -> int:
+def held_in_flight(answers: Answers, works: Iterable[Work]) -> int:
     """What the smallest of the engines holds; 0 without one."""
     engines = [model.dedicated for model in answers.models.values() if model.dedicated is not None]
     pace_s = gap_s(works)

@@ -5,20 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from proxy.cases.case import judge, read_cases
 from proxy.cases.coverage import Coverage, coverage
 from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_source
 from proxy.policy.lint import lint
-from proxy.policy.model import Capability, Endpoint, Lane, Prefer, Route, Snapshot
+from proxy.policy.model import Capability, Endpoint, Engine, Lane, Prefer, Route, Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.policy.source import Source, SourceFile
-from proxy.policy.starter import starting_policy, target_names, variables
+from proxy.policy.starter import digest_variables, starting_policy, target_names, variables
 from proxy.policy.starter_answers import (
     Answers,
     DedicatedAnswer,
     EconomicsAnswer,
+    GpusAnswer,
     LatencyAnswer,
     Minded,
     ModelAnswer,
@@ -31,10 +34,12 @@ from proxy.policy.starter_answers import (
     read_answers,
 )
 from proxy.policy.starter_cases import starting_cases
+from proxy.policy.starter_engine import Fit, fit
 from proxy.policy.starter_kinds import Kind
 from proxy.policy.starter_layout import flow, laid_out, rounded_up, scalar
-from proxy.policy.starter_plan import endpoint_of, planned_routes, residency_tag
+from proxy.policy.starter_plan import endpoint_of, planned_routes, residency_tag, settled
 from proxy.policy.starter_profiles import PROFILES
+from proxy.policy.words import NAME, REGION, RESERVED
 from proxy.routing.decide import Router
 from tests.policy.answers import model, models_of
 
@@ -95,7 +100,8 @@ def idle(rule: str) -> bool:
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("lane", Lane)
 @pytest.mark.parametrize("traffic", Pattern)
-def test_one_lane_is_enough(kind: Kind, lane: Lane, traffic: Pattern) -> None:
+@pytest.mark.parametrize("product", Product)
+def test_one_lane_is_enough(kind: Kind, lane: Lane, traffic: Pattern, product: Product) -> None:
     both = models_of(kind)
     one = {
         name: ModelAnswer(
@@ -105,7 +111,8 @@ def test_one_lane_is_enough(kind: Kind, lane: Lane, traffic: Pattern) -> None:
         )
         for name, answer in both.items()
     }
-    answers = answers_for(kind, models=one, usage=UsageAnswer(traffic=traffic))
+    usage = UsageAnswer(traffic=traffic, product=product, tenants=("one",))
+    answers = answers_for(kind, models=one, usage=usage)
     assert {target.lane for target in snapshot_of(answers).targets.values()} == {lane}
     assert [str(side) for side in seen_by_its_cases(answers).missing if not idle(side.rule)] == []
 
@@ -211,6 +218,78 @@ def test_variables_are_named_as_their_owners_name_them() -> None:
         "ACME_IO_KEY_SHA256",
         "T_1ST_KEY_SHA256",
     )
+
+
+def test_no_two_tenants_share_a_variable() -> None:
+    assert digest_variables(["a-b", "a.b", "a_b", "--"]) == {
+        "a-b": "A_B_KEY_SHA256",
+        "a.b": "A_B_2_KEY_SHA256",
+        "a_b": "A_B_3_KEY_SHA256",
+        "--": "TENANT_KEY_SHA256",
+    }
+
+
+def test_clouds_with_credentials_of_their_own_need_no_key() -> None:
+    price = PriceAnswer(input="1", output="2")
+    bedrock = SharedAnswer(provider="bedrock", model="m", region="eu-west-1", price=price)
+    answers = answers_for(Kind.CHAT, models={"chat": ModelAnswer(shared=(bedrock,))})
+    assert variables(answers) == ()
+    assert snapshot_of(answers).targets["bedrock"].api_key is None
+
+
+def test_offline_work_may_cost_what_the_providers_named_for_it_charge() -> None:
+    dear = ModelAnswer(
+        dedicated=model(Kind.CHAT, Endpoint.CHAT).dedicated,
+        shared=(SharedAnswer(provider="openai", model="gpt-4.1"),),
+    )
+    usage = UsageAnswer(traffic=Pattern.OFFLINE)
+    answers = settled(answers_for(Kind.CHAT, models={"chat": dear}, usage=usage), PRICES.price_of)
+    assert routes_of(answers)["offline"].require.nano_usd_per_mtok == 3_500_000_000  # (3 x 2 + 8) / 4
+    stated = answers_for(Kind.CHAT, models={"chat": dear}, usage=usage, economics=EconomicsAnswer(usd_per_mtok="9.99"))
+    assert settled(stated, PRICES.price_of) == stated
+    both = answers_for(Kind.CHAT, models={"chat": dear}, usage=UsageAnswer(traffic=Pattern.BOTH))
+    assert settled(both, PRICES.price_of) == both
+
+
+def test_an_engine_runs_as_full_as_its_pace_allows() -> None:
+    def target(**changes: object) -> DedicatedAnswer:
+        return DedicatedAnswer(**{"url": ("http://a:8000/v1",), "model": "m-70B", "quantization": "fp8", **changes})  # type: ignore[arg-type]
+
+    two = GpusAnswer(type="H100", count=2, usd_per_hour="2.99")
+    assert fit(target(), two, 128, 0.05) == Fit(max_in_flight=128, max_batched_tokens=320)
+    assert fit(target(), two, 512, 0.05).max_in_flight == 128
+    assert fit(target(quantization=""), two, 128, 0.05).max_in_flight < 128
+    unknown = Fit(max_in_flight=128)
+    assert fit(target(), two, 128, None) == unknown
+    assert fit(target(model="m"), two, 128, 0.05) == unknown
+    assert fit(target(engine=Engine.TGI), two, 128, 0.05) == unknown
+    assert fit(target(), GpusAnswer(type="TPU", usd_per_hour="1"), 128, 0.05) == unknown
+    assert fit(target(), two, 128, 0.005) == unknown  # no batch is so fast: `check` says so
+
+
+NAMES = st.from_regex(NAME, fullmatch=True).filter(lambda name: name not in RESERVED)
+REGIONS = st.from_regex(REGION, fullmatch=True)
+
+
+@given(model_name=NAMES, tenants=st.lists(NAMES, max_size=3, unique=True), region=REGIONS, upstream=st.text(min_size=1))
+def test_any_names_are_written_so_that_they_are_read_as_they_were(
+    model_name: str, tenants: list[str], region: str, upstream: str
+) -> None:
+    assume(region != "unknown" and upstream.isprintable() and upstream == upstream.strip() and "${" not in upstream)
+    dedicated = DedicatedAnswer(url=("http://a:8000/v1",), model=upstream, region=region, engine=Engine.TGI)
+    usage = UsageAnswer(
+        traffic=Pattern.BOTH,
+        product=Product.B2B,
+        tenants=tuple(tenants),
+        residency=ResidencyAnswer(region=(region,), tenants=tuple(tenants[:1])),
+    )
+    answers = Answers(interface=Kind.CHAT, models={model_name: ModelAnswer(dedicated=dedicated)}, usage=usage)
+    snapshot = compiled(starting_policy(answers)).snapshot
+    assert set(snapshot.models) == {model_name}
+    assert set(snapshot.tenants) == set(tenants)
+    ((target,),) = ([one.target for one in candidates] for candidates in snapshot.models.values())
+    assert (target.region, target.model) == (region, upstream)
+    seen_by_its_cases(answers)
 
 
 def test_claims_of_targets_are_kept_in_mind_by_the_cases() -> None:
