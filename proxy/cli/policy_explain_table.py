@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.padding import Padding
@@ -14,7 +15,9 @@ from proxy.cli.policy_explain_log import when
 from proxy.cli.policy_explain_source import Found
 from proxy.routing.explained import Applied, Explanation, Standing
 
+MOST_ROWS, LAST_ROWS = 20, 3
 OUT, FOR_NOW, IN, ASIDE = "red", "yellow", "green", "dim"
+_Row = TypeVar("_Row")
 _BLOCKS = (
     ("requires", "require.", False),
     ("wants", "want.", False),
@@ -86,7 +89,7 @@ def _print_recorded(found: Found, console: Console) -> None:
 def _print_routes(found: Explanation, console: Console) -> None:
     _head(console, "Which route?", "the first that matches")
     table = _columns(3)
-    for one in found.passed_over:
+    for one in _shortened(found.passed_over, table):
         table.add_row(Text("  no ", style=ASIDE), one.route, Text(f"needs {one.needs}; {one.has}", style=ASIDE))
     if found.route is not None:
         match = "matches on " + ", ".join(found.route.match) if found.route.match else "matches every request"
@@ -110,7 +113,7 @@ def _print_targets(found: Found, console: Console) -> None:
     note = "none is looked at: it is refused before" if none else "of those that the model has, in this order"
     _head(console, "Which target?", note)
     table = _columns(4)
-    for one in explanation.targets:
+    for one in _shortened(explanation.targets, table):
         place = f"{one.places[0].ordinal + 1:4}." if one.places else "  out" if one.out is not None else "    -"
         style = IN if one.places else FOR_NOW if one.out is not None and not one.out.hard else OUT
         lane = Text.assemble(one.lane.value, "\n", (one.region, ASIDE))
@@ -141,6 +144,17 @@ def _why(found: Found, one: Standing) -> Text:
         lines += [(seen, ASIDE) for seen in words.observed(one.observed)]
     lines.append((words.cost(one), ASIDE))
     return Text("\n").join(Text(line, style=style) for line, style in lines)
+
+
+def _shortened(rows: Sequence[_Row], table: Table) -> Iterator[_Row]:
+    """The rows; when there are too many to read, the first and the last of them."""
+    left_out = len(rows) - MOST_ROWS
+    if left_out <= 1:
+        yield from rows
+        return
+    yield from rows[: MOST_ROWS - LAST_ROWS]
+    table.add_row("  ...", Text(f"{left_out} more, see --format json", style=ASIDE))
+    yield from rows[-LAST_ROWS:]
 
 
 def _head(console: Console, title: str, note: str = "") -> None:
