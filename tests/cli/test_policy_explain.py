@@ -208,10 +208,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(policy: Path
 
 def test_hundreds_of_routes_are_not_all_told(policy: Path) -> None:
     rows = [f"  - {{name: r{n}, match: {{tags: [gdpr], input_tokens: {{min: {n}k}}}}}}\n" for n in range(39, 9, -1)]
-    many = "".join(rows)
-        f"  - {{name: r{n}, match: {{tags: [gdpr], input_tokens: {{min: {n + 9000}}}}}}}\n" for n in range(30, 0, -1)
-    )
-    policy.write_text(POLICY.replace("routes:\n", f"routes:\n{many}"))
+    policy.write_text(POLICY.replace("routes:\n", "routes:\n" + "".join(rows)))
     said = words(explain(policy, "--model", "chat", "--tenant", "growth"))
     assert "no r39 needs tag `gdpr`; the request has none" in said
     assert "... 12 more, see --format json" in said
