@@ -20,7 +20,7 @@ from proxy.policy.model import UNLIMITED, Limits, Mode, Route
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion
 from proxy.routing.readings import Rate, Rates
-from proxy.routing.rules import ASSUMED_OUTPUT_TOKENS
+from proxy.routing.rules import expected_output_tokens
 
 UNUSED = Rate()
 CONCURRENCY_RETRY_AFTER_S = 1.0
@@ -115,8 +115,7 @@ def scopes(held: tuple[Held, ...]) -> tuple[str, ...]:
 
 def estimated_tokens(facts: Facts) -> int:
     """What a request is taken to use until its reply tells: its input, and the output it allows itself."""
-    output_tokens = ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
-    return facts.input_tokens + output_tokens
+    return facts.input_tokens + expected_output_tokens(facts)
 
 
 def _callers(kind: str, name: str, limits: Limits) -> Held:

@@ -12,7 +12,7 @@ could one that was left out for good reason ever show that it has recovered.
 
 from __future__ import annotations
 
-from proxy.policy.model import Lane, Rules, Target
+from proxy.policy.model import Endpoint, Lane, Rules, Target
 from proxy.policy.promises import Miss
 from proxy.routing import wording
 from proxy.routing.facts import Facts
@@ -20,6 +20,8 @@ from proxy.routing.readings import Reading
 
 ASSUMED_OUTPUT_TOKENS = 1024
 """For the estimate of a request that sets no limit to its own output."""
+
+_NOTHING_GENERATED = frozenset({Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS})
 
 FAILURES_THAT_CONDEMN = 2
 """One failure among few results would put any target below 99.9 %."""
@@ -69,16 +71,23 @@ def is_measured(rules: Rules) -> bool:
     return bool(rules.objectives) or rules.uptime is not None
 
 
+def expected_output_tokens(facts: Facts) -> int:
+    """As many as the request allows itself, or `ASSUMED_OUTPUT_TOKENS`; none where nothing is generated."""
+    if facts.endpoint in _NOTHING_GENERATED:
+        return 0
+    return ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
+
+
 def estimated_nano_usd(target: Target, facts: Facts) -> int | None:
     """What the request would cost on the target, rounded up; None where the price is unknown.
 
-    Its output is taken to be as long as it may get, or `ASSUMED_OUTPUT_TOKENS` where it sets no limit.
+    Its output is taken to be as long as it may get; see `expected_output_tokens`.
     """
     if target.lane is Lane.DEDICATED:
         return 0
     price = target.price
     if price is None:
         return None
-    output_tokens = ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
+    output_tokens = expected_output_tokens(facts)
     total = facts.input_tokens * price.input_nano_usd_per_mtok + output_tokens * price.output_nano_usd_per_mtok
     return -(-total // 1_000_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from proxy.policy.model import Capability, Lane, Modality, Price, Route, Rules, Snapshot, Target
+from proxy.policy.model import Capability, Endpoint, Lane, Modality, Price, Route, Rules, Snapshot, Target
 from proxy.routing.facts import Facts
 from proxy.routing.readings import Reading
 
@@ -40,6 +40,8 @@ def affordable(target: Target, require: Rules, asked: Facts) -> bool:
         return require.nano_usd_per_mtok is None and require.max_nano_usd_per_request is None
     blended = dollars(target.price, 750_000, 250_000)
     output = 1024 if asked.max_output_tokens is None else asked.max_output_tokens
+    if asked.endpoint in (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS):
+        output = 0
     estimate = dollars(target.price, asked.input_tokens, output)
     return (require.nano_usd_per_mtok is None or blended <= require.nano_usd_per_mtok / 1e9 + 1e-9) and (
         require.max_nano_usd_per_request is None or estimate <= require.max_nano_usd_per_request / 1e9 + 1e-9

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from proxy.policy.model import UNLIMITED, Key, Limits, Mode, Route, Rules, Tenant
+from proxy.policy.model import UNLIMITED, Endpoint, Key, Limits, Mode, Route, Rules, Tenant
 from proxy.routing import limits
 from proxy.routing.readings import Rate
+from proxy.routing.rules import ASSUMED_OUTPUT_TOKENS
 from tests.routing.policies import TENANT, facts
 
 ONE = Limits(rpm=1)
@@ -45,4 +46,5 @@ def test_all_scopes_are_asked_and_the_first_that_refuses_is_told() -> None:
 
 def test_tokens_are_estimated_with_the_output_that_a_request_allows_itself() -> None:
     assert limits.estimated_tokens(facts(input_tokens=10, max_output_tokens=5)) == 15
-    assert limits.estimated_tokens(facts(input_tokens=10)) == 10 + limits.ASSUMED_OUTPUT_TOKENS
+    assert limits.estimated_tokens(facts(input_tokens=10)) == 10 + ASSUMED_OUTPUT_TOKENS
+    assert limits.estimated_tokens(facts(input_tokens=10, endpoint=Endpoint.EMBEDDINGS)) == 10
