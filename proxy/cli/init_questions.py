@@ -42,6 +42,9 @@ Models = dict[str, ModelAnswer]
 
 GREETING = "Five questions. Enter takes what stands in brackets; Ctrl-C leaves nothing behind."
 NONE = "none"
+_PROVIDERS = "LiteLLM's names: openai, anthropic, mistral, together_ai, fireworks_ai, bedrock, vertex_ai, azure ..."
+FIRST_PORT = 8000
+"""Where engines listen by default; a second one on the same machine takes the next."""
 
 
 def interview(price_of: PriceOf, known_providers: frozenset[str]) -> Answers:
@@ -59,9 +62,8 @@ def interview(price_of: PriceOf, known_providers: frozenset[str]) -> Answers:
 
 
 def _interface() -> Kind:
-    _title(
-        1, "What interface does your application offer?", "It decides what is fast enough, and what a request may cost."
-    )
+    about = "It decides what is fast enough, and what a request may cost."
+    _title(1, "What interface does your application offer?", about)
     for kind, profile in PROFILES.items():
         typer.echo(f"  {kind:<15}{profile.does}")
     return _ask("Interface", Kind.CHAT, words.one_of(Kind))
@@ -74,8 +76,10 @@ def _models(kind: Kind, price_of: PriceOf, known_providers: frozenset[str]) -> M
     for endpoint in dict.fromkeys(work.endpoint for work in PROFILES[kind].works):
         suggested = SUGGESTIONS[kind, endpoint]
         typer.echo(f"For {endpoint}:")
-        name = _ask("  Name that apps ask for", suggested.name, words.name)
-        dedicated = _dedicated(suggested) if typer.confirm("  Do you run an engine for it?", default=True) else None
+        name = _ask("  Name that apps ask for", suggested.name, _not_in(models))
+        url = f"http://localhost:{FIRST_PORT + len(models)}/v1"
+        runs = typer.confirm("  Do you run an engine for it?", default=True)
+        dedicated = _dedicated(suggested, url) if runs else None
         shared = _shared(suggested, dedicated, price_of, known_providers)
         while dedicated is None and not shared:
             typer.echo("  Something has to answer.")
@@ -84,8 +88,17 @@ def _models(kind: Kind, price_of: PriceOf, known_providers: frozenset[str]) -> M
     return models
 
 
-def _dedicated(suggested: Suggestion) -> DedicatedAnswer:
-    urls = _ask("    Its base url, or several, one for each replica", "http://localhost:8000/v1", _several(engine_url))
+def _not_in(models: Models) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value in models:
+            raise Mistake(f"`{value}` is the name of the model before", "choose another")
+        return words.name(value)
+
+    return read
+
+
+def _dedicated(suggested: Suggestion, url: str) -> DedicatedAnswer:
+    urls = _ask("    Its base url, or several, one for each replica", url, _several(engine_url))
     engine = _ask("    Its engine", Engine.VLLM, words.one_of(Engine))
     model = _ask("    Its model, as `curl .../v1/models` prints it", suggested.model, words.text)
     usual = (model == suggested.model and suggested.quantization) or "bf16"
@@ -98,10 +111,8 @@ def _shared(
     suggested: Suggestion, dedicated: DedicatedAnswer | None, price_of: PriceOf, known_providers: frozenset[str]
 ) -> tuple[SharedAnswer, ...]:
     def provider(name: str) -> str:
-        if words.text(name) not in known_providers:
-            raise Mistake(
-                f"unknown provider `{name}`", words.did_you_mean(name, known_providers) or "openai, mistral ..."
-            )
+        if name not in known_providers:
+            raise Mistake(f"unknown provider `{name}`", words.did_you_mean(name, known_providers) or _PROVIDERS)
         return name
 
     named = _ask(f"  Providers, best first, or `{NONE}`", suggested.provider, _none_or(_several(provider)))
@@ -110,7 +121,8 @@ def _shared(
 
 def _provider(name: str, suggested: Suggestion, dedicated: DedicatedAnswer | None, price_of: PriceOf) -> SharedAnswer:
     own = dedicated.model if dedicated else suggested.model
-    known = suggested.provider_model if name == suggested.provider and own == suggested.model else own
+    same = suggested.provider_model if name == suggested.provider and own == suggested.model else own
+    known = None if price_of(name, same) is None else same
     url = _ask(f"    Your address at {name}", None, base_url) if needs_url(name) else None
     model = _ask(f"    Model at {name}", known, words.text)
     price = None
@@ -243,7 +255,14 @@ def _ask(question: str, default: Any, read: Callable[[Any], _T]) -> _T:
 
 def _several(read: Callable[[str], _T]) -> Callable[[str], tuple[_T, ...]]:
     """Members between commas or blanks, each once."""
-    return lambda value: tuple(dict.fromkeys(read(one) for one in value.replace(",", " ").split()))
+
+    def members(value: str) -> tuple[_T, ...]:
+        parts = value.replace(",", " ").split()
+        if not parts:
+            raise Mistake("expected at least one", "several go between commas")
+        return tuple(dict.fromkeys(map(read, parts)))
+
+    return members
 
 
 def _none_or(read: Callable[[str], tuple[_T, ...]]) -> Callable[[str], tuple[_T, ...]]:

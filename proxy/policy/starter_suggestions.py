@@ -76,6 +76,7 @@ SUGGESTIONS: Mapping[tuple[Kind, Endpoint], Suggestion] = MappingProxyType(
             gpus=_h100(1),
             provider="together_ai",
             provider_model="openai/gpt-oss-20b",
+            quantization="mxfp4",
         ),
         (Kind.RECOMMENDATION, Endpoint.EMBEDDINGS): _EMBED,
         (Kind.RECOMMENDATION, Endpoint.CHAT): Suggestion(

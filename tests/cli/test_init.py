@@ -150,6 +150,25 @@ def test_a_price_that_nobody_knows_is_asked_for(here: Path) -> None:
     assert_checked_and_tested()
 
 
+def test_two_models_have_two_names_and_two_ports(here: Path) -> None:
+    typed = "search\nfind\n\n\n\n\n\n\n\n\n\n\nfind\nsay\n" + "\n" * 40
+    result = spillway("init", typed=typed)
+    assert result.exit_code == 0, result.output
+    assert "`find` is the name of the model before" in result.stdout
+    text = (here / "policy.yaml").read_text("utf-8")
+    assert "http://localhost:8000/v1" in text
+    assert "http://localhost:8001/v1" in text
+    assert "find: [own-find, nebius]" in text
+
+
+def test_a_provider_with_an_address_for_every_customer_asks_for_it(here: Path) -> None:
+    typed = "chat\nchat\nn\n,\nazure\nhttps://mine.openai.azure.com\ngpt-4.1-mini\n" + "\n" * 20
+    result = spillway("init", typed=typed)
+    assert result.exit_code == 0, result.output
+    assert "expected at least one" in result.stdout
+    assert "url: https://mine.openai.azure.com" in (here / "policy.yaml").read_text("utf-8")
+
+
 def test_something_has_to_answer() -> None:
     result = spillway("init", typed="chat\nchat\nn\nnone\nnebius\n" + "\n" * 20)
     assert result.exit_code == 0, result.output
