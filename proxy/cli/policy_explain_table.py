@@ -13,6 +13,7 @@ from rich.text import Text
 from proxy.cli import policy_explain_words as words
 from proxy.cli.policy_explain_log import when
 from proxy.cli.policy_explain_source import Found
+from proxy.policy.promises import UNKNOWN
 from proxy.routing.explained import Applied, Explanation, Standing
 
 MOST_ROWS, LAST_ROWS = 20, 3
@@ -113,7 +114,7 @@ def _print_targets(found: Found, console: Console) -> None:
     for one in _shortened(explanation.targets, table):
         place = f"{one.places[0].ordinal + 1:4}." if one.places else "  out" if one.out is not None else "    -"
         style = IN if one.places else FOR_NOW if one.out is not None and not one.out.hard else OUT
-        lane = Text.assemble(one.lane.value, "\n", (one.region, ASIDE))
+        lane = Text.assemble(one.lane.value, "\n", ("no region" if one.region in UNKNOWN else one.region, ASIDE))
         name = Text(one.target, style="bold" if one is explanation.first else "")
         table.add_row(Text(place, style=style), name, lane, _why(found, one))
     console.print(table)

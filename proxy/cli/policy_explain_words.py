@@ -182,7 +182,7 @@ def cost(one: Standing) -> str:
         if found.gpus is None or found.gpu_nano_usd_per_hour is None:
             return "costs nothing more: its GPUs are paid by the hour"
         hourly = wording.usd(found.gpu_nano_usd_per_hour)
-        return f"costs nothing more: its {found.gpus} are paid for, {hourly} an hour, used or idle"
+        return f"costs nothing more: its GPUs ({found.gpus}) are paid for, {hourly} an hour, used or idle"
     if found.nano_usd is None:
         return "cost unknown: no price is stated or listed"
     return f"costs about {wording.usd(found.nano_usd)} (price: {found.price_source})"

@@ -118,7 +118,7 @@ def test_each_target_says_why_it_stands_where_it_does(policy: Path) -> None:
     assert "again in place 2, on replica 1" in said
     assert "out api shared not allowed: its region is us-east-1, and the route requires eu-*" in said
     assert "also: its retention is 30d, and the route requires zero [require.retention]" in said
-    assert "its 8 H100 are paid for, $20 an hour, used or idle" in said
+    assert "its GPUs (8 H100) are paid for, $20 an hour, used or idle" in said
     assert "costs about $0.003048 (price: policy)" in said
     assert "cost unknown: no price is stated or listed" in said
     assert "1,000 tokens in and 1,024 out (assumed: the request sets no limit)" in said
