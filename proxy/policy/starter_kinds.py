@@ -96,7 +96,7 @@ def offline_work(profile: Profile, *, beside_online: bool, in_flight: int | None
     """
     main, held = profile.works[-1], profile.max_in_flight if in_flight is None else in_flight
     cap = ask("usd_per_mtok", profile.offline_usd_per_mtok, "no hurry: what costs more than this can wait for a GPU")
-    crowd = ask("concurrency", str(max(1, held // 2)), "half of what an engine holds; the rest is for those who wait")
+    crowd = ask("concurrency", str(max(1, held // 2)), "its share of the engines; the rest is for those who wait")
     return Work(
         name="offline",
         endpoint=main.endpoint,

@@ -108,7 +108,8 @@ def works_of(answers: Answers) -> tuple[Work, ...]:
     if pattern is Pattern.ONLINE:
         return tuple(works)
     beside = pattern is Pattern.BOTH
-    in_flight = held_in_flight(answers, works if beside else [])
+    # Routes that are twins count apart: each has its part of what offline work may hold.
+    in_flight = held_in_flight(answers, works if beside else []) // (2 if residency_tag(answers) else 1)
     offline = _answered(offline_work(profile, beside_online=beside, in_flight=in_flight), answers)
     if offline.endpoint not in served:
         offline = replace(offline, endpoint=kept[-1].endpoint, max_output_tokens=kept[-1].max_output_tokens)

@@ -152,6 +152,16 @@ def test_residency_of_some_tenants_is_a_twin_of_each_route_before_it() -> None:
     assert routes["agents"].want == routes["eu-agents"].want
 
 
+def test_offline_work_holds_half_of_an_engine_however_many_its_routes() -> None:
+    def shares(residency: ResidencyAnswer | None) -> list[int | None]:
+        usage = UsageAnswer(traffic=Pattern.BOTH, tenants=("one", "two"), residency=residency)
+        routes = routes_of(answers_for(Kind.CHAT, usage=usage))
+        return [route.require.limits.concurrency for name, route in routes.items() if "offline" in name]
+
+    assert shares(None) == [64]
+    assert shares(EU_FOR_ONE) == [32, 32]
+
+
 def test_residency_of_every_tenant_needs_no_tag() -> None:
     usage = UsageAnswer(tenants=("one",), residency=EU_FOR_ONE)
     answers = answers_for(Kind.CHAT, usage=usage)
