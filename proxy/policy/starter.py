@@ -142,7 +142,7 @@ def _dedicated(target: DedicatedAnswer, answers: Answers) -> Iterator[Line]:
     yield 2, "training: false", ""
     cost = f"{{type: {scalar(gpus.type)}, count: {gpus.count}, usd_per_hour: {gpus.usd_per_hour}}}"
     yield 2, f"gpus: {cost}", "of one replica; the price is one GPU's"
-    yield 2, f"max_in_flight: {room.max_in_flight}", f"of one replica: {profile.why_in_flight}"
+    yield 2, f"max_in_flight: {room.max_in_flight}", f"of one replica; {profile.why_in_flight}"
     if room.max_batched_tokens is not None:
         flag = f"{FLAGS[target.engine]} {room.max_batched_tokens}"
         why = f"start it with `{flag}`: a full step then keeps the pace below"
