@@ -25,7 +25,7 @@ from proxy.policy.checks import Check
 from proxy.policy.problem import Problem
 from proxy.policy.source import SourceFile
 from proxy.policy.syntax import explain_syntax
-from proxy.policy.variables import Interpolated, interpolate
+from proxy.policy.variables import Interpolated, interpolate, shown
 
 Loc = tuple[str | int, ...]
 
@@ -177,13 +177,13 @@ class _FileReader:
             return False
         if first.path == self._file.path:
             hint = f"remove one; the first is on line {first.line}"
-            self._problem(event, f"`{event.value}` is given twice", hint, Check.DUPLICATE)
+            self._problem(event, f"{shown(event.value)} is given twice", hint, Check.DUPLICATE)
             return True
         # Every file may have every section; what stands inside a section, and `auth`, belongs to one file.
         if len(at) == 1 and event.value != "auth":
             return False
         hint = f"remove or rename one; the first is at {first.path}:{first.line}"
-        self._problem(event, f"`{event.value}` is defined in two files", hint, Check.DUPLICATE)
+        self._problem(event, f"{shown(event.value)} is defined in two files", hint, Check.DUPLICATE)
         return True
 
     def _sequence(self, loc: Loc, depth: int) -> list[Any]:
@@ -202,7 +202,7 @@ class _FileReader:
         if event.style:  # quoted or a block: always text
             return str(text)
         if text in _NULLS:
-            name = f"`{loc[-1]}`" if isinstance(loc[-1], str) else "this item"
+            name = shown(loc[-1]) if isinstance(loc[-1], str) else "this item"
             self._broken(event, loc, f"{name} has no value", "give it a value, or remove the line")
             return None
         if _INTEGER.fullmatch(text):
@@ -221,7 +221,9 @@ class _FileReader:
     def _reject_decoration(self, event: yaml.Event) -> None:
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor and not isinstance(event, yaml.AliasEvent):
-            self._problem(event, f"anchors are not supported: `&{anchor}`", "write the value out where it is needed")
+            self._problem(
+                event, f"anchors are not supported: {shown(f'&{anchor}')}", "write the value out where it is needed"
+            )
         if tag:
             self._problem(event, "tags are not supported", "remove the word that begins with `!`")
 

@@ -18,9 +18,17 @@ from dataclasses import dataclass
 from proxy.policy.checks import Check, Severity
 
 
+def printable(text: str) -> str:
+    """`text` with a replacement character for each that does not print."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One finding. `line` and `column` count from 1; `line` is 0 when it is about the file as a whole."""
+    """One finding. `line` and `column` count from 1; `line` is 0 when it is about the file as a whole.
+
+    Its words go to terminals and logs: control characters, which a policy may hold, are replaced.
+    """
 
     path: str
     line: int
@@ -28,6 +36,12 @@ class Problem:
     message: str
     hint: str = ""
     check: Check = Check.INVALID_VALUE
+
+    def __post_init__(self) -> None:
+        for name in ("message", "hint"):
+            words: str = getattr(self, name)
+            if not words.isprintable():
+                object.__setattr__(self, name, printable(words))
 
     @property
     def severity(self) -> Severity:

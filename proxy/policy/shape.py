@@ -183,4 +183,4 @@ def note_missing(one: Field[Any], loc: Loc, findings: Findings) -> None:
 
 def _inside(loc: Loc) -> str:
     named = [str(part) for part in loc if isinstance(part, str)]
-    return f" in `{'.'.join(named)}`" if named else ""
+    return f" in {shown('.'.join(named))}" if named else ""

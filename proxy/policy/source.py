@@ -11,6 +11,7 @@ coreutils: `sha256sum policy.yaml` for a file, `sha256sum *.yaml | sha256sum` in
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from proxy.policy.problem import PolicyError, Problem
 
 MAX_FILE_BYTES = 8 << 20  # eight times the largest ConfigMap: sixty thousand tenants; a larger file is a mistake
 SUFFIXES = (".yaml", ".yml")
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 TEST_SUFFIXES = (".test.yaml", ".test.yml")
 
 
@@ -79,6 +81,12 @@ def read_source(path: Path) -> Source:
     return Source(str(path), tuple(files), _digest(path, paths, digests))
 
 
+def line_and_column(before: str) -> tuple[int, int]:
+    """Where a text goes on that begins with `before`, both from 1; lines end where YAML 1.1 says, as libyaml counts."""
+    lines = _LINE_BREAK.split(before)
+    return len(lines), len(lines[-1]) + 1
+
+
 def read_signs(path: Path) -> Signs:
     """What can be known of the policy's files without reading them; never raises."""
     try:
@@ -110,16 +118,20 @@ def _read_file(path: Path) -> tuple[bytes, str] | Problem:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         return _unreadable(path, error)
+    decoded = decode(str(path), data)
+    return decoded if isinstance(decoded, Problem) else (data, decoded.text)
+
+
+def decode(path: str, data: bytes) -> SourceFile | Problem:
+    """The text that `data` holds."""
     if len(data) > MAX_FILE_BYTES:
         message = f"file is larger than {MAX_FILE_BYTES >> 20} MiB"
-        return Problem(str(path), 0, 0, message, "is this the policy?", Check.UNREADABLE_FILE)
+        return Problem(path, 0, 0, message, "is this the policy?", Check.UNREADABLE_FILE)
     try:
-        return data, data.decode("utf-8-sig")
+        return SourceFile(path, data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        message = "file is not valid utf-8"
-        return Problem(str(path), line, column, message, "save it as utf-8", Check.UNREADABLE_FILE)
+        line, column = line_and_column(data[: error.start].decode("utf-8-sig"))
+        return Problem(path, line, column, "file is not valid utf-8", "save it as utf-8", Check.UNREADABLE_FILE)
 
 
 def _unreadable(path: Path, error: OSError) -> Problem:

@@ -8,7 +8,7 @@ import yaml
 
 from proxy.policy.checks import Check
 from proxy.policy.problem import Problem
-from proxy.policy.source import SourceFile
+from proxy.policy.source import SourceFile, line_and_column
 
 # libyaml's words -> ours, and the remedy. Looked up by what the message contains; the order matters.
 _MEANINGS = (
@@ -55,7 +55,8 @@ def _meaning(words: str, text: str, column: int) -> tuple[str, str]:
     if "cannot start any token" in words:
         if "\t" in indent:
             return "a tab in the indent", "indent with spaces"
-        return f"`{text[column - 1 : column]}` cannot begin a value", "put the value in quotes"
+        first = text[column - 1 : column]
+        return f"{'a tab' if first == chr(9) else f'`{first}`'} cannot begin a value", "put the value in quotes"
     if "did not find expected ','" in words and re.search(r"[{,\[][^'\"]*\$\{", text):
         return "`${...}` inside `{ }` or `[ ]` needs quotes", 'write `"${NAME}"`'
     for part, message, hint in _MEANINGS:
@@ -85,8 +86,7 @@ def _line(text: str, index: int) -> str:
 def _control_character(file: SourceFile, error: yaml.YAMLError) -> Problem:
     match = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", file.text)
     start = match.start() if match else 0
-    line = file.text.count("\n", 0, start) + 1
-    column = start - (file.text.rfind("\n", 0, start) + 1) + 1
+    line, column = line_and_column(file.text[:start])
     character = f"U+{ord(file.text[start]):04X}" if match else type(error).__name__
     message = f"character {character} is not allowed in yaml"
     return Problem(file.path, line, column, message, "remove it", Check.SYNTAX)

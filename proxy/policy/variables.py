@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from proxy.policy.problem import Mistake
+from proxy.policy.problem import Mistake, printable
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 SHORTEST_SECRET = 8
@@ -82,5 +82,5 @@ def shown(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    spelled = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in str(value))
+    spelled = printable(str(value))
     return f"`{spelled[:57]}...`" if len(spelled) > 60 else f"`{spelled}`"

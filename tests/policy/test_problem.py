@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy.policy.checks import Check, Severity
 from proxy.policy.problem import PolicyError, Problem
 
 
@@ -19,3 +20,14 @@ def test_a_refused_policy_lists_every_problem() -> None:
     error = PolicyError((first, second))
     assert error.problems == (first, second)
     assert str(error) == f"{first}\n{second}"
+
+
+def test_control_characters_of_a_policy_reach_no_terminal() -> None:
+    problem = Problem("a.yaml", 1, 1, "unknown key `\x1b[2J\x07`", "did you mean `\u202e`?")
+    assert problem.message == "unknown key `\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}`"
+    assert problem.hint == "did you mean `\N{REPLACEMENT CHARACTER}`?"
+
+
+def test_a_finding_weighs_as_its_check_does() -> None:
+    assert Problem("a.yaml", 1, 1, "one").severity is Severity.ERROR
+    assert Problem("a.yaml", 1, 1, "one", check=Check.CHUNK_SIZE).severity is Severity.ADVICE

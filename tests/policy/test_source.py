@@ -129,4 +129,12 @@ def test_text_that_is_not_utf8_is_placed(tmp_path: Path) -> None:
 def test_a_file_that_is_no_policy_by_its_size_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
-    assert refusal(path).message == "file is larger than 1 MiB"
+    assert refusal(path).message == "file is larger than 8 MiB"
+
+
+def test_lines_are_counted_as_yaml_counts_them(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_bytes("a: 1\rb: \u00e4 \u2028c\r\nd: é".encode() + b"\xff")
+    with pytest.raises(PolicyError) as refused:
+        read_source(tmp_path / "policy.yaml")
+    (problem,) = refused.value.problems
+    assert (problem.line, problem.column) == (4, 5)
