@@ -43,10 +43,11 @@ def lint_callers(snapshot: Snapshot, routes: Sequence[Scope], findings: Findings
         if seen not in served:
             served[seen] = _served(seen, snapshot, routes)
         _unservable(tenant, served[seen], snapshot, findings)
-        allowed = snapshot.models.keys() if tenant.models is None else tenant.models
-        reached = {target for model in allowed for target in served[seen].get(model, ())}
-        above = [targets[target] for target in sorted(reached)]
-        _out_of_reach(("tenants", name), f"tenant `{name}`", tenant.limits, above, findings)
+        if tenant.limits:
+            allowed = snapshot.models.keys() if tenant.models is None else tenant.models
+            reached = {target for model in allowed for target in served[seen].get(model, ())}
+            above = [targets[target] for target in sorted(reached)]
+            _out_of_reach(("tenants", name), f"tenant `{name}`", tenant.limits, above, findings)
     for key in snapshot.keys.values():
         for dimension in _DIMENSIONS:
             own, around = getattr(key.limits, dimension), getattr(key.tenant.limits, dimension)

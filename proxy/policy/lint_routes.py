@@ -14,15 +14,9 @@ from proxy.policy.checks import Check
 from proxy.policy.engine_steps import PRECISIONS
 from proxy.policy.findings import Findings
 from proxy.policy.lint_scope import Scope
-from proxy.policy.model import Capability, Lane, Modality, Objective, Prefer, Rules, Target, matches_any
+from proxy.policy.model import NEEDED, Capability, Lane, Modality, Objective, Prefer, Rules, Target, matches_any
 from proxy.policy.promises import STATIC, UNKNOWN, missed_by_policy
 
-_NEEDS = {
-    Modality.IMAGE: Capability.VISION,
-    Modality.AUDIO: Capability.AUDIO,
-    Modality.VIDEO: Capability.VIDEO,
-    Modality.FILE: Capability.FILES,
-}
 _LANES = {Prefer.DEDICATED: Lane.DEDICATED, Prefer.SHARED: Lane.SHARED}
 
 
@@ -151,8 +145,8 @@ def _unsupported(scope: Scope, findings: Findings) -> None:
     if match.tools and not any(_supports(target, Capability.TOOLS) for target in targets):
         _unanswered(scope, findings, "tools", "supports tools")
     for modality in sorted((match.modalities or frozenset()) - {Modality.TEXT}):
-        if not any(_supports(target, _NEEDS[modality]) for target in targets):
-            _unanswered(scope, findings, "modality", f"supports `{_NEEDS[modality]}`")
+        if not any(_supports(target, NEEDED[modality]) for target in targets):
+            _unanswered(scope, findings, "modality", f"supports `{NEEDED[modality]}`")
     windows = [target.context_window for target in targets if target.context_window is not None]
     least = match.min_input_tokens
     if least is not None and len(windows) == len(targets) and max(windows) < least:

@@ -33,8 +33,8 @@ def lint_speed(snapshot: Snapshot, routes: Sequence[Scope], observed: Observed, 
         _timeouts(scope, findings)
         _observed(scope, observed, findings)
         _impossible_steps(scope, findings)
-    for target in snapshot.targets.values():
-        _chunk_size(target, routes, findings)
+    for name, (objective, route) in _tightest_gaps(routes).items():
+        _chunk_size(snapshot.targets[name], objective, route, findings)
 
 
 def _timeouts(scope: Scope, findings: Findings) -> None:
@@ -78,21 +78,25 @@ def _impossible_steps(scope: Scope, findings: Findings) -> None:
             findings.warning(Check.OBJECTIVE_TOO_TIGHT, loc, message, "loosen it, or spread the model over more GPUs")
 
 
-def _chunk_size(target: Target, routes: Sequence[Scope], findings: Findings) -> None:
+def _tightest_gaps(routes: Sequence[Scope]) -> dict[str, tuple[Objective, str]]:
+    """By target, the tightest objective on the gaps of nearly all replies, with the name of its route."""
+    tightest: dict[str, tuple[Objective, str]] = {}
+    for scope in routes:
+        for _, objective in scope.objectives:
+            for target in scope.targets if objective.field in ("itl_p90_s", "itl_p95_s", "itl_p99_s") else ():
+                known = tightest.get(target.name)
+                if known is None or objective.limit_s < known[0].limit_s:
+                    tightest[target.name] = (objective, scope.route.name)
+    return tightest
+
+
+def _chunk_size(target: Target, objective: Objective, route: str, findings: Findings) -> None:
     cost, flag = _cost(target), _FLAGS.get(target.engine) if target.engine else None
-    named = [
-        (objective.limit_s, scope.route.name, objective)
-        for scope in routes
-        if any(one.name == target.name for one in scope.targets)
-        for _, objective in scope.objectives
-        if objective.field in ("itl_p90_s", "itl_p95_s", "itl_p99_s")
-    ]
-    if cost is None or flag is None or target.gpus is None or not named:
+    if cost is None or flag is None:
         return
-    limit_s, route, objective = min(named, key=lambda one: one[0])
     sequences = target.max_in_flight or ASSUMED_SEQUENCES
     context = sequences * ASSUMED_CONTEXT_TOKENS
-    chunk = chunk_tokens(cost, limit_s, sequences, context)
+    chunk = chunk_tokens(cost, objective.limit_s, sequences, context)
     kept = f"`{objective.rule}` of route `{route}`, {_spelled(objective)}"
     basis = f"estimated for {_assumed(target)}, {sequences} sequences of {ASSUMED_CONTEXT_TOKENS} tokens"
     if chunk is None:

@@ -82,6 +82,15 @@ class Capability(StrEnum):
     FILES = "files"
 
 
+NEEDED: Mapping[Modality, Capability] = {
+    Modality.IMAGE: Capability.VISION,
+    Modality.AUDIO: Capability.AUDIO,
+    Modality.VIDEO: Capability.VIDEO,
+    Modality.FILE: Capability.FILES,
+}
+"""What a model must be able to do to take a prompt with each modality but text."""
+
+
 class Mode(StrEnum):
     """Whether a rule binds (`enforce`) or is only evaluated and recorded (`shadow`)."""
 

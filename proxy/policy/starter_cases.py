@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from proxy.policy import promises
 from proxy.policy.model import (
+    NEEDED,
     Candidate,
     Endpoint,
     Lane,
@@ -29,7 +30,7 @@ from proxy.policy.model import (
     Tenant,
     Traffic,
 )
-from proxy.policy.starter_kinds import NEEDED, Work
+from proxy.policy.starter_kinds import Work
 from proxy.policy.starter_layout import flow, rounded_up, scalar
 from proxy.policy.units import spell_duration
 

@@ -11,15 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from proxy.policy.model import Capability, Endpoint, Modality, Prefer
-
-NEEDED = {
-    Modality.IMAGE: Capability.VISION,
-    Modality.AUDIO: Capability.AUDIO,
-    Modality.VIDEO: Capability.VIDEO,
-    Modality.FILE: Capability.FILES,
-}
-"""What a model must be able to take for what is in a prompt."""
+from proxy.policy.model import Endpoint, Modality, Prefer
 
 
 class Kind(StrEnum):

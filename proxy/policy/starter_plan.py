@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from proxy.policy.model import Endpoint, Modality, Prefer, Price
+from proxy.policy.model import NEEDED, Endpoint, Modality, Prefer, Price
 from proxy.policy.promises import blended_nano_usd_per_mtok
 from proxy.policy.starter_answers import (
     Answers,
@@ -25,7 +25,7 @@ from proxy.policy.starter_answers import (
     SharedAnswer,
 )
 from proxy.policy.starter_engine import Fit, fit
-from proxy.policy.starter_kinds import NEEDED, Rule, Work, ask, offline_work
+from proxy.policy.starter_kinds import Rule, Work, ask, offline_work
 from proxy.policy.starter_profiles import PROFILES
 from proxy.policy.targets import PriceOf
 from proxy.policy.units import nano_usd

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.policy import promises
-from proxy.policy.model import Capability, Endpoint, Lane, Modality, Rules, Target, Tenant
+from proxy.policy.model import NEEDED, Capability, Endpoint, Lane, Rules, Target, Tenant
 from proxy.routing import rules
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion
@@ -103,13 +103,6 @@ RULES: tuple[str, ...] = (
 )
 """The names under which targets are barred whatever is measured, by how far a target has come then."""
 
-_NEEDS = {
-    Modality.IMAGE: Capability.VISION,
-    Modality.AUDIO: Capability.AUDIO,
-    Modality.VIDEO: Capability.VIDEO,
-    Modality.FILE: Capability.FILES,
-}
-
 
 def barrier(target: Target, asked: Asked) -> Exclusion | None:
     """The first gate that the target does not pass, or None when it is lawful."""
@@ -154,7 +147,7 @@ def needs(facts: Facts) -> frozenset[Capability]:
     """What a model must be able to do to answer the request."""
     if not facts.tools and not facts.modalities:
         return frozenset()
-    found = {_NEEDS[modality] for modality in facts.modalities}
+    found = {NEEDED[modality] for modality in facts.modalities}
     return frozenset(found | {Capability.TOOLS} if facts.tools else found)
 
 
