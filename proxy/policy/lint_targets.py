@@ -19,7 +19,7 @@ def lint_targets(snapshot: Snapshot, routes: Sequence[Scope], findings: Findings
     listed = {candidate.target.name for candidates in snapshot.models.values() for candidate in candidates}
     used = {target.name for scope in routes for target in scope.targets}
     unpriced, nowhere = _barred_by_price(routes), _barred_by_region(routes)
-    for name in snapshot.targets:
+    for name, target in snapshot.targets.items():
         loc: Loc = ("targets", name)
         if name not in listed:
             findings.warning(Check.UNUSED_TARGET, loc, f"no model lists the target `{name}`", "add it to a model")
@@ -33,7 +33,7 @@ def lint_targets(snapshot: Snapshot, routes: Sequence[Scope], findings: Findings
             message = f"no route ever uses the target `{name}`: it passes the gates of none"
             hint = "state its `region`" if name in nowhere else "remove it, or give it what a route requires"
             findings.warning(Check.UNUSED_TARGET, loc, message, hint)
-        elif name in nowhere:
+        elif name in nowhere and target.lane is Lane.SHARED:
             message = f"the region of `{name}` is not stated: route `{nowhere[name].name}` never uses it"
             findings.warning(Check.UNKNOWN_REGION, loc, message, "state `region:` if the provider promises one")
     _unused_models(snapshot, findings)
@@ -51,12 +51,11 @@ def _barred_by_price(routes: Iterable[Scope]) -> dict[str, Route]:
 
 
 def _barred_by_region(routes: Iterable[Scope]) -> dict[str, Route]:
-    """The shared targets that some route would use if their region were stated, with that route."""
+    """The targets that some route would use if their region were stated, with that route."""
     barred: dict[str, Route] = {}
     for scope in routes:
         for target in scope.all_targets if scope.route.require.regions else ():
-            stateless = target.lane is Lane.SHARED and target.region == "unknown"
-            if stateless and _missed(target, scope) == {"region"}:
+            if target.region == "unknown" and _missed(target, scope) == {"region"}:
                 barred.setdefault(target.name, scope.route)
     return barred
 

@@ -108,6 +108,12 @@ def test_objectives_are_compared_with_what_was_seen(tmp_path: Path) -> None:
     assert "cannot be read: no such file" in absent.output
 
 
+def test_the_schema_is_printed_as_it_is_committed() -> None:
+    result = CliRunner().invoke(app, ["schema"])
+    assert result.exit_code == 0
+    assert result.stdout == (POLICIES / "schema.json").read_text("utf-8")
+
+
 def test_every_verb_says_what_it_does() -> None:
     listing = CliRunner().invoke(app, ["--help"], terminal_width=200)
     assert listing.exit_code == 0

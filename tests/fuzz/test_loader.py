@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 from proxy.policy.compile import check_source
-from proxy.policy.json_schema import policy_schema
 from proxy.policy.lint import lint
 from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.source import Source, SourceFile, decode
 from tests.fuzz.mutations import Mutator
+from tests.policy.as_json import SCHEMA, instance, schema_errors
 from tests.policy.corpus import BROKEN, DOUBTFUL
 from tests.policy.policies import no_price
 
@@ -59,7 +59,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def told(parts: list[bytes]) -> tuple[bool, tuple[Problem, ...]]:
-    """(whether a policy in so many files may be served, all that is said of it)."""
+    """(whether a policy in so many files may be served, all that is said of it). What may be served fits the schema."""
     files = [decode(path_of(number), data) for number, data in enumerate(parts)]
     unread = tuple(one for one in files if isinstance(one, Problem))
     if unread:
@@ -72,6 +72,7 @@ def told(parts: list[bytes]) -> tuple[bool, tuple[Problem, ...]]:
         return False, error.problems
     assert compiled.snapshot.routes
     assert compiled.snapshot.models
+    assert schema_errors(instance(source.files)) == []
     return True, lint(compiled)
 
 
@@ -115,7 +116,7 @@ def test_no_text_breaks_the_loader(part: int) -> None:
     # Those that may be served come more often: what is broken twice says less.
     texts = [one.read_bytes() for one in (*BROKEN, *(*GOOD, *DOUBTFUL) * 5)]
     chance = random.Random(f"{SEED}/{part}")
-    mutator = Mutator(texts, policy_schema(), chance)
+    mutator = Mutator(texts, SCHEMA, chance)
     seen: Counter[str] = Counter()
     for number in range(INPUTS // PARTS):
         parts = in_parts(mutator.text(), chance)

@@ -18,20 +18,16 @@ from hypothesis import strategies as st
 from proxy.cli.policy_assumed import Assumed
 from proxy.policy.checks import Check
 from proxy.policy.compile import compile_policy
-from proxy.policy.document import read_document
-from proxy.policy.json_schema import policy_schema
 from proxy.policy.key_sentences import SECTIONS, SENTENCES
 from proxy.policy.problem import PolicyError
 from proxy.policy.sections import SECTIONS as SECTION_NAMES
 from proxy.policy.source import read_source
-from proxy.policy.variables import Interpolated
+from tests.policy.as_json import SCHEMA, instance, schema_errors
 from tests.policy.corpus import BROKEN, DOUBTFUL, ENV, expected
 from tests.policy.policies import no_price
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SERVED = sorted(path for path in POLICIES.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
-SCHEMA = policy_schema()
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 OF_THE_FORM = {Check.UNKNOWN_KEY, Check.NOT_SUPPORTED, Check.INVALID_VALUE}
 COMPUTED = {  # well-formed: only a computation, or the rest of the policy, tells that they are wrong
     "match_input_tokens_empty_span",
@@ -46,21 +42,8 @@ COMPUTED = {  # well-formed: only a computation, or the rest of the policy, tell
 }
 
 
-def plain(value: Any) -> Any:
-    """The value as an editor sees it: variables as they are written."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value.shown if isinstance(value, Interpolated) else value
-
-
-def instance(path: Path) -> Any:
-    return plain(read_document(read_source(path).files, Assumed(ENV)).root)
-
-
-def errors(value: Any) -> list[str]:
-    return [error.message for error in VALIDATOR.iter_errors(value)]
+def of(path: Path) -> Any:
+    return instance(read_source(path).files)
 
 
 def test_it_is_a_schema() -> None:
@@ -73,7 +56,7 @@ def test_the_committed_schema_is_current() -> None:
 
 @pytest.mark.parametrize("path", SERVED, ids=lambda path: path.stem)
 def test_a_policy_that_is_served_fits(path: Path) -> None:
-    assert errors(instance(path)) == []
+    assert schema_errors(of(path)) == []
 
 
 @pytest.mark.parametrize("path", SERVED, ids=lambda path: path.stem)
@@ -85,7 +68,7 @@ def test_a_policy_that_is_served_says_where_its_schema_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOUBTFUL, ids=lambda path: path.stem)
 def test_a_doubtful_policy_fits(path: Path) -> None:
-    assert errors(instance(path)) == []
+    assert schema_errors(of(path)) == []
 
 
 @pytest.mark.parametrize(
@@ -94,18 +77,18 @@ def test_a_doubtful_policy_fits(path: Path) -> None:
     ids=lambda path: path.stem,
 )
 def test_a_policy_of_the_wrong_form_does_not(path: Path) -> None:
-    assert errors(instance(path)) != []
+    assert schema_errors(of(path)) != []
 
 
 def test_the_exceptions_are_still_needed() -> None:
     folder = Path(__file__).parent / "broken"
-    assert [name for name in COMPUTED if errors(instance(folder / f"{name}.yaml"))] == []
+    assert [name for name in COMPUTED if schema_errors(of(folder / f"{name}.yaml"))] == []
 
 
 @pytest.mark.parametrize("name", ["misspelt_key", "dedicated_with_provider", "dedicated_without_url", "no_version"])
 def test_what_an_editor_marks_is_told_by_its_name(name: str) -> None:
     path = Path(__file__).parent / "broken" / f"{name}.yaml"
-    assert errors(instance(path)) != []
+    assert schema_errors(of(path)) != []
 
 
 def test_every_key_has_its_sentence_and_no_other_has() -> None:
@@ -156,7 +139,7 @@ def mutated(tree: Any, chance: random.Random) -> Any:
     return tree
 
 
-TREES = [instance(path) for path in SERVED]
+TREES = [of(path) for path in SERVED]
 
 
 @settings(deadline=None, max_examples=300)
@@ -168,4 +151,4 @@ def test_what_the_loader_takes_fits(tmp_path_factory: pytest.TempPathFactory, tr
         compile_policy(path, env=Assumed(ENV), price_of=no_price)
     except PolicyError:
         return
-    assert errors(instance(path)) == []
+    assert schema_errors(of(path)) == []
