@@ -6,6 +6,7 @@ The commands themselves are run by tests/e2e/test_readme.py, but for the `make` 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from proxy.cases.expect import ASPECTS
+from proxy.cases.observed import RateSpec, ReadingSpec
+from proxy.cases.request import Request
 from proxy.cli.command import app
 from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
@@ -169,6 +173,35 @@ def test_the_tests_of_the_rules_exist() -> None:
         for manner, cell in zip(("require", "want", "shadow"), row[1:], strict=True)
         for name in re.findall(r"`([^`]+)`", cell)
     )
+
+
+def test_the_keys_of_a_case() -> None:
+    listed = {row[0].partition(",")[0].strip("`"): set(names(row[1])) for row in table("table: case keys")}
+    assert listed["given"] == {one.name for one in fields(Request)}
+    assert listed["readings"] == {one.name for one in fields(ReadingSpec)}
+    assert listed["rates"] == {one.name for one in fields(RateSpec)}
+    assert listed["expect"] == set(ASPECTS)
+
+
+def test_the_presets() -> None:
+    shipped = {path.stem for path in (ROOT / "policies" / "presets").glob("*.yaml") if ".test" not in path.name}
+    assert {name for row in table("table: presets") for name in names(row[0])} == shipped
+
+
+def test_the_explanation_that_is_shown(tmp_path: Path) -> None:
+    readings = tmp_path / "readings.yaml"
+    readings.write_text("local: {in_flight: 64}\n")
+    asked = ("explain", "policies/default.yaml", "--model", "gpt-4.1-mini", "--readings", str(readings))
+    env = os.environ | {"OPENAI_API_KEY": "sk-for-this-test", "COLUMNS": "100"}
+    command = (sys.executable, "-m", "proxy", "policy", *asked)
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout
+    shown = [_undated(line) for line in block("shows", "explain").text.splitlines() if line]
+    assert shown == [line for line in map(_undated, said.splitlines()) if line in shown]
+
+
+def _undated(line: str) -> str:
+    """The line without figures of the price list, which is dated."""
+    return re.sub(r"litellm [0-9.]+", "litellm", re.sub(r"about \$[0-9.]+", "about", line)).rstrip()
 
 
 def test_the_default_threshold() -> None:
