@@ -65,11 +65,11 @@ def test_github_is_told_in_its_own_words() -> None:
 
 
 def test_what_commands_give_a_meaning_is_escaped() -> None:
-    odd = Problem("a,b:c%.yaml", 1, 2, "50% of `x`\nis ::error:: text", "remove, it", Check.CHUNK_SIZE)
+    odd = Problem("a,b:c%\n.yaml", 1, 2, "50% of `x` is ::error:: text", "remove, it", Check.CHUNK_SIZE)
     told = as_github(Report(path="p", snapshot=None, findings=(odd,)), strict=False).splitlines()
     assert told[0] == (
-        "::notice file=a%2Cb%3Ac%25.yaml,title=chunk-size,line=1,col=2"
-        "::50%25 of `x`%0Ais ::error:: text (hint: remove, it)"
+        "::notice file=a%2Cb%3Ac%25%0A.yaml,title=chunk-size,line=1,col=2"
+        "::50%25 of `x` is ::error:: text (hint: remove, it)"
     )
 
 
