@@ -74,14 +74,15 @@ def _impossible_wants(scope: Scope, findings: Findings) -> None:
 
 
 def _pointless_rules(scope: Scope, findings: Findings) -> None:
-    route = scope.route
-    for block, rules in (("require", route.require), ("want", route.want)):
-        for objective, tighter in _implied(rules.objectives, rules.objectives):
-            _pointless(scope, findings, block, objective.rule, f"`{tighter.rule}` beside it is tighter")
-    for objective, _ in _implied(route.want.objectives, route.require.objectives):
-        _pointless(scope, findings, "want", objective.rule, "`require` holds to as much")
+    require, want = scope.route.require, scope.route.want
+    for block, rules in (("require", require), ("want", want)):
+        for objective, tighter in _implied(rules.objectives):
+            _pointless(scope, findings, block, objective.rule, f"`{tighter.rule}` beside it asks for as much")
+    for objective in want.objectives:
+        if any(_implies(gate, objective) for gate in require.objectives):
+            _pointless(scope, findings, "want", objective.rule, "`require` holds to as much")
     for rule, implied in _IMPLIED.items():
-        if implied(route.require, route.want):
+        if implied(require, want):
             _pointless(scope, findings, "want", rule, "`require` holds to as much")
 
 
@@ -91,13 +92,14 @@ def _pointless(scope: Scope, findings: Findings, block: str, rule: str, why: str
     )
 
 
-def _implied(objectives: tuple[Objective, ...], others: tuple[Objective, ...]) -> Iterator[tuple[Objective, Objective]]:
-    """Each of `objectives` that cannot be missed while one of `others` is kept, with that one."""
+def _implied(objectives: tuple[Objective, ...]) -> Iterator[tuple[Objective, Objective]]:
+    """Each objective that cannot be missed while another is kept, with that one; of two that are alike, the second."""
     for place, one in enumerate(objectives):
-        tighter = (other for other in others if other is not one and _implies(other, one))
-        found = next((other for other in tighter if not _implies(one, other) or other not in objectives[place:]), None)
-        if found is not None:
-            yield one, found
+        before, after = objectives[:place], objectives[place + 1 :]
+        tighter = [other for other in before if _implies(other, one)]
+        tighter += [other for other in after if _implies(other, one) and not _implies(one, other)]
+        if tighter:
+            yield one, tighter[0]
 
 
 def _implies(tight: Objective, loose: Objective) -> bool:

@@ -69,6 +69,15 @@ def test_a_policy_that_makes_sense_is_left_alone(tmp_path: Path, routes: str) ->
     assert found(tmp_path, routes) == []
 
 
+def test_a_wish_for_what_is_required_is_pointless(tmp_path: Path) -> None:
+    assert found(tmp_path, "routes: [{name: a, require: {ttft_p99: 2s}, want: {ttft_p99: 2s}}]\n") == ["pointless-rule"]
+
+
+def test_of_two_objectives_that_are_alike_one_is_pointless(tmp_path: Path) -> None:
+    (told,) = lint(compiled(tmp_path, SOUND + "routes: [{name: a, want: {itl_p99: 50ms, perceived_tps: 20}}]\n"))
+    assert "`want.perceived_tps` changes nothing: `itl_p99` beside it asks for as much" in told.message
+
+
 def test_a_list_of_precisions_says_what_is_good_enough(tmp_path: Path) -> None:
     assert found(tmp_path, "routes: [{name: r, require: {quantization: [bf16, fp8]}}]\n") == ["unused-target"]
 
