@@ -13,13 +13,15 @@ VERBS = ("check", "schema", "explain", "test", "diff", "import")
 
 
 class _Verbs(TyperGroup):
-    """Looks a verb up in `VERBS` instead of importing them all."""
+    """Knows the verbs by name, for its help and for suggestions, and imports one when it is asked for."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(VERBS)
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        names: dict[str, Any] = dict.fromkeys(VERBS)
+        self.commands = names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in VERBS:
+        if cmd_name not in self.commands:
             return None
         command = typer.main.get_command(importlib.import_module(f"proxy.cli.policy_{cmd_name}").app)
         command.name = cmd_name

@@ -48,8 +48,12 @@ def lint_callers(snapshot: Snapshot, routes: Sequence[Scope], findings: Findings
             reached = {target for model in allowed for target in served[seen].get(model, ())}
             above = [targets[target] for target in sorted(reached)]
             _out_of_reach(("tenants", name), f"tenant `{name}`", tenant.limits, above, findings)
+    _key_limits(snapshot, findings)
+
+
+def _key_limits(snapshot: Snapshot, findings: Findings) -> None:
     for key in snapshot.keys.values():
-        for dimension in _DIMENSIONS:
+        for dimension in _DIMENSIONS if key.limits else ():
             own, around = getattr(key.limits, dimension), getattr(key.tenant.limits, dimension)
             if own is not None and around is not None and own > around and key.tenant.limits.mode is Mode.ENFORCE:
                 message = f"key `{key.name}` may have {dimension} {own}, and its tenant only {around}"

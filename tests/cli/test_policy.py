@@ -120,7 +120,9 @@ def test_every_verb_says_what_it_does() -> None:
     for verb in VERBS:
         assert verb in listing.output
         assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
-    assert CliRunner().invoke(app, ["chekc"]).exit_code == 2
+    misspelt = CliRunner().invoke(app, ["chekc"])
+    assert misspelt.exit_code == 2
+    assert "Did you mean 'check'?" in misspelt.output
 
 
 def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> None:
