@@ -74,7 +74,8 @@ class StepCost:
 def billions_of(model: str) -> float | None:
     """The size that the name of a dense model states, in billions; None without one, and for mixtures of experts."""
     found = _SIZE.search(model)
-    return float(found[1]) if found and not _SPARSE.search(model) else None
+    size = float(found[1]) if found and not _SPARSE.search(model) else 0.0
+    return size or None
 
 
 def step_cost(chip: Chip, count: int, billions: float, quantization: str) -> StepCost | None:

@@ -64,6 +64,7 @@ def test_eight_bits_are_faster_only_where_the_chip_has_them() -> None:
         ("Qwen/Qwen3-235B-A22B", None),
         ("openai/gpt-oss-20b", None),
         ("gpt-4.1-mini", None),
+        ("llama-0b", None),
     ],
 )
 def test_a_dense_models_name_states_its_size(model: str, billions: float | None) -> None:
