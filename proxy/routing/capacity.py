@@ -61,7 +61,7 @@ class InFlightThreshold:
     def shortage(self, target: Target, seen: Sequence[Reading], facts: Facts) -> Exclusion:
         """See `Room`."""
         per_replica = max_in_flight(target) or 0
-        used, limit = sum(reading.in_flight for reading in seen), per_replica * len(seen)
+        used, limit = sum([reading.in_flight for reading in seen]), per_replica * len(seen)
         return Exclusion(target.name, "capacity", f"{used} of {limit} in flight", f"{limit} in flight", False)
 
 
@@ -84,12 +84,16 @@ def saturation(target: Target, reading: Reading, now: float) -> float | None:
     return used
 
 
-def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> list[Reading]:
+def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> Sequence[Reading]:
     """The replicas that can take the request now.
 
     A half-open breaker is able: `signals/` shows it half-open only while no probe is on its way, so the request that
     sees it is the probe.
     """
+    if len(seen) == 1:
+        reading = seen[0]
+        rested = reading.breaker is not Breaker.OPEN and reading.full_until <= now and reading.paced_until <= now
+        return seen if rested and room.has_room(target, reading, facts) else ()
     return [
         reading
         for reading in seen
@@ -113,10 +117,11 @@ def shortage(target: Target, seen: Sequence[Reading], facts: Facts, now: float, 
     if not serving:
         back_s = max(0.0, min(reading.open_until for reading in seen) - now)
         return Exclusion(target.name, "breaker", f"open, next probe in {back_s:.1f} s", "closed", False)
-    if all(reading.full_until > now for reading in serving):
+    rested = [reading for reading in serving if reading.full_until <= now]
+    if not rested:
         ago_s = now - max(reading.full_at for reading in serving)
         return Exclusion(target.name, "engine_full", f"said so {ago_s:.1f} s ago", "not full", False)
-    if all(reading.full_until > now or reading.paced_until > now for reading in serving):
+    if not [reading for reading in rested if reading.paced_until <= now]:
         return _paced(target, serving, now)
     return room.shortage(target, serving, facts)
 

@@ -17,12 +17,12 @@ what was observed; all later attempts are *fallbacks*. The happy path formats no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import msgspec
 
-from proxy.policy.model import UNLIMITED, Prefer, Route, Rules, Snapshot, Target
+from proxy.policy.model import UNLIMITED, Prefer, Route, Rules, Snapshot
 from proxy.routing import gates, limits, refusals, wants
 from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
 from proxy.routing.facts import Facts
@@ -113,7 +113,7 @@ class Router:
                 left_out.append(unfit)
                 continue
             usable = able(target, seen, facts, now, room)
-            kept = _uncondemned(target, route.require, usable) if lawful.gated else usable
+            kept = _uncondemned(route.require, usable) if lawful.gated else usable
             if kept:
                 best = kept[0] if len(kept) == 1 else least_loaded(kept, draw)
                 firsts.append((entry, best))
@@ -164,7 +164,7 @@ def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room
     return True
 
 
-def _uncondemned(target: Target, require: Rules, usable: list[Reading]) -> list[Reading]:
+def _uncondemned(require: Rules, usable: Sequence[Reading]) -> Sequence[Reading]:
     """The replicas that are not measured to break a rule under `require`."""
     return [reading for reading in usable if not missed_by_reading(require, reading)]
 
