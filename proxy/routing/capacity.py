@@ -84,7 +84,7 @@ def saturation(target: Target, reading: Reading, now: float) -> float | None:
     return used
 
 
-def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> Sequence[Reading]:
+def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> list[Reading]:
     """The replicas that can take the request now.
 
     A half-open breaker is able: `signals/` shows it half-open only while no probe is on its way, so the request that
@@ -93,7 +93,7 @@ def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room
     if len(seen) == 1:
         reading = seen[0]
         rested = reading.breaker is not Breaker.OPEN and reading.full_until <= now and reading.paced_until <= now
-        return seen if rested and room.has_room(target, reading, facts) else ()
+        return [reading] if rested and room.has_room(target, reading, facts) else []
     return [
         reading
         for reading in seen

@@ -17,7 +17,7 @@ what was observed; all later attempts are *fallbacks*. The happy path formats no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 
 import msgspec
@@ -164,7 +164,7 @@ def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room
     return True
 
 
-def _uncondemned(require: Rules, usable: Sequence[Reading]) -> Sequence[Reading]:
+def _uncondemned(require: Rules, usable: list[Reading]) -> list[Reading]:
     """The replicas that are not measured to break a rule under `require`."""
     return [reading for reading in usable if not missed_by_reading(require, reading)]
 

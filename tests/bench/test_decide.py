@@ -6,6 +6,7 @@ from proxy.policy.model import Endpoint
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Plan
+
 from tests.bench.decide import Size, load, measure
 
 SMALL = Size(4, 3, 5)
