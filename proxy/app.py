@@ -38,7 +38,7 @@ from proxy.policy.watch import Unfit
 from proxy.relay import Relay
 from proxy.routing import uptime
 from proxy.routing.decide import Router
-from proxy.routing.explained import Uptime
+from proxy.routing.explain.explained import Uptime
 from proxy.routing.plan import Attempt
 from proxy.routing.readings import Breaker
 from proxy.settings import Settings

@@ -97,11 +97,12 @@ def behaves(name: str) -> bool:
 
 
 def places_of_tests(name: str) -> set[str]:
-    """Where a module's tests may stand: by its own name, or by that of its whole (`demo` for `demo_view`)."""
+    """Where a module's tests may stand: by its own name, or that of its whole (`demo` of `demo_view`; its package)."""
     inside = Path(name).relative_to("proxy")
     words = inside.stem.split("_")
     stems = {"_".join(words[:count]) for count in range(1, len(words) + 1)}
-    return {f"tests/{inside.parent / f'test_{stem}.py'}" for stem in stems}
+    whole = inside.parent.with_name(f"test_{inside.parent.name}.py") if inside.parent.name else inside
+    return {f"tests/{inside.parent / f'test_{stem}.py'}" for stem in stems} | {f"tests/{whole}"}
 
 
 def exists(path: str) -> bool:

@@ -30,8 +30,8 @@ from proxy.policy.model import (
     Traffic,
 )
 from proxy.routing.decide import Router
-from proxy.routing.explain import explain
-from proxy.routing.explained import Explanation
+from proxy.routing.explain.explain import explain
+from proxy.routing.explain.explained import Explanation
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Decision
 from proxy.routing.readings import NO_RATES, Rates, Readings

@@ -26,8 +26,8 @@ from proxy.policy.model import Candidate, Snapshot
 from proxy.policy.problem import Mistake
 from proxy.policy.words import did_you_mean
 from proxy.routing.decide import Router
-from proxy.routing.explain import explain
-from proxy.routing.explained import Explanation
+from proxy.routing.explain.explain import explain
+from proxy.routing.explain.explained import Explanation
 from proxy.routing.plan import Refusal
 from proxy.routing.readings import Rates, Reading, Readings
 

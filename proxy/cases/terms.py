@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy.policy.model import Limits, Mode, Route, Snapshot, Target
-from proxy.routing.ruled import stated
+from proxy.routing.explain.ruled import stated
 from proxy.routing.wording import usd_per_mtok
 
 NOTHING = "none"

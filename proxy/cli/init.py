@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from proxy.policy.compile import Compiled
-    from proxy.policy.starter_answers import Answers
+    from proxy.policy.starter.answers import Answers
     from proxy.policy.targets import PriceOf
 
 
@@ -73,7 +73,7 @@ def _asked(price_of: PriceOf) -> Answers:
 
 def _read(path: Path) -> Answers:
     from proxy.policy.source import SourceFile, read_source
-    from proxy.policy.starter_answers import read_answers
+    from proxy.policy.starter.answers import read_answers
 
     if str(path) == "-":
         return read_answers(SourceFile("standard input", sys.stdin.read()))
@@ -85,11 +85,11 @@ def _read(path: Path) -> Answers:
 
 def _write(answers: Answers, output: Path, tests: Path, price_of: PriceOf) -> bool:
     """Write the policy, and the tests if it compiles; returns whether anything was found in it."""
-    from proxy.policy.lint import lint
+    from proxy.policy.lint.lint import lint
     from proxy.policy.problem import PolicyError
-    from proxy.policy.starter import starting_policy
-    from proxy.policy.starter_cases import starting_cases
-    from proxy.policy.starter_plan import planned_routes, settled
+    from proxy.policy.starter.cases import starting_cases
+    from proxy.policy.starter.plan import planned_routes, settled
+    from proxy.policy.starter.text import starting_policy
 
     answers = settled(answers, price_of)
     text = starting_policy(answers)
@@ -133,7 +133,7 @@ def _save(texts: dict[Path, str]) -> None:
 
 
 def _tell_what_next(answers: Answers, output: Path) -> None:
-    from proxy.policy.starter import variables
+    from proxy.policy.starter.text import variables
 
     unset = [name for name in variables(answers) if not os.environ.get(name)]
     if unset:

@@ -15,7 +15,7 @@ from proxy.policy import promises, units, words
 from proxy.policy.model import Endpoint, Engine, matches_any
 from proxy.policy.problem import Mistake
 from proxy.policy.providers import NATIVE, NEEDS_URL
-from proxy.policy.starter_answers import (
+from proxy.policy.starter.answers import (
     Answers,
     DedicatedAnswer,
     EconomicsAnswer,
@@ -31,9 +31,9 @@ from proxy.policy.starter_answers import (
     UsageAnswer,
     engine_url,
 )
-from proxy.policy.starter_kinds import Kind, Work
-from proxy.policy.starter_profiles import PROFILES
-from proxy.policy.starter_suggestions import SUGGESTIONS, Suggestion
+from proxy.policy.starter.kinds import Kind, Work
+from proxy.policy.starter.profiles import PROFILES
+from proxy.policy.starter.suggestions import SUGGESTIONS, Suggestion
 from proxy.policy.targets import PriceOf
 from proxy.policy.urls import base_url
 

@@ -68,7 +68,7 @@ def _report(path: Path, without_secrets: bool, observed: str) -> Report:
     from proxy.cli.policy_findings import Report
     from proxy.cli.policy_observed import ObservationsUnreadable, read_observations
     from proxy.policy.compile import check_policy
-    from proxy.policy.lint import lint
+    from proxy.policy.lint.lint import lint
     from proxy.policy.problem import PolicyError
 
     try:

@@ -25,8 +25,8 @@ from proxy.policy.model import Snapshot
 from proxy.policy.problem import Mistake, PolicyError
 from proxy.policy.source import read_source
 from proxy.routing.decide import Router
-from proxy.routing.explain import explain
-from proxy.routing.explained import Explanation
+from proxy.routing.explain.explain import explain
+from proxy.routing.explain.explained import Explanation
 from proxy.routing.readings import Rates, Readings
 from proxy.telemetry.log import Line
 

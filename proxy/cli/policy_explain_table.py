@@ -14,7 +14,7 @@ from proxy.cli import policy_explain_words as words
 from proxy.cli.policy_explain_log import when
 from proxy.cli.policy_explain_source import Found
 from proxy.policy.promises import UNKNOWN
-from proxy.routing.explained import Applied, Explanation, Standing
+from proxy.routing.explain.explained import Applied, Explanation, Standing
 
 MOST_ROWS, LAST_ROWS = 20, 3
 OUT, FOR_NOW, IN, ASIDE = "red", "yellow", "green", "dim"

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from proxy.policy.model import Lane, Prefer
-from proxy.routing import clauses, wording
-from proxy.routing.explained import Asked, Explanation, Observed, Place, Scope, Standing, Stated, Told, Uptime
+from proxy.routing import wording
+from proxy.routing.explain import clauses
+from proxy.routing.explain.explained import Asked, Explanation, Observed, Place, Scope, Standing, Stated, Told, Uptime
 from proxy.routing.plan import Cause, Exclusion
 from proxy.routing.readings import Breaker, Quantiles
 from proxy.telemetry.log import Line

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from proxy.policy.litellm_document import Note
+    from proxy.policy.from_litellm.document import Note
 
 app = typer.Typer(no_args_is_help=True, help="Make a policy of another proxy's config.")
 
@@ -33,7 +33,7 @@ def litellm(
 
     Exit status: 0 written, 1 it is no such config or nothing of it can be imported, 2 there is no such file.
     """
-    from proxy.policy.litellm_import import import_config
+    from proxy.policy.from_litellm.config import import_config
     from proxy.policy.problem import PolicyError
     from proxy.policy.source import read_source
 

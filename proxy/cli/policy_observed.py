@@ -6,8 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from proxy.policy.lint_speed import Observed
-from proxy.policy.observed import NotObservations, parse_observations
+from proxy.policy.lint.observed import NotObservations, parse_observations
+from proxy.policy.lint.speed import Observed
 
 FETCH_TIMEOUT_S = 5.0
 MOST_BYTES = 64 << 20

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from proxy.routing.explained import Uptime
+from proxy.routing.explain.explained import Uptime
 from proxy.routing.readings import Reading, Readings
 from proxy.routing.table import Lawful
 

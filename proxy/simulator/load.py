@@ -54,7 +54,7 @@ class LoadCurve:
             yield at_s
 
     def _between(self, share: float) -> float:
-        return self.low + (self.high - self.low) * share
+        return self.low + (self.high - self.low) * min(share, 1.0)
 
 
 @dataclass(slots=True)

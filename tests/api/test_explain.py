@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from proxy.api.explain import MAX_BODY_BYTES, moved
 from proxy.policy.model import Limits, Match, Route, Rules, Schedule, Snapshot, Tenant
-from proxy.routing.explained import Explanation
+from proxy.routing.explain.explained import Explanation
 from proxy.routing.readings import Reading
 from tests.harness import Proxy, Reply, dedicated, proxy, shared, snapshot_of
 from tests.scripted import HOLD, scripted

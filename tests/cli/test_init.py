@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from proxy.cli.command import app
-from proxy.policy.starter_kinds import Kind
-from proxy.policy.starter_profiles import PROFILES
+from proxy.policy.starter.kinds import Kind
+from proxy.policy.starter.profiles import PROFILES
 from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from proxy.cli.policy import app
 from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words
 from proxy.cli.policy_explain_source import Unanswerable, find
 from proxy.policy.model import Endpoint, Lane, Traffic
-from proxy.routing.explained import Explanation
+from proxy.routing.explain.explained import Explanation
 from proxy.routing.plan import Cause, Exclusion
 from proxy.telemetry.log import Attempted, Line, Refused
 from tests.harness import dedicated, proxy, shared, snapshot_of

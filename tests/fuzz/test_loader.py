@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from proxy.policy.compile import check_source
-from proxy.policy.lint import lint
+from proxy.policy.lint.lint import lint
 from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.source import Source, SourceFile, decode
 from tests.fuzz.mutations import Mutator

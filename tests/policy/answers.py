@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from proxy.policy.model import Endpoint
-from proxy.policy.starter_answers import DedicatedAnswer, ModelAnswer, SharedAnswer
-from proxy.policy.starter_kinds import Kind
-from proxy.policy.starter_profiles import PROFILES
-from proxy.policy.starter_suggestions import SUGGESTIONS
+from proxy.policy.starter.answers import DedicatedAnswer, ModelAnswer, SharedAnswer
+from proxy.policy.starter.kinds import Kind
+from proxy.policy.starter.profiles import PROFILES
+from proxy.policy.starter.suggestions import SUGGESTIONS
 
 
 def models_of(kind: Kind) -> dict[str, ModelAnswer]:

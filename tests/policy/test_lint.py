@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from proxy.policy.checks import Severity
 from proxy.policy.compile import check_policy
-from proxy.policy.lint import lint
-from proxy.policy.lint_secrets import looks_random
-from proxy.policy.lint_speed import Observed
+from proxy.policy.lint.lint import lint
+from proxy.policy.lint.secrets import looks_random
+from proxy.policy.lint.speed import Observed
 from proxy.policy.problem import Problem
 from tests.policy.corpus import DOUBTFUL, ENV, expected
 from tests.policy.policies import DIGEST, compiled, no_price

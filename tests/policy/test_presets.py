@@ -12,13 +12,13 @@ from proxy.cases.coverage import coverage
 from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_policy, check_source
-from proxy.policy.lint import lint
+from proxy.policy.lint.lint import lint
 from proxy.policy.model import Match, Route, Rules, Traffic
 from proxy.policy.source import Source, SourceFile
-from proxy.policy.starter import starting_policy
-from proxy.policy.starter_answers import Answers, Pattern, UsageAnswer
-from proxy.policy.starter_kinds import Kind
-from proxy.policy.starter_profiles import PROFILES
+from proxy.policy.starter.answers import Answers, Pattern, UsageAnswer
+from proxy.policy.starter.kinds import Kind
+from proxy.policy.starter.profiles import PROFILES
+from proxy.policy.starter.text import starting_policy
 from proxy.routing.decide import Router
 from tests.policy.answers import models_of
 

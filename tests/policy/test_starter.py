@@ -12,12 +12,11 @@ from proxy.cases.coverage import Coverage, coverage
 from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_source
-from proxy.policy.lint import lint
+from proxy.policy.lint.lint import lint
 from proxy.policy.model import Capability, Endpoint, Engine, Lane, Prefer, Route, Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.policy.source import Source, SourceFile
-from proxy.policy.starter import digest_variables, starting_policy, target_names, variables
-from proxy.policy.starter_answers import (
+from proxy.policy.starter.answers import (
     Answers,
     DedicatedAnswer,
     EconomicsAnswer,
@@ -33,12 +32,13 @@ from proxy.policy.starter_answers import (
     UsageAnswer,
     read_answers,
 )
-from proxy.policy.starter_cases import starting_cases
-from proxy.policy.starter_engine import Fit, fit
-from proxy.policy.starter_kinds import Kind
-from proxy.policy.starter_layout import flow, laid_out, rounded_up, scalar
-from proxy.policy.starter_plan import endpoint_of, planned_routes, residency_tag, settled
-from proxy.policy.starter_profiles import PROFILES
+from proxy.policy.starter.cases import starting_cases
+from proxy.policy.starter.engine import Fit, fit
+from proxy.policy.starter.kinds import Kind
+from proxy.policy.starter.layout import flow, laid_out, rounded_up, scalar
+from proxy.policy.starter.plan import endpoint_of, planned_routes, residency_tag, settled
+from proxy.policy.starter.profiles import PROFILES
+from proxy.policy.starter.text import digest_variables, starting_policy, target_names, variables
 from proxy.policy.words import NAME, REGION, RESERVED
 from proxy.routing.decide import Router
 from tests.policy.answers import model, models_of

@@ -7,7 +7,7 @@ from itertools import pairwise, takewhile
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from proxy.simulator.engine import EngineSimulator
 from proxy.simulator.load import Load, LoadCurve, Turn, Visit
@@ -26,6 +26,7 @@ def test_the_curve_rises_and_falls_and_begins_again(at_s: float, rate: float) ->
 
 
 @given(st.floats(0, 1000))
+@example(24.0)
 def test_the_curve_stays_between_low_and_high(at_s: float) -> None:
     assert CURVE.low <= CURVE.rate(at_s) <= CURVE.high
 
