@@ -32,7 +32,7 @@ def asked(one: Asked) -> str:
         f"model {one.model}",
         "anonymous caller" if one.tenant == "anonymous" else caller,
         f"tags {', '.join(one.tags)}" if one.tags else "no tags",
-        one.endpoint.value,
+        f"endpoint {one.endpoint.value}",
         one.traffic.value,
         "streamed" if one.stream else "not streamed",
         " and ".join(modality.value for modality in one.modalities) + " in the prompt" if one.modalities else "",
