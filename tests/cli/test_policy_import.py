@@ -8,7 +8,7 @@ import pytest
 from proxy.cli.policy import app
 from typer.testing import CliRunner, Result
 
-CONFIG = Path(__file__).parents[1] / "policy" / "litellm" / "platform.yaml"
+CONFIG = Path(__file__).parents[1] / "policy" / "from_litellm" / "platform.yaml"
 
 
 def run(*arguments: str | Path) -> Result:
