@@ -188,8 +188,8 @@ def test_all_that_can_be_asked_is_repeated(policy: Path) -> None:
     said = words(explain(policy, "--model", "chat", *options.split()))
     assert (
         "request model chat, key bank/ci, tags gdpr, endpoint responses, offline, streamed, "
-        "audio and image in the prompt, tools, about 8,000 tokens in, at most 200 out, x-spillway-lane: shared, x-spillway-target: api, "
-        "at Mon 2026-01-05 11:00 UTC"
+        "audio and image in the prompt, tools, about 8,000 tokens in, at most 200 out, x-spillway-lane: shared, "
+        "x-spillway-target: api, at Mon 2026-01-05 11:00 UTC"
     ) in said
 
 
