@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from proxy.api.guard import MAX_DEPTH, MAX_HEADERS, check_content_type, check_headers, read_members, too_large
+from proxy.api.guard import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_HEADERS,
+    MAX_MEMBERS,
+    check_content_type,
+    check_headers,
+    read_members,
+    too_large,
+)
 from proxy.routing.plan import Refusal
 
 SPACE = st.text(" \t\r\n", max_size=2)
@@ -155,6 +165,29 @@ def test_deep_nesting_is_refused(depth: int, opening: bytes, closing: bytes) -> 
     refusal = read_members(b'{"a":' + opening * depth + b"1" + closing * depth + b"}")
     assert isinstance(refusal, Refusal)
     assert refusal.code == "too_deep"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":[' + b",".join([b"{}"] * (MAX_CONTAINERS + 1)) + b"]}",
+        json.dumps({"a": [[]] * (MAX_CONTAINERS + 1)}).encode(),
+        b"{" + b",".join(b'"a%d":1' % number for number in range(MAX_MEMBERS + 1)) + b"}",
+        b"{ " + b",".join(b'"a%d":1' % number for number in range(20_000)) + b"}",
+    ],
+)
+def test_a_body_of_nothing_but_brackets_or_names_is_refused_at_once(body: bytes) -> None:
+    begun = time.process_time()
+    refusal = read_members(body)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "too_complex"
+    assert time.process_time() - begun < 1.0  # searching for every name took 2.6 s
+
+
+def test_what_a_large_request_has_passes() -> None:
+    parts = [{"type": "text", "text": "{[" * 20}] * 2
+    wide = json.dumps({"messages": [{"role": "user", "content": parts}] * 20_000, **{f"a{n}": n for n in range(99)}})
+    assert not isinstance(read_members(wide.encode()), Refusal)
 
 
 def test_wide_is_not_deep_and_brackets_in_strings_are_text() -> None:
