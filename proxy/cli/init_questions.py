@@ -75,7 +75,7 @@ def _models(kind: Kind, price_of: PriceOf, known_providers: frozenset[str]) -> M
     models: Models = {}
     for endpoint in dict.fromkeys(work.endpoint for work in PROFILES[kind].works):
         suggested = SUGGESTIONS[kind, endpoint]
-        typer.echo(f"For {endpoint}:")
+        typer.echo(f"On the `{endpoint}` endpoint:")
         name = _ask("  Name that apps ask for", suggested.name, _not_in(models))
         url = f"http://localhost:{FIRST_PORT + len(models)}/v1"
         runs = typer.confirm("  Do you run an engine for it?", default=True)
