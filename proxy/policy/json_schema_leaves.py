@@ -115,7 +115,7 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
     urls.base_url: {
         "description": "the base URL of an API, without a query; it usually ends in /v1",
         "type": "string",
-        "pattern": "^[hH][tT][tT][pP][sS]?://[^?#@ ]+$",
+        "pattern": "^[hH][tT][tT][pP][sS]?://[^/?#@ ]+(/[^?# ]*)?$",
         "examples": ["http://vllm.inference.svc:8000/v1", "https://api.example.com/v1"],
     },
     words.name: NAME,
