@@ -157,9 +157,9 @@ async def test_uptime(manner: str, tmp_path: Path) -> None:
 )
 async def test_latency(rule: str, stream: bool, manner: str, tmp_path: Path) -> None:
     terms = Terms(ttft_median_s=0.3, ttft_p99_s=0.35, tokens_per_s=25.0)
-    async with ProviderSimulator(terms, model="up", natural_tokens=5) as slow:
+    async with ProviderSimulator(terms, model="up", natural_tokens=20) as slow:
         async with pair(tmp_path, rule_of(manner, rule), breaks_url=slow.url) as both:
-            got = await asyncio.gather(*[both.ask(stream=stream) for _ in range(30)])
+            got = await asyncio.gather(*[both.ask(tokens=20, stream=stream) for _ in range(30)])
             assert {one.headers["x-spillway-target"] for one in got} == {"breaks"}
             await check(both, manner, rule.partition(":")[0], lambda: slow_count(slow))
 
