@@ -13,7 +13,7 @@ from tests.engine.processes import free_port, serving
 START_DEADLINE_S = 240.0
 SERVED_NAME = "tiny"
 KEY = "engine-key"
-MAX_MODEL_LEN = 2048
+MAX_MODEL_LEN = 8192
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
