@@ -60,8 +60,8 @@ CASES = {
     "messages_stream_helper": helped,
     "messages_stream_async": lambda: asyncio.run(asynchronous()),
     "count_tokens": lambda: client.messages.count_tokens(model=MODEL, messages=MESSAGES),
-    "error_too_long": lambda: refused(lambda: ask(max_tokens=5000)),
-    "error_too_long_stream": lambda: refused(lambda: ask(max_tokens=5000, stream=True)),
+    "error_too_long": lambda: refused(lambda: ask(max_tokens=10_000)),
+    "error_too_long_stream": lambda: refused(lambda: ask(max_tokens=10_000, stream=True)),
     "error_unknown_model": lambda: refused(
         lambda: client.messages.create(model="nobody", messages=MESSAGES, max_tokens=1)
     ),
