@@ -47,6 +47,8 @@ BACKLOG = 4096
 KEEP_ALIVE_S = 75
 """Longer than the idle timeout of the usual load balancer (60 s), which must be the first to close."""
 INTERRUPT_DRAIN_S = 2
+COLLECTOR = (2_000, 50, 1_000)
+"""How many new objects, and collections of the generation before, until each generation is collected."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -184,7 +186,7 @@ def _settle_garbage() -> None:
     """Keep the collector off what was built to stay: a full collection of it stops every stream for 60 to 130 ms."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2_000, 50, 1_000)
+    gc.set_threshold(*COLLECTOR)
 
 
 class QuietServer(uvicorn.Server):

@@ -68,6 +68,11 @@ def test_the_first_policy_is_the_file() -> None:
     assert block("file", "policies/default.yaml").text == (ROOT / "policies" / "default.yaml").read_text()
 
 
+def test_the_first_policy_has_twenty_lines_at_most_beside_comments() -> None:
+    lines = [line.strip() for line in block("file", "policies/default.yaml").text.splitlines()]
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 20
+
+
 @pytest.mark.parametrize("text", [b.text for b in blocks() if b.language == "yaml"])
 def test_its_policies_compile(text: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"

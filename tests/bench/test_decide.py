@@ -7,7 +7,7 @@ from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Plan
 
-from tests.bench.decide import Size, load, measure
+from tests.bench.decide import Figure, Size, load, measure, middle, missed
 
 SMALL = Size(4, 3, 5)
 
@@ -31,3 +31,24 @@ def test_a_policy_has_its_size_and_each_tenant_its_route() -> None:
 def test_a_figure_is_ordered() -> None:
     figure = measure(SMALL, decisions=500)
     assert 0 < figure.p50_us <= figure.p99_us
+
+
+def figure(size: Size, p99_us: float, load_s: float = 1.0) -> Figure:
+    return Figure(size=size, load_s=load_s, able_p50_us=1.0, p50_us=1.0, p99_us=p99_us)
+
+
+def test_the_median_of_each_figure_counts() -> None:
+    assert middle([figure(SMALL, 9.0, 1.0), figure(SMALL, 1.0, 3.0), figure(SMALL, 2.0, 2.0)]) == figure(
+        SMALL, 2.0, 2.0
+    )
+
+
+def test_each_bar_can_be_missed() -> None:
+    large = Size(40, 30, 50)
+    assert missed([figure(SMALL, 50.0), figure(large, 500.0, 2.0)]) == []
+    (slow,) = missed([figure(SMALL, 50.1), figure(large, 500.0)])
+    (steep,) = missed([figure(SMALL, 10.0), figure(large, 100.1)])
+    (heavy,) = missed([figure(SMALL, 50.0), figure(large, 500.0, 2.01)])
+    assert "over 50" in slow
+    assert "grows 10.0x" in steep
+    assert "over 2" in heavy
