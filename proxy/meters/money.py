@@ -10,7 +10,7 @@ hold money.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_MTOK = 1_000_000
@@ -23,19 +23,6 @@ def divide_half_even(numerator: int, denominator: int) -> int:
     if twice > denominator or (twice == denominator and quotient & 1):
         return quotient + 1
     return quotient
-
-
-def parse_usd(text: str) -> int:
-    """Decimal dollars (`2.99`, `$1,000`, `1.5e-6`) as nano-USD, exactly.
-
-    Raises ValueError, with a message fit for a policy error, when it is not a number or is finer than a nano-USD.
-    """
-    cleaned = text.strip().removeprefix("$").replace(",", "").replace("_", "")
-    try:
-        usd = Decimal(cleaned)
-    except InvalidOperation:
-        raise ValueError(f"`{text}` is not an amount of dollars, such as `2.99`") from None
-    return _exact_nano_usd(usd, text)
 
 
 def nano_usd_per_mtok(usd_per_token: float) -> int:
@@ -57,12 +44,3 @@ def format_usd(nano_usd: int, places: int | None = None) -> str:
         places = 2 if nano_usd == 0 or abs(usd) >= 1 else min(9, 2 - usd.adjusted())
     sign = "-" if nano_usd < 0 else ""
     return f"{sign}${abs(usd):,.{places}f}"
-
-
-def _exact_nano_usd(usd: Decimal, text: str) -> int:
-    if not usd.is_finite():
-        raise ValueError(f"`{text}` is not a finite amount of dollars")
-    nano_usd = usd.scaleb(9)
-    if nano_usd != nano_usd.to_integral_value():
-        raise ValueError(f"`{text}` is finer than a billionth of a dollar")
-    return int(nano_usd)

@@ -8,31 +8,12 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.meters.money import divide_half_even, format_usd, nano_usd_per_mtok, parse_usd
+from proxy.meters.money import divide_half_even, format_usd, nano_usd_per_mtok
 
 
 @given(st.integers(), st.integers(min_value=1))
 def test_division_is_to_the_nearest_integer_ties_to_even(numerator: int, denominator: int) -> None:
     assert divide_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
-
-
-@given(st.integers(min_value=-(10**18), max_value=10**18))
-def test_decimal_dollars_are_read_exactly(nano_usd: int) -> None:
-    assert parse_usd(f"{Decimal(nano_usd).scaleb(-9):f}") == nano_usd
-
-
-@pytest.mark.parametrize(
-    ("text", "nano_usd"),
-    [("2.99", 2_990_000_000), ("$1,000", 10**12), (" 0.0375 ", 37_500_000), ("1.5e-6", 1_500), ("-1", -(10**9))],
-)
-def test_dollars_as_people_write_them(text: str, nano_usd: int) -> None:
-    assert parse_usd(text) == nano_usd
-
-
-@pytest.mark.parametrize("text", ["", "two", "1.2.3", "nan", "inf", "0.0000000001", "$"])
-def test_what_is_not_an_exact_amount_is_refused_with_the_text_itself(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^`"):
-        parse_usd(text)
 
 
 @pytest.mark.parametrize(
