@@ -9,7 +9,7 @@ zone nobody has heard of) is left to `spillway policy check`. Where the environm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from proxy.policy import credentials, schema, times, units, urls, words
@@ -151,7 +151,6 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
     words.text: {"type": "string", "pattern": r"^\S(.*\S)?$"},
 }
 
-LEAVES: Mapping[Callable[[object], Any], Fragment] = _PLAIN | _OPEN
 _TITLES: dict[Callable[[object], Any], str] = {units.nano_usd: "dollars", units.duration_s: "duration"}
 
 

@@ -72,18 +72,6 @@ def max_in_flight(target: Target) -> int | None:
     return target.max_in_flight
 
 
-def saturation(target: Target, reading: Reading, now: float) -> float | None:
-    """Used over capacity of one replica, 1.0 is full and more is overload; None when it has no known capacity.
-
-    An engine that said it was full counts as full for as long as its word is believed.
-    """
-    limit = max_in_flight(target)
-    used = None if limit is None else reading.in_flight / limit if limit else 1.0
-    if reading.full_until > now:
-        return max(used or 0.0, 1.0)
-    return used
-
-
 def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> list[Reading]:
     """The replicas that can take the request now.
 

@@ -11,7 +11,6 @@ from proxy.routing.capacity import (
     least_loaded,
     max_in_flight,
     retry_after_s,
-    saturation,
     shortage,
 )
 from proxy.routing.readings import Breaker, Reading
@@ -52,22 +51,6 @@ def test_a_replica_has_room_below_its_threshold(target: Target, in_flight: int, 
 def test_a_replica_is_able_unless_ejected_full_or_out_of_room(observed: dict[str, object], is_able: bool) -> None:
     seen = [reading("llama-eu", **observed)]
     assert able(dedicated(), seen, facts(), NOW, ROOM) == (seen if is_able else [])
-
-
-@pytest.mark.parametrize(
-    ("target", "observed", "expected"),
-    [
-        (dedicated(max_in_flight=64), {"in_flight": 32}, 0.5),
-        (dedicated(max_in_flight=64), {"in_flight": 96}, 1.5),
-        (dedicated(max_in_flight=64), {"in_flight": 32, "full_until": NOW + 1}, 1.0),
-        (dedicated(max_in_flight=64), {"in_flight": 96, "full_until": NOW + 1}, 1.5),
-        (dedicated(max_in_flight=0), {}, 1.0),
-        (shared(), {"in_flight": 9}, None),
-        (shared(), {"full_until": NOW + 1}, 1.0),
-    ],
-)
-def test_saturation_is_used_over_capacity(target: Target, observed: dict[str, object], expected: float | None) -> None:
-    assert saturation(target, reading(target.name, **observed), NOW) == expected
 
 
 def test_least_loaded_draws_among_equals_only() -> None:
