@@ -59,9 +59,8 @@ def missed_by_reading(rules: Rules, reading: Reading) -> tuple[Miss, ...]:
             spell = wording.tokens_per_s if objective.rule.startswith("perceived_tps") else wording.seconds
             misses += (Miss(objective.rule, spell(seconds), spell(objective.limit_s)),)
     uptime = reading.uptime
-    if rules.uptime is not None and uptime is not None and uptime < rules.uptime:
-        if reading.failures < FAILURES_THAT_CONDEMN:
-            return misses
+    failing = reading.failures >= FAILURES_THAT_CONDEMN
+    if failing and rules.uptime is not None and uptime is not None and uptime < rules.uptime:
         misses += (Miss("uptime", wording.percent(uptime), wording.percent(rules.uptime)),)
     return misses
 
