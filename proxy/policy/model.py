@@ -357,6 +357,67 @@ class Route:
     max_failovers: int = 1
 
 
+class Per(StrEnum):
+    """The window of a budget, in UTC by the store's clock; a week begins on Monday. `total` never ends."""
+
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+class Enforce(StrEnum):
+    """How a budget binds. `hard` is never overspent: money is set aside before it is spent, and a stream is cut when
+    there is no more. `soft` refuses what begins after the limit was reached. `shadow` only records what soft would do.
+    """
+
+    HARD = "hard"
+    SOFT = "soft"
+    SHADOW = "shadow"
+
+
+class Exhausted(StrEnum):
+    """What becomes of requests once a budget is used up: served by targets it does not cover, refused, or served as
+    another model.
+    """
+
+    DEDICATED_ONLY = "dedicated_only"
+    REJECT = "reject"
+    DOWNGRADE = "downgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """So much money in each window."""
+
+    nano_usd: int
+    per: Per
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Caps on what the requests that match may spend together; None matches all, `tags` must all be there.
+
+    `lane` is where the money is counted: shared tokens, or the attributed share of dedicated GPU time. `downgrade` is
+    the public model to serve instead. `alerts` are percentages of each cap.
+    """
+
+    name: str
+    caps: tuple[Cap, ...]
+    enforce: Enforce = Enforce.HARD
+    exhausted: Exhausted = Exhausted.DEDICATED_ONLY
+    downgrade: str | None = None
+    alerts: tuple[int, ...] = (50, 80, 100)
+    lane: Lane = Lane.SHARED
+    tenants: frozenset[str] | None = None
+    keys: frozenset[str] | None = None
+    tags: frozenset[str] = frozenset()
+    routes: frozenset[str] | None = None
+    targets: frozenset[str] | None = None
+    models: frozenset[str] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One compiled policy. `digest` is the SHA-256 of its source text, hex; the first 12 digits go out in headers.
@@ -375,6 +436,7 @@ class Snapshot:
     keys: Mapping[bytes, Key] = field(default_factory=dict)
     open_to_all: bool = False
     reads_content: bool = True
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def revision(self) -> str:

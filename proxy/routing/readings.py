@@ -13,6 +13,8 @@ from enum import StrEnum
 
 import msgspec
 
+from proxy.policy.model import Per
+
 
 class Breaker(StrEnum):
     """Closed serves, open does not, half-open lets one probe through (DESIGN words: open means *not serving*)."""
@@ -96,3 +98,25 @@ Rates = Mapping[str, Rate]
 """By scope: `tenant:name`, `key:tenant/name`, `route:name`, `target:name`; a scope that is not there is unused."""
 
 NO_RATES: Rates = {}
+
+
+class Fund(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one budget has left, in its tightest window, as this process sees it. Money is nano-USD.
+
+    `free` may be spent, or set aside, by the next request here and now; it is negative where more was used than was set
+    aside. `spent` is what all processes have used, `limit` the cap that is the tightest, `per` its window, which ends in
+    `resets_in_s` (None: never). `known` is False while the store cannot be asked for more: `free` is then all there is.
+    """
+
+    free_nano_usd: int
+    spent_nano_usd: int = 0
+    limit_nano_usd: int = 0
+    per: Per = Per.TOTAL
+    resets_in_s: float | None = None
+    known: bool = True
+
+
+Funds = Mapping[str, Fund]
+"""By budget name; a budget that is not there has all its money."""
+
+NO_FUNDS: Funds = {}
