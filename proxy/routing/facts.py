@@ -18,7 +18,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request as the router sees it. Token counts are estimates until a reply's `usage` is read.
 
     `tags` are those of the tenant, the key and the request together. `modalities` are what the prompt holds beyond
-    text. `at_s` is Unix time, for routes that follow the clock on the wall; nothing is measured with it.
+    text. `choices` is how many answers are asked for, each up to `max_output_tokens` long. `service_tier` is the
+    provider's tier that the body asks for, empty where it asks for none. `at_s` is Unix time, for routes that follow
+    the clock on the wall; nothing is measured with it.
     """
 
     request_id: str
@@ -37,3 +39,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     modalities: frozenset[Modality] = frozenset()
     tools: bool = False
     at_s: float = 0.0
+    choices: int = 1
+    service_tier: str = ""

@@ -41,9 +41,13 @@ class Failure(Enum):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens of one attempt. `cached_input_tokens` is a part of `input_tokens`, `reasoning_tokens` of `output_tokens`.
+    """Tokens of one attempt, all of them in `input_tokens` and `output_tokens`; every other count is a part of one.
 
-    `estimated` marks counts that no upstream confirmed: never a silent zero.
+    Parts of the input: `cached_input_tokens` were read from the provider's cache, `cache_write_tokens` were written to
+    it, and of those `cache_write_1h_tokens` to be kept for an hour; `audio_input_tokens`. Parts of the output:
+    `reasoning_tokens`, `audio_output_tokens`. `service_tier` is the one that the provider says it served (`priority`,
+    `flex`, `batch`), empty where it says nothing or nothing special. `estimated` marks counts that no upstream
+    confirmed: never a silent zero.
     """
 
     input_tokens: int = 0
@@ -51,6 +55,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cached_input_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    service_tier: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
