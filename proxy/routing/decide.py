@@ -5,7 +5,9 @@ Theory of operation
 1. The public model must exist for the tenant, and the first route that matches is the request's route.
 2. The route's gates have given the lawful set beforehand (`table.py`). Nothing below can add to it.
 3. The rates of the tenant, the key and the route must have room (`limits.py`).
-4. A lawful target that is unfit for this very request, or measured to break a rule under `require`, is left out.
+4. A lawful target that a spent budget covers, that is unfit for this very request, or measured to break a rule under
+   `require`, is left out. When that leaves nothing, a budget may have the request served as another model, by targets
+   that the gates of its own route let pass too.
 5. Of each other one the least loaded able replica stands in the plan; targets without one are left out, with why.
 6. Order: targets known to miss fewer wants come first, then the route's preference, then the model's own order.
 7. After one replica of every target come the second-best replicas, in the same order: another target is the better
@@ -17,17 +19,18 @@ what was observed; all later attempts are *fallbacks*. The happy path formats no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 
-from proxy.policy.model import UNLIMITED, Prefer, Route, Rules, Snapshot
-from proxy.routing import gates, limits, refusals, wants
+from proxy.policy.model import UNLIMITED, Budget, Candidate, Prefer, Route, Rules, Snapshot
+from proxy.routing import budgets, gates, limits, refusals, wants
 from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan, Refusal
-from proxy.routing.readings import NO_RATES, Breaker, Rates, Reading, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, Rates, Reading, Readings
 from proxy.routing.rules import missed_by_reading, missed_by_request
 from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, compile_table, first_match
 
@@ -39,18 +42,38 @@ Option = tuple[Entry, Reading]
 Misses = tuple[Exclusion, ...]
 """The wants that an option is measured to miss."""
 
+NONE_POOR: Mapping[str, Exclusion] = {}
+
+
+class Moment(NamedTuple):
+    """What is true of the targets now: readings, the time on their clock, and a number in [0, 1) to break ties with."""
+
+    readings: Readings
+    now: float
+    draw: float
+
 
 class Router:
     """A snapshot made ready to decide. Build it once per snapshot: it does the policy's share of the work."""
 
-    __slots__ = ("_table", "room", "snapshot")
+    __slots__ = ("_budgets", "_concerned", "_table", "room", "snapshot")
 
     def __init__(self, snapshot: Snapshot, room: Room = IN_FLIGHT_THRESHOLD) -> None:
         self.snapshot = snapshot
         self.room = room
         self._table = compile_table(snapshot)
+        self._budgets = budgets.BudgetIndex(snapshot.budgets)
+        self._concerned = _concerned(snapshot)
 
-    def decide(self, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES) -> Decision:
+    def decide(
+        self,
+        facts: Facts,
+        readings: Readings,
+        now: float,
+        draw: float,
+        rates: Rates = NO_RATES,
+        funds: Funds = NO_FUNDS,
+    ) -> Decision:
         """The attempts for one request in order, or why there are none.
 
         `now` is in seconds on the clock of the readings; `draw` in [0, 1) breaks ties between replicas.
@@ -61,12 +84,21 @@ class Router:
         held = lawful.held
         if facts.tenant.limits is not UNLIMITED or facts.key.limits is not UNLIMITED:
             held += limits.of_caller(facts)
+        moment = Moment(readings, now, draw)
         if not held:
-            return self._choose(lawful, facts, readings, now, draw)
+            return self._afford(lawful, facts, moment, funds)
         verdict = limits.judge(held, facts, rates)
         if verdict.refused is not None:
             return refusals.rate_limited(lawful.route, verdict.refused)
-        return _counted(self._choose(lawful, facts, readings, now, draw), held, verdict)
+        return _counted(self._afford(lawful, facts, moment, funds), held, verdict)
+
+    def concerned(self, model: str) -> tuple[Candidate, ...]:
+        """The candidates whose readings a decision for the public model may need."""
+        return self._concerned.get(model, ())
+
+    def budgets_of(self, facts: Facts, route: str) -> tuple[Budget, ...]:
+        """The budgets that a request on `route` falls under, whatever its target."""
+        return self._budgets.covering(facts, route)
 
     def rows(self, facts: Facts) -> tuple[Row, ...]:
         """The routes that can match requests for the model of `facts`, in their order; none if it may not be used."""
@@ -97,9 +129,67 @@ class Router:
         lawful = row.lawful[facts.endpoint, facts.lane_override, pinned]
         return lawful if lawful.refusal is None else lawful.refusal
 
-    def _choose(self, lawful: Lawful, facts: Facts, readings: Readings, now: float, draw: float) -> Decision:
+    def _afford(self, lawful: Lawful, facts: Facts, moment: Moment, funds: Funds) -> Decision:
+        """Choose among what the request's budgets leave; another model's targets, if one of them says so."""
+        covering = self._budgets.covering(facts, lawful.route.name) if self._budgets else ()
+        if not covering:
+            return self._choose(lawful, facts, moment)
+        standing = budgets.judge(covering, [entry.target for entry in lawful.entries], facts, funds)
+        rejecting = budgets.rejecting(standing)
+        if rejecting is not None:
+            return refusals.over_budget(lawful.route, rejecting, standing, funds)
+        decision = self._choose(lawful, facts, moment, standing.left_out)
+        if isinstance(decision, Plan):
+            return msgspec.structs.replace(decision, budgets=covering, shadow=decision.shadow + standing.shadow)
+        if not standing.left_out:
+            return decision
+        instead = budgets.downgrade(standing)
+        if instead is not None:
+            served = self._downgraded(lawful, facts, moment, funds, instead, standing)
+            if served is not None:
+                return served
+        frees_up = any(
+            entry.target.name not in standing.left_out
+            and not (entry.picky and gates.unfit(entry.target, lawful.route.require, facts))
+            for entry in lawful.entries
+        )
+        return refusals.unaffordable(lawful.route, decision, standing, funds, frees_up=frees_up)
+
+    def _downgraded(
+        self, above: Lawful, facts: Facts, moment: Moment, funds: Funds, model: str, standing: budgets.Standing
+    ) -> Plan | None:
+        """The plan for another model, with no target that the gates of the request's own route would not let pass."""
+        instead = msgspec.structs.replace(facts, model=model, target_override=None)
+        lawful = self.lawful_set(instead)
+        if facts.target_override is not None or isinstance(lawful, Refusal):
+            return None
+        covering = self._budgets.covering(instead, lawful.route.name)
+        barred = _barred_above(above.route.require, lawful, facts, moment.readings)
+        left = [entry.target for entry in lawful.entries if entry.target.name not in barred]
+        again = budgets.judge(covering, left, instead, funds)
+        decision = self._choose(lawful, instead, moment, {**again.left_out, **barred})
+        if isinstance(decision, Refusal) or budgets.rejecting(again) is not None:
+            return None
+        return msgspec.structs.replace(
+            decision,
+            attempts=_because_of(decision.attempts, standing),
+            excluded=(*standing.left_out.values(), *decision.excluded),
+            shadow=decision.shadow + again.shadow,
+            budgets=covering,
+            served_as=model,
+        )
+
+    def _choose(
+        self,
+        lawful: Lawful,
+        facts: Facts,
+        moment: Moment,
+        poor: Mapping[str, Exclusion] = NONE_POOR,
+    ) -> Decision:
+        """Order what is able among the lawful; `poor` are left out beforehand."""
+        readings, now, draw = moment
         route, room = lawful.route, self.room
-        if lawful.ready is not None and _all_able(lawful, facts, readings, now, room):
+        if lawful.ready is not None and not poor and _all_able(lawful, facts, readings, now, room):
             return lawful.ready
         firsts: list[Option] = []
         spares: list[Option] = []
@@ -107,6 +197,9 @@ class Router:
         spilled: Exclusion | None = None
         for entry in lawful.entries:
             target = entry.target
+            if target.name in poor:
+                left_out.append(poor[target.name])
+                continue
             seen = readings.get(target.name) or entry.unseen
             unfit = gates.unfit(target, route.require, facts) if entry.picky else None
             if unfit is not None:
@@ -144,6 +237,37 @@ class Router:
             max_failovers=route.max_failovers,
             shadow=shadow,
         )
+
+
+def _concerned(snapshot: Snapshot) -> Mapping[str, tuple[Candidate, ...]]:
+    """By public model, its candidates and those of the models that budgets may put in its place."""
+    instead = [budget for budget in snapshot.budgets if budget.downgrade is not None]
+    concerned = dict(snapshot.models)
+    for model in snapshot.models:
+        more = {one.downgrade for one in instead if one.models is None or model in one.models} - {model, None}
+        for other in sorted(filter(None, more)):
+            known = {candidate.target.name for candidate in concerned[model]}
+            concerned[model] += tuple(one for one in snapshot.models.get(other, ()) if one.target.name not in known)
+    return concerned
+
+
+def _barred_above(require: Rules, lawful: Lawful, facts: Facts, readings: Readings) -> dict[str, Exclusion]:
+    """The targets of another model's lawful set that the gates of the route that was asked for keep out."""
+    asked = gates.Asked(require=require, endpoint=facts.endpoint, lane_override=facts.lane_override)
+    barred: dict[str, Exclusion] = {}
+    for target in (entry.target for entry in lawful.entries):
+        barrier = gates.barrier(target, asked) or gates.unfit(target, require, facts)
+        measured = [miss for reading in readings.get(target.name, ()) for miss in missed_by_reading(require, reading)]
+        if barrier is not None or measured:
+            barred[target.name] = barrier or gates.recorded(target, tuple(measured))[0]
+    return barred
+
+
+def _because_of(attempts: tuple[Attempt, ...], standing: budgets.Standing) -> tuple[Attempt, ...]:
+    """The attempts, the first saying which budget has put another model in the place of the one asked for."""
+    spent = next(iter(standing.left_out.values()))
+    reason = f"downgraded: {spent.rule} {spent.observed} of {spent.limit}"
+    return (msgspec.structs.replace(attempts[0], reason=reason), *attempts[1:])
 
 
 def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room: Room) -> bool:
@@ -195,10 +319,16 @@ def _counted(decision: Decision, held: tuple[limits.Held, ...], verdict: limits.
 
 
 def decide(
-    snapshot: Snapshot, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES
+    snapshot: Snapshot,
+    facts: Facts,
+    readings: Readings,
+    now: float,
+    draw: float,
+    rates: Rates = NO_RATES,
+    funds: Funds = NO_FUNDS,
 ) -> Decision:
     """`Router.decide` for a single decision, for tests: it prepares the snapshot each time."""
-    return Router(snapshot).decide(facts, readings, now, draw, rates)
+    return Router(snapshot).decide(facts, readings, now, draw, rates, funds)
 
 
 def _reordered(

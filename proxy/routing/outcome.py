@@ -33,6 +33,7 @@ class Failure(Enum):
     STALLED_CLIENT = ("stalled_client", False, False)
     CLIENT_LEFT = ("client_left", False, False)
     SHUT_DOWN = ("shut_down", False, False)
+    BUDGET = ("budget_exceeded", False, False)
 
     def __init__(self, label: str, retryable: bool, unhealthy: bool) -> None:
         self.label = label

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from proxy.policy.model import Target
+from proxy.policy.model import Budget, Target
 
 
 class Cause(StrEnum):
@@ -57,7 +57,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The lawful and able targets in order. `relaxed` says that the first attempt misses one of the route's `want`s.
 
     `shadow` is what rules in shadow mode would have left out, had they been in force. `scopes` are the rate limits'
-    under which the request is to be counted.
+    under which the request is to be counted, and `budgets` those that its attempts are to be held against. `served_as`
+    is the public model whose targets these are, when a spent budget has put another in the place of the one asked for.
     """
 
     route: str
@@ -67,6 +68,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_failovers: int = 1
     shadow: tuple[Exclusion, ...] = ()
     scopes: tuple[str, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    served_as: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -12,6 +12,8 @@
     400     unsupported_by_model         supports         no lawful target takes tools, or images and the like
     400     context_length_exceeded      context_window   no lawful target's window holds the request
     429     rate_limit_exceeded          the scope's      the tenant, key or route has used up its minute
+    429     budget_exceeded              the budget's     every target that could serve is covered by a spent budget
+    429     budget_unavailable           the budget's     the same, while the store cannot be asked for more
     503     no_lawful_target_available   the gate         every lawful target is out of rotation, or measured to break a
                                                           rule under require; gates bar the rest
     503     no_target_available          breaker          every target is out of rotation
@@ -30,15 +32,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from proxy.policy.model import Lane, Route
+from proxy.policy.model import Budget, Lane, Route
 from proxy.routing import gates
+from proxy.routing.budgets import Standing, name_of
 from proxy.routing.capacity import MIN_RETRY_AFTER_S
 from proxy.routing.facts import Facts
 from proxy.routing.limits import Over
 from proxy.routing.plan import Exclusion, Refusal
+from proxy.routing.readings import Funds
 
 MODEL_NAME_SHOWN = 200
 """Characters of a caller's model name that are repeated to it, and to the log."""
+
+STORE_RETRY_AFTER_S = 1.0
+"""When to ask again for money that the store cannot be asked for: it is tried several times a second."""
 
 RESIDENCY = frozenset({"require.region", "require.retention", "require.training"})
 UNFIT = {
@@ -132,6 +139,36 @@ def rate_limited(route: Route, over: Over) -> Refusal:
         retryable=True,
         excluded=(over.exclusion,),
     )
+
+
+def over_budget(route: Route, budget: Budget, standing: Standing, funds: Funds) -> Refusal:
+    """A spent budget that refuses all that it covers; or that nothing else is left under."""
+    fund = funds.get(budget.name)
+    known = fund is None or fund.known
+    exclusion = next(one for one in standing.left_out.values() if name_of(one) == budget.name)
+    return Refusal(
+        status=429,
+        code="budget_exceeded" if known else "budget_unavailable",
+        message=f"budget `{budget.name}` has no money left for this request: {exclusion.observed} of {exclusion.limit}",
+        rule=exclusion.rule,
+        type="insufficient_quota" if known else "rate_limit_error",
+        route=route.name,
+        retry_after_s=(None if fund is None else fund.resets_in_s) if known else STORE_RETRY_AFTER_S,
+        retryable=not known,
+        excluded=tuple(standing.left_out.values()),
+    )
+
+
+def unaffordable(route: Route, otherwise: Refusal, standing: Standing, funds: Funds, *, frees_up: bool) -> Refusal:
+    """Nothing can serve, for want of money at least in part; `otherwise` is the refusal if money were no matter.
+
+    `frees_up` says that some target is under no spent budget and may have room again: then it is worth another try.
+    """
+    refusal = over_budget(route, standing.spent[0], standing, funds)
+    if not frees_up:
+        return msgspec.structs.replace(refusal, excluded=otherwise.excluded)
+    wait_s = otherwise.retry_after_s
+    return msgspec.structs.replace(refusal, excluded=otherwise.excluded, retry_after_s=wait_s, retryable=True)
 
 
 def nothing_lawful(route: Route, model: str, barred: tuple[Exclusion, ...]) -> Refusal:

@@ -1,0 +1,162 @@
+"""The budgets that a request falls under, and whether they still have money for it.
+
+Theory of operation
+-------------------
+A budget covers a request by its caller, tags, route and model, and an attempt of it by its target too: most count the
+dollars of shared targets, so what they leave uncovered, dedicated GPUs above all, stays open when they are used up.
+What they have left comes in as `Funds`. A covered target that the request cannot begin on within every one of its
+budgets is left out, like one that is full; the lawful set only gets smaller.
+
+Here a request needs what its input and a first step of its output cost. What really has to be set aside is known when
+it is (`meters/escrow.py`), which may still refuse: then it is decided again, with that budget empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from proxy.policy.model import Budget, Enforce, Exhausted, Lane, Target
+from proxy.routing import wording
+from proxy.routing.cost import cost_nano_usd
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Usage
+from proxy.routing.plan import Exclusion
+from proxy.routing.readings import Fund, Funds
+from proxy.routing.rules import expected_output_tokens
+from proxy.routing.work import attributed_nano_usd
+
+STEP_TOKENS = 64
+"""Output tokens that are set aside at a time, for each choice."""
+
+_FULL = Fund(free_nano_usd=1 << 62)
+
+
+class BudgetIndex:
+    """The budgets of a policy, found by whom they are for: there may be one for each of ten thousand tenants."""
+
+    __slots__ = ("_by_key", "_by_tenant", "_general")
+
+    def __init__(self, budgets: Iterable[Budget]) -> None:
+        self._general: tuple[Budget, ...] = ()
+        self._by_tenant: dict[str, tuple[Budget, ...]] = {}
+        self._by_key: dict[str, tuple[Budget, ...]] = {}
+        for budget in budgets:
+            if budget.tenants is not None:
+                _file(self._by_tenant, budget.tenants, budget)
+            elif budget.keys is not None:
+                _file(self._by_key, budget.keys, budget)
+            else:
+                self._general += (budget,)
+
+    def __bool__(self) -> bool:
+        return bool(self._general or self._by_tenant or self._by_key)
+
+    def covering(self, facts: Facts, route: str) -> tuple[Budget, ...]:
+        """The budgets that a request on `route` falls under, whatever its target."""
+        found = self._general
+        found += self._by_tenant.get(facts.tenant.name, ())
+        found += self._by_key.get(facts.key.name, ())
+        return tuple([budget for budget in found if _covers_request(budget, facts, route)])
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What the budgets say of a request: which of its targets they leave out, and what that would be in shadow.
+
+    `spent` are the budgets that leave targets out, in the order of the policy.
+    """
+
+    left_out: Mapping[str, Exclusion]
+    shadow: tuple[Exclusion, ...]
+    spent: tuple[Budget, ...]
+
+
+def covers(budget: Budget, target: Target) -> bool:
+    """Whether money spent on `target`, by a request that the budget covers, is the budget's."""
+    return target.lane is budget.lane and (budget.targets is None or target.name in budget.targets)
+
+
+def judge(budgets: tuple[Budget, ...], targets: Iterable[Target], facts: Facts, funds: Funds) -> Standing:
+    """Ask every budget about beginning the request on each of the targets.
+
+    What it does: compares what the budget has free with what the request needs at least.
+    Reads: `Fund.free_nano_usd`, `Target.price`, the request's size.
+    When unknown: a target without a price is left out by a hard budget, which cannot count it, and by no other.
+    """
+    left_out: dict[str, Exclusion] = {}
+    shadow: tuple[Exclusion, ...] = ()
+    spent: dict[str, Budget] = {}
+    for target in targets:
+        for budget in budgets:
+            if not covers(budget, target):
+                continue
+            exclusion = _unaffordable(budget, target, facts, funds)
+            if exclusion is None:
+                continue
+            if budget.enforce is Enforce.SHADOW:
+                shadow += (exclusion,)
+            elif target.name not in left_out:
+                left_out[target.name] = exclusion
+                spent[budget.name] = budget
+    return Standing(left_out, shadow, tuple(spent.values()))
+
+
+def rejecting(standing: Standing) -> Budget | None:
+    """The budget that refuses the request altogether, if one does."""
+    return next((budget for budget in standing.spent if budget.exhausted is Exhausted.REJECT), None)
+
+
+def downgrade(standing: Standing) -> str | None:
+    """The public model that a spent budget has the request served as, if one does."""
+    return next((one.downgrade for one in standing.spent if one.exhausted is Exhausted.DOWNGRADE), None)
+
+
+def used_nano_usd(target: Target, usage: Usage) -> int | None:
+    """What usage counts for in a budget: shared tokens at their price, or GPU time by work; None when nobody knows."""
+    if target.lane is Lane.DEDICATED:
+        return None if target.gpus is None else attributed_nano_usd(target.gpus, usage)
+    return None if target.price is None else cost_nano_usd(target.price, usage)
+
+
+def name_of(exclusion: Exclusion) -> str | None:
+    """The budget that an exclusion speaks of, if it is one by a budget."""
+    kind, _, name = exclusion.rule.partition(":")
+    return name if kind == "budget" else None
+
+
+def _file(index: dict[str, tuple[Budget, ...]], names: Iterable[str], budget: Budget) -> None:
+    for name in names:
+        index[name] = (*index.get(name, ()), budget)
+
+
+def _covers_request(budget: Budget, facts: Facts, route: str) -> bool:
+    return (
+        (budget.keys is None or facts.key.name in budget.keys)
+        and (budget.models is None or facts.model in budget.models)
+        and (budget.routes is None or route in budget.routes)
+        and (not budget.tags or budget.tags <= facts.tags | facts.tenant.tags)
+    )
+
+
+def _unaffordable(budget: Budget, target: Target, facts: Facts, funds: Funds) -> Exclusion | None:
+    fund = funds.get(budget.name, _FULL)
+    step = min(expected_output_tokens(facts), STEP_TOKENS)
+    need = used_nano_usd(target, Usage(input_tokens=facts.input_tokens, output_tokens=step * facts.choices))
+    if need is None:
+        if budget.enforce is Enforce.HARD:
+            return Exclusion(target.name, f"budget:{budget.name}", "price unknown", "a price", True)
+        need = 0
+    if fund.free_nano_usd > 0 and fund.free_nano_usd >= need:
+        return None
+    return Exclusion(target.name, f"budget:{budget.name}", _observed(fund), _limit(fund), True)
+
+
+def _observed(fund: Fund) -> str:
+    spent = f"{wording.usd(fund.spent_nano_usd)} spent"
+    return spent if fund.known else f"{spent} when last known, and the store cannot be asked"
+
+
+def _limit(fund: Fund) -> str:
+    limit = wording.usd(fund.limit_nano_usd)
+    return f"{limit} in all" if fund.resets_in_s is None else f"{limit} a {fund.per}"
