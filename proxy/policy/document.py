@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 libyaml's event stream is walked once. The place of every key and value is noted under its *loc*, the path from the root
-(`("targets", "local", "url")`). Several files become one tree: sections of named things are united, `routes` are joined
-in the order of the file names.
+(`("targets", "local", "url")`). Several files become one tree, in the order of their names: sections of named things
+are united, and two lists are joined: `routes`, and the `keys` of a tenant, which may so be kept in a Secret of their
+own. A lone key is a list of one.
 
 Plain scalars follow YAML 1.2's core schema, so `no` and `on` are words and `012` is twelve. Refused, because they make
 one text mean two things: duplicate keys, anchors, aliases, merge keys, tags, several documents, empty values.
@@ -87,8 +88,7 @@ class _FileReader:
         self._env = env
         self._document = document
         self._events: Iterator[yaml.Event] = iter(())
-        routes = document.root.get("routes")
-        self._first_route = len(routes) if isinstance(routes, list) else 0
+        self._own_keys: dict[Loc, Place] = {}
 
     def read(self) -> None:
         try:
@@ -122,7 +122,9 @@ class _FileReader:
         root = self._document.root
         for name, section in sections.items():
             present = root.get(name)
-            if isinstance(present, dict) and isinstance(section, dict):
+            if name == "tenants" and isinstance(present, dict) and isinstance(section, dict):
+                _unite_tenants(present, section)
+            elif isinstance(present, dict) and isinstance(section, dict):
                 present.update(section)
             elif isinstance(present, list) and isinstance(section, list):
                 present.extend(section)
@@ -162,25 +164,44 @@ class _FileReader:
             if self._is_duplicate(event, at):
                 self._skip(next(self._events))
                 continue
-            self._document.keys.setdefault(at, self._place_of(event))
-            value = self._value(next(self._events), at, depth + 1)
+            self._own_keys[at] = place = self._place_of(event)
+            self._document.keys.setdefault(at, place)
+            read = self._keys_of_a_tenant if _holds_keys(at) else self._value
+            value = read(next(self._events), at, depth + 1)
             if value is not None:
                 mapping[name] = value
         return mapping
+
+    def _keys_of_a_tenant(self, event: yaml.Event, at: Loc, depth: int) -> list[Any] | None:
+        """The list at `at`, or what stands there alone as a list of one."""
+        if isinstance(event, yaml.SequenceStartEvent):
+            value = self._value(event, at, depth)
+            return value if isinstance(value, list) else None
+        self._document.values[at] = self._place_of(event)
+        lone = self._value(event, (*at, self._count_before(at)), depth)
+        if lone is None:
+            self._document.broken.add(at)
+            return None
+        return [lone]
+
+    def _count_before(self, at: Loc) -> int:
+        """How many items earlier files have given to the list at `at`."""
+        found: Any = self._document.root
+        for part in at:
+            found = found.get(part) if isinstance(found, dict) else None
+        return len(found) if isinstance(found, list) else 0
 
     def _is_duplicate(self, event: yaml.ScalarEvent, at: Loc) -> bool:
         if event.value == "<<":
             self._broken(event, at, "merge keys are not supported", "write the keys out")
             return True
-        first = self._document.keys.get(at)
-        if first is None:
-            return False
-        if first.path == self._file.path:
-            hint = f"remove one; the first is on line {first.line}"
+        own = self._own_keys.get(at)
+        if own is not None:
+            hint = f"remove one; the first is on line {own.line}"
             self._problem(event, f"{shown(event.value)} is given twice", hint, Check.DUPLICATE)
             return True
-        # Every file may have every section; what stands inside a section, and `auth`, belongs to one file.
-        if len(at) == 1 and event.value != "auth":
+        first = self._document.keys.get(at)
+        if first is None or _may_be_shared(at):
             return False
         hint = f"remove or rename one; the first is at {first.path}:{first.line}"
         self._problem(event, f"{shown(event.value)} is defined in two files", hint, Check.DUPLICATE)
@@ -188,7 +209,7 @@ class _FileReader:
 
     def _sequence(self, loc: Loc, depth: int) -> list[Any]:
         items: list[Any] = []
-        index = self._first_route if loc == ("routes",) else 0
+        index = self._count_before(loc) if loc == ("routes",) or _holds_keys(loc) else 0
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             value = self._value(event, (*loc, index), depth + 1)
             items.append(value)
@@ -246,3 +267,25 @@ class _FileReader:
     def _broken(self, event: yaml.Event, loc: Loc, message: str, hint: str, check: Check = Check.SYNTAX) -> None:
         self._document.broken.add(loc)
         self._problem(event, message, hint, check)
+
+
+def _may_be_shared(at: Loc) -> bool:
+    """Whether several files may have the key at `at`: every section but `auth`, and every tenant, for its keys."""
+    return at != ("auth",) if len(at) == 1 else at[0] == "tenants" and (len(at) == 2 or _holds_keys(at))
+
+
+def _holds_keys(at: Loc) -> bool:
+    return len(at) == 3 and at[0] == "tenants" and at[2] == "keys"
+
+
+def _unite_tenants(present: dict[str, Any], added: dict[str, Any]) -> None:
+    """Put the tenants of a later file to those of earlier ones: what both say of one tenant is nothing but its keys."""
+    for name, tenant in added.items():
+        known = present.get(name)
+        if not isinstance(known, dict) or not isinstance(tenant, dict):
+            present.setdefault(name, tenant)
+            continue
+        keys = [*known.get("keys", ()), *tenant.get("keys", ())]
+        known.update(tenant)
+        if "keys" in known:
+            known["keys"] = keys

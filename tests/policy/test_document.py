@@ -86,6 +86,48 @@ def test_one_name_in_two_files_is_a_problem_that_points_at_both() -> None:
     assert document.root["targets"] == {"a": 1}
 
 
+@pytest.mark.parametrize("again", ["targets:\n  b: 2\ntargets:\n  c: 3", "tenants: {bank: {rpm: 1}, bank: {rpm: 2}}"])
+def test_a_later_file_says_nothing_twice_either(again: str) -> None:
+    (told,) = said(read("targets: {a: 1}\ntenants: {bank: {keys: []}}", again))
+    assert told.endswith("is given twice")
+
+
+def test_the_keys_of_a_tenant_may_stand_in_several_files() -> None:
+    document = read(
+        "tenants:\n  bank:\n    keys: [a, {digest: b}]\n    rpm: 5\n",
+        "tenants: {bank: {keys: c}}",
+        "tenants:\n  bank:\n    keys:\n      digest: d\n  growth: {keys: [e]}\n",
+        "tenants: {bank: {keys: {digest: f}}}",
+    )
+    assert document.problems == []
+    assert document.root["tenants"] == {
+        "bank": {"keys": ["a", {"digest": "b"}, "c", {"digest": "d"}, {"digest": "f"}], "rpm": 5},
+        "growth": {"keys": ["e"]},
+    }
+    places = [document.place(("tenants", "bank", "keys", index)) for index in range(5)]
+    assert [place[:2] for place in places] == [
+        ("0.yaml", 3),
+        ("0.yaml", 3),
+        ("1.yaml", 1),
+        ("2.yaml", 4),
+        ("3.yaml", 1),
+    ]
+    assert document.place(("tenants", "growth", "keys", 0))[:2] == ("2.yaml", 5)
+
+
+def test_a_tenant_whose_keys_stand_elsewhere_needs_none_of_its_own() -> None:
+    document = read("tenants: {bank: {rpm: 5}}", "tenants: {bank: {keys: [a]}}")
+    assert (document.root["tenants"], document.problems) == ({"bank": {"rpm": 5, "keys": ["a"]}}, [])
+
+
+def test_all_else_that_is_said_of_a_tenant_belongs_to_one_file() -> None:
+    document = read("tenants: {bank: {keys: [a], rpm: 5}}", "tenants:\n  bank:\n    keys: [b]\n    rpm: 6")
+    (problem,) = document.problems
+    assert (problem.path, problem.line, problem.message) == ("1.yaml", 4, "`rpm` is defined in two files")
+    assert "0.yaml:1" in problem.hint
+    assert document.root["tenants"] == {"bank": {"keys": ["a", "b"], "rpm": 5}}
+
+
 def test_files_agree_on_the_version_and_on_the_kind_of_a_section() -> None:
     assert said(read("version: 2", "version: 1")) == ["`version` differs from an earlier file's"]
     assert said(read("targets: {a: 1}", "targets: [a]")) == ["`targets` differs from an earlier file's"]
