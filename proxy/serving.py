@@ -91,7 +91,7 @@ def compiled(source: Source) -> Snapshot:
 
 def may_listen(snapshot: Snapshot, host: str) -> bool:
     """Whether others may reach us at `host`: without keys nobody may, unless the policy says `auth: none`."""
-    return bool(snapshot.keys) or snapshot.open_to_all or host in _LOOPBACK
+    return bool(snapshot.tenants) or snapshot.open_to_all or host in _LOOPBACK
 
 
 def servable(source: Source, host: str) -> Snapshot:

@@ -422,7 +422,7 @@ class Budget:
 class Snapshot:
     """One compiled policy. `digest` is the SHA-256 of its source text, hex; the first 12 digits go out in headers.
 
-    `keys` maps the raw SHA-256 digest of a key to what it opens; it is empty exactly when the policy has no tenants.
+    `keys` maps the raw SHA-256 digest of a key to what it opens: tenants whose keys were all revoked let nobody in.
     `models` maps each public model name to its candidates, in order of preference. `reads_content` says that some rule
     asks what a prompt holds or how long it is; where none does, prompts of plain text are not looked into.
     """
@@ -445,7 +445,7 @@ class Snapshot:
 
     def key_of(self, key: bytes | None) -> Key | None:
         """What a bearer key opens; `NO_KEY` when the policy has no tenants; None when it is not valid."""
-        if not self.keys:
+        if not self.keys and not self.tenants:
             return NO_KEY
         if key is None:
             return None

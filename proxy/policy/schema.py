@@ -138,7 +138,7 @@ class TenantSpec:
     """Whose keys these are, and what they may ask for."""
 
     keys: tuple[KeySpec, ...] = key(
-        listed(shaped(KeySpec, shorthand="digest"), or_one=True),
+        listed(shaped(KeySpec, shorthand="digest"), or_one=True, may_be_empty=True),
         hint='write `keys: [sha256:...]` with what `printf %s "$KEY" | sha256sum` prints',
     )
     tags: tuple[str, ...] = key(_TAGS, default=())
