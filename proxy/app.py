@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +30,9 @@ from proxy.api.explain import Explainer
 from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
+from proxy.meters.counters import Counters
+from proxy.meters.gauges import Gauges
+from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
@@ -64,13 +68,10 @@ class Spillway:
         self.health = Health(self._degraded, lambda: self.policy)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
         self.ledger = Ledger()
-        self._sync = Sync(
-            Store(store_url),
-            self.ledger,
-            fleet=self._fleet,
-            gauges=lambda: self._tracker.gauges(time.monotonic()),
-            absorb=self._absorb,
-        )
+        gauges = Gauges(lambda: self._tracker.gauges(time.monotonic()), self._absorb)
+        self._gpus = GpuClock(self._fleet, gauges.everywhere)
+        counters = Counters(secrets.token_hex(8), self.ledger)
+        self._sync = Sync(Store(store_url), counters, [gauges, self._gpus])
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges)
         self._relay = Relay(
@@ -172,7 +173,7 @@ class Spillway:
         yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
         yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
-        gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._sync.gpus.items()]
+        gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._gpus.totals.items()]
         yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
         policy = self.policy
         yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-LAYOUT = 1
+LAYOUT = 2
 
 COUNTERS = (
     "requests",

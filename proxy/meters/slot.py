@@ -18,7 +18,7 @@ behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Protocol
 
@@ -28,7 +28,7 @@ MAX_FIELDS = 2_000
 """The most fields in one ordinary push, so that a burst neither holds up the event loop nor the store."""
 
 
-class Counters(Protocol):
+class Source(Protocol):
     """Where the integers come from: a `Ledger`."""
 
     def changed(self) -> dict[str, int]:
@@ -68,16 +68,17 @@ PushReply = Accepted | Behind | Folded
 
 
 class Slot:
-    """One process's place in the store. `new_id` draws a random id."""
+    """One process's place in the store. `process` is its random id; after a fold it goes on under `<process>~<n>`."""
 
-    def __init__(self, counters: Counters, new_id: Callable[[], str]) -> None:
+    def __init__(self, counters: Source, process: str) -> None:
         self._counters = counters
-        self._new_id = new_id
+        self._process = process
+        self._folds = 0
         self._pending: dict[str, int] = {}
         self._folded: dict[str, int] = {}
         self._sequence = 0
         self._full = True
-        self.id = new_id()
+        self.id = process
 
     @property
     def settled(self) -> bool:
@@ -114,6 +115,7 @@ class Slot:
     def _begin_again(self, folded: Mapping[str, int]) -> None:
         for name, value in folded.items():
             self._folded[name] = self._folded.get(name, 0) + value
-        self.id = self._new_id()
+        self._folds += 1
+        self.id = f"{self._process}~{self._folds}"
         self._sequence = 0
         self._full = True

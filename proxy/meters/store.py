@@ -6,7 +6,9 @@ All keys share one hash slot, `{<namespace>}:<layout>:`, so that every script ru
 
     slot:<id>     hash   one process's counters and `#sequence`; only that process writes it, only upward
     folded:<id>   hash   a slot that was folded: its tombstone, kept for `TOMBSTONE_S`
-    members       zset   slot id -> when it was last heard from, by the store's clock
+    slots         zset   slot id -> when it was last pushed to, by the store's clock
+    members       zset   process -> when it was last heard from, by the store's clock
+    meta          hash   the run id of the server that last answered, and until when it learns (`lua/exchange.lua`)
     base          hash   the sum of all folded slots
     gauges        hash   slot id -> expiry and in-flight counts
     gpu           hash   GPU time and money per dedicated target, and the marks up to which they accrued
@@ -31,15 +33,16 @@ import asyncio
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import orjson
 
+from proxy.meters.counters import SEQUENCE
 from proxy.meters.fields import LAYOUT
-from proxy.meters.gpu_hours import BRIDGE_S, Accrual, GpuTotals
-from proxy.meters.slot import Accepted, Behind, Folded, Push, PushReply
+from proxy.meters.gpu_hours import GpuTotals, gpus_by_target
+from proxy.meters.part import Ask, Heard, Moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +50,12 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TIMEOUT_S = 1.0
-GAUGE_TTL_S = 2.0
-SHORTEST_ACCRUAL_S = 0.1
+LIVE_S = 5.0
+"""A process heard of so lately counts as a member: as one that shares what there is to share."""
+LEARN_S = 3.0
+"""How long a server that has lost its memory is told before it lets anything new out. See `lua/exchange.lua`."""
 DEAD_AFTER_S = 3600.0
 TOMBSTONE_S = 30 * 86400.0
-SEQUENCE = "#sequence"
 _READ_TRIES = 5
 
 
@@ -71,14 +75,6 @@ class StoreUrlInvalid(StoreError):
     """Not a `redis://`, `rediss://` or `unix://` URL."""
 
 
-class Exchanged(NamedTuple):
-    """What one sync brought back: the push's fate, everybody else's gauges summed, and what the GPUs have accrued."""
-
-    push: PushReply
-    gauges: dict[str, int]
-    gpus: dict[str, GpuTotals]
-
-
 class Totals(NamedTuple):
     """Everything counted so far, `as_of_s` seconds of the store's clock (Unix time), by `processes` not yet folded."""
 
@@ -96,7 +92,15 @@ class Store:
     the rest of Spillway together, so it is imported with the first connection, off the event loop.
     """
 
-    def __init__(self, url: str, namespace: str = "spillway", timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "spillway",
+        timeout_s: float = TIMEOUT_S,
+        *,
+        live_s: float = LIVE_S,
+        learn_s: float = LEARN_S,
+    ) -> None:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise StoreUrlInvalid("the store's URL starts with none of `redis://`, `rediss://`, `unix://`")
         self._url = url
@@ -104,35 +108,32 @@ class Store:
         self._prefix = f"{{{namespace}}}:{LAYOUT}:"
         self._redis: Redis | None = None
         self._slots: frozenset[str] = frozenset()
-        self._scripts = {name: _script(name) for name in ("push", "gauges", "accrue", "fold")}
+        self._live_ms, self._learn_ms = _ms(live_s), _ms(learn_s)
+        self._fold_script = _script("numbers") + _script("fold")
+        self._exchange = cache(_exchange_script)
 
-    async def exchange(self, push: Push, gauges: Mapping[str, int] | None, accruals: Sequence[Accrual]) -> Exchanged:
-        """One sync in one round trip. `gauges` None withdraws this process's. Raises StoreError."""
-        pipeline = (await self._connected()).pipeline(transaction=False)
-        self._eval(pipeline, "push", self._push_keys(push.slot), _push_arguments(push))
-        shown = b"" if gauges is None else orjson.dumps(gauges)
-        self._eval(pipeline, "gauges", ("gauges",), (push.slot, _ms(GAUGE_TTL_S), shown))
-        if accruals:
-            self._eval(pipeline, "accrue", ("gpu",), _accrual_arguments(accruals))
-        with _mapped():
-            replies = await pipeline.execute()
-        return Exchanged(
-            _push_reply(replies[0]),
-            _summed(orjson.loads(other) for other in replies[1]),
-            dict(map(_gpu_totals, replies[2])) if accruals else {},
-        )
-
-    async def push(self, push: Push) -> PushReply:
-        """A push by itself. Raises StoreError."""
+    async def exchange(self, moment: Moment, asks: Sequence[tuple[str, Ask]]) -> tuple[Heard, list[Any]]:
+        """One sync: the parts' questions, by name, and the answer to each, all at one instant. Raises StoreError."""
         redis = await self._connected()
+        heading = {
+            "slot": moment.slot,
+            "last": moment.last,
+            "live_ms": self._live_ms,
+            "learn_ms": self._learn_ms,
+            "parts": [(name, len(ask.keys)) for name, ask in asks],
+        }
+        keys = ["meta", "members", *(key for _, ask in asks for key in ask.keys)]
+        arguments = [orjson.dumps(heading), *(ask.argument for _, ask in asks)]
+        script = self._exchange(tuple(name for name, _ in asks))
         with _mapped():
-            return _push_reply(await self._eval(redis, "push", self._push_keys(push.slot), _push_arguments(push)))
+            now, members, learning, *answers = await self._eval(redis, script, keys, arguments)
+        return Heard(int(now), int(members), bool(learning)), answers
 
     async def fold_dead(self, dead_after_s: float = DEAD_AFTER_S) -> int:
         """Fold the slots not heard from for so long into the base; how many this call folded. Raises StoreError."""
         redis = await self._connected()
         with _mapped():
-            heard: list[Any] = await redis.zrange(self._key("members"), 0, -1, withscores=True)
+            heard: list[Any] = await redis.zrange(self._key("slots"), 0, -1, withscores=True)
             seconds, _ = await redis.time()
             dead = [_text(member) for member, score in heard if seconds - score / 1000.0 > dead_after_s - 1.0]
             return sum([int(await self._fold(redis, slot, dead_after_s)) for slot in dead])
@@ -164,29 +165,26 @@ class Store:
     def _key(self, name: str) -> str:
         return self._prefix + name
 
-    def _push_keys(self, slot: str) -> tuple[str, ...]:
-        return (f"slot:{slot}", "members", f"folded:{slot}")
-
-    # EVAL rather than EVALSHA: a script is a kilobyte five times a second, and no server ever lacks it.
-    def _eval(self, redis: Any, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        return redis.eval(self._scripts[name], len(keys), *map(self._key, keys), *arguments)
+    # EVAL rather than EVALSHA: a script is some kilobytes five times a second, and no server ever lacks it.
+    def _eval(self, redis: Any, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return redis.eval(script, len(keys), *map(self._key, keys), *arguments)
 
     def _fold(self, redis: Redis, slot: str, dead_after_s: float) -> Any:
-        keys = (*self._push_keys(slot), "base")
-        return self._eval(redis, "fold", keys, (slot, _ms(dead_after_s), _ms(TOMBSTONE_S)))
+        keys = (f"slot:{slot}", "slots", f"folded:{slot}", "base")
+        return self._eval(redis, self._fold_script, keys, (slot, _ms(dead_after_s), _ms(TOMBSTONE_S)))
 
     async def _read(self, redis: Redis, slots: frozenset[str]) -> _Read:
         """One transaction; its totals are whole when the members that it found are among `slots`."""
         pipeline = redis.pipeline(transaction=True)
         pipeline.time()
-        pipeline.zrange(self._key("members"), 0, -1)
+        pipeline.zrange(self._key("slots"), 0, -1)
         pipeline.hgetall(self._key("gpu"))
         pipeline.hgetall(self._key("base"))
         for slot in slots:
             pipeline.hgetall(self._key(f"slot:{slot}"))
         (seconds, micros), members, gpus, *hashes = await pipeline.execute()
         counters = _summed(map(_integers, hashes))
-        totals = Totals(counters, _gpus_by_target(_integers(gpus)), seconds + micros / 1e6, len(members))
+        totals = Totals(counters, gpus_by_target(_integers(gpus)), seconds + micros / 1e6, len(members))
         return _Read(frozenset(map(_text, members)), totals)
 
 
@@ -233,48 +231,18 @@ def _script(name: str) -> str:
     return files("proxy.meters").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
+def _exchange_script(parts: tuple[str, ...]) -> str:
+    """One script for one exchange: what all parts need, each part's own half, and the part that calls them."""
+    halves = (f"PARTS['{name}'] = (function()\n{_script(name)}\nend)()\n" for name in parts)
+    return "\n".join((_script("numbers"), "local PARTS = {}", *halves, _script("exchange")))
+
+
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _push_arguments(push: Push) -> tuple[Any, ...]:
-    # Integers travel as decimal strings: JSON numbers become doubles inside the store.
-    fields = orjson.dumps({name: str(value) for name, value in push.fields.items()})
-    return push.slot, push.expected, push.sequence, int(push.full), fields
-
-
-def _push_reply(reply: Sequence[bytes]) -> PushReply:
-    match _text(reply[0]):
-        case "accepted":
-            return Accepted()
-        case "behind":
-            return Behind()
-        case _:
-            return Folded(_integers(dict(zip(reply[1::2], reply[2::2], strict=True))))
-
-
-def _accrual_arguments(accruals: Sequence[Accrual]) -> tuple[Any, ...]:
-    entries = []
-    for accrual in accruals:
-        entry = msgspec.structs.asdict(accrual)
-        entry["seen"] = {name: str(value) for name, value in msgspec.structs.asdict(accrual.seen).items()}
-        entries.append(entry)
-    return _ms(BRIDGE_S), _ms(SHORTEST_ACCRUAL_S), orjson.dumps(entries)
-
-
-def _gpu_totals(row: Sequence[bytes]) -> tuple[str, GpuTotals]:
-    target, *sums = row
-    return _text(target), GpuTotals(*map(int, sums))
-
-
-def _gpus_by_target(fields: Mapping[str, int]) -> dict[str, GpuTotals]:
-    sums = GpuTotals.__struct_fields__
-    targets = {name.partition("|")[2] for name in fields}
-    return {target: GpuTotals(*(fields.get(f"{name}|{target}", 0) for name in sums)) for target in targets}
 
 
 def _integers(raw: Mapping[bytes, bytes]) -> dict[str, int]:

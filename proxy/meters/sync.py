@@ -1,11 +1,13 @@
-"""The background task between the ledger and the store. No request ever waits for it.
+"""The background task between this process and the store. No request ever waits for it.
 
 Theory of operation
 -------------------
-Every `interval_s` one round trip pushes what the ledger has counted since the last one, shows this process's
-in-flight counts to the others and fetches theirs, and accrues GPU time. While the store is away the counters stay in
-memory, where they only grow; the first push that gets through carries everything. Attempts then back off, with
-jitter, so that a returning store is not met by every proxy at once.
+Every `interval_s` one round trip puts the question of every part (`part.py`) and hands each its answer: the counters
+push what was counted since the last one, the gauges show what is in flight here and fetch what is elsewhere, and so on.
+While the store is away the parts keep what they have in memory; attempts back off, with jitter, so that a returning
+store is not met by every proxy at once, but no longer than a second, since leases wait for it.
+
+The store's clock is the only wall time of the meters. Between replies it is told from the monotonic clock.
 
 The supervisor at the top of `_run` is one of the two places that catch every exception: a fault in here may cost
 freshness, never a request, and is logged when it begins and when it ends.
@@ -17,56 +19,52 @@ import asyncio
 import contextlib
 import logging
 import random
-import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 
-from proxy.meters.gpu_hours import GpuClock, GpuTotals
-from proxy.meters.ledger import Ledger
+from proxy.meters.counters import Counters
+from proxy.meters.part import Ask, Moment, Part
 from proxy.meters.report import MeterReport, report
-from proxy.meters.slot import Accepted, Slot
 from proxy.meters.store import Store, StoreError
 from proxy.meters.summary import summarise
 from proxy.meters.window import Window
-from proxy.policy.model import Snapshot, Target
+from proxy.policy.model import Snapshot
 
 _log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.2
 JITTER = 0.1
-MAX_BACKOFF_S = 5.0
+MAX_BACKOFF_S = 1.0
 FOLD_EVERY_S = 60.0
 SAMPLE_EVERY_S = 5.0
 FLUSH_S = 5.0
-_PUSHES_PER_SYNC = 8
+PUSHES_PER_SYNC = 8
 
 
 class Sync:
-    """Owns one slot in `store` and keeps it up to date with `ledger`.
+    """Keeps `store` and the parts of this process up to date with one another.
 
-    `fleet` are the targets of the current policy, `gauges` this process's in-flight counts by `fields.gauge` name, and
-    `absorb` takes the sum of everybody else's, all of them at every sync: a name that is missing is zero.
+    `counters` come first in every exchange, and are pushed again at once while more of them wait; `parts` take part in
+    the first exchange of each sync.
     """
 
     def __init__(
         self,
         store: Store,
-        ledger: Ledger,
+        counters: Counters,
+        parts: Sequence[Part] = (),
         *,
-        fleet: Callable[[], Iterable[Target]],
-        gauges: Callable[[], Mapping[str, int]],
-        absorb: Callable[[Mapping[str, int]], None],
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._slot = Slot(ledger, lambda: secrets.token_hex(8))
-        self._gpus = GpuClock()
+        self._counters = counters
+        self._parts: tuple[Part, ...] = (counters, *parts)
         self._window = Window()
-        self._fleet, self._gauges, self._absorb = fleet, gauges, absorb
         self._interval_s = interval_s
         self._clock = clock
-        self._others: dict[str, int] = {}
+        # The store's time in milliseconds when this process's clock stood at zero, by the last reply.
+        self._offset_ms: int | None = None
         self._failures = 0
         self._fold_due = clock() + FOLD_EVERY_S
         self._sample_due = clock()
@@ -81,10 +79,9 @@ class Sync:
         """Seconds since everything then counted was last known to be in the store; since the start if it never was."""
         return self._clock() - (self._started_at if self.last_sync_at is None else self.last_sync_at)
 
-    @property
-    def gpus(self) -> Mapping[str, GpuTotals]:
-        """What each dedicated target has accrued, over the whole cluster, as of the last sync."""
-        return self._gpus.totals
+    def store_ms(self, now: float) -> int | None:
+        """The store's clock, Unix time in milliseconds, at monotonic time `now`; None until it was heard once."""
+        return None if self._offset_ms is None else self._offset_ms + int(now * 1000.0)
 
     def start(self) -> None:
         """Begin syncing on the running event loop."""
@@ -141,21 +138,31 @@ class Sync:
                     await self._stopping.wait()
 
     async def _sync(self, *, last: bool) -> None:
-        now = self._clock()
-        mine = {name: count for name, count in self._gauges().items() if count}
-        accruals = self._gpus.accruals(self._fleet(), _added(mine, self._others), now)
-        push = self._slot.next_push()
-        exchanged = await self._store.exchange(push, None if last else mine, accruals)
-        self._slot.replied(push, exchanged.push)
-        self._gpus.accrued(accruals, exchanged.gpus, now)
-        self._others = exchanged.gauges
-        self._absorb(exchanged.gauges)
-        for _ in range(_PUSHES_PER_SYNC):
-            if self._slot.settled and isinstance(exchanged.push, Accepted):
-                self.last_sync_at = now
+        moment = await self._exchange(self._parts, last=last)
+        for _ in range(PUSHES_PER_SYNC):
+            if self._counters.settled:
+                self.last_sync_at = moment.now
                 return
-            push = self._slot.next_push()
-            self._slot.replied(push, await self._store.push(push))
+            moment = await self._exchange((self._counters,), last=last)
+
+    async def _exchange(self, parts: Sequence[Part], *, last: bool) -> Moment:
+        now = self._clock()
+        moment = Moment(self._counters.process, now, self.store_ms(now), last)
+        asked: list[tuple[Part, Ask]] = []
+        try:
+            for part in parts:
+                ask = part.ask(moment)
+                if ask is not None:
+                    asked.append((part, ask))
+            heard, replies = await self._store.exchange(moment, [(part.name, ask) for part, ask in asked])
+        except BaseException:
+            for part, _ in asked:
+                part.unheard(moment)
+            raise
+        self._offset_ms = heard.store_ms - int(self._clock() * 1000.0)
+        for (part, _), reply in zip(asked, replies, strict=True):
+            part.told(reply, heard, moment)
+        return moment
 
     async def _housekeeping(self) -> None:
         now = self._clock()
@@ -177,15 +184,9 @@ class Sync:
             _log.warning("metering to memory only: %s", reason, exc_info=trace)
         self._failures += 1
         self.connected = False
-        # What the others have in flight is not known any more; whoever absorbed it lets it expire in its own time.
-        self._others = {}
 
     def _pause_s(self) -> float:
         if not self._failures:
             return self._interval_s * random.uniform(1.0 - JITTER, 1.0 + JITTER)  # noqa: S311
         longest = min(MAX_BACKOFF_S, self._interval_s * 2.0 ** min(self._failures, 16))
         return random.uniform(self._interval_s, longest)  # noqa: S311
-
-
-def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in one.keys() | other.keys()}

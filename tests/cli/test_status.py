@@ -13,8 +13,9 @@ import msgspec
 import pytest
 import typer
 from proxy.cli.status import status
+from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
-from proxy.meters.gpu_hours import GpuTotals
+from proxy.meters.gpu_hours import GpuClock, GpuTotals
 from proxy.meters.ledger import Ledger
 from proxy.meters.report import report
 from proxy.meters.store import Store
@@ -92,9 +93,8 @@ def filled(data_dir: Path) -> EmbeddedStore:
 
     async def count() -> None:
         ledger = Ledger()
-        sync = Sync(
-            Store(embedded.url, timeout_s=30.0), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None
-        )
+        counters = Counters("one", ledger)
+        sync = Sync(Store(embedded.url, timeout_s=30.0), counters, [GpuClock(lambda: [LLAMA], dict)])
         ledger.settle(facts(), outcome(LLAMA))
         ledger.settle(facts(), outcome(TOGETHER, cause=Cause.SPILLOVER))
         await sync.aclose()

@@ -8,8 +8,10 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis.asyncio
 from proxy.meters.binary import find_server, packaged_server
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.store import Store
@@ -36,6 +38,14 @@ async def store(store_url: str, namespace: str) -> AsyncIterator[Store]:
     opened = Store(store_url, namespace, PATIENCE_S)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+async def raw(store_url: str) -> AsyncIterator[Any]:
+    """The server, looked at from outside."""
+    client = redis.asyncio.Redis.from_url(store_url, decode_responses=True)
+    yield client
+    await client.aclose()
 
 
 @pytest.fixture

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
+from proxy.meters.counters import answer, question
+from proxy.meters.part import Heard, Moment, Part
+from proxy.meters.slot import Push, PushReply
+from proxy.meters.store import Store
 from proxy.policy.model import ANONYMOUS, Endpoint, Gpus, Lane, Price, Target, Tenant
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
@@ -45,3 +51,19 @@ def outcome(
     return Outcome(
         attempt=attempt, status=200, failure=failure, committed=failure is None, total_s=total_s, usage=usage
     )
+
+
+async def asked(store: Store, part: Part, slot: str = "one", *, last: bool = False) -> Heard:
+    """One exchange of one part with the store."""
+    moment = Moment(slot, time.monotonic(), None, last)
+    ask = part.ask(moment)
+    heard, replies = await store.exchange(moment, [] if ask is None else [(part.name, ask)])
+    for reply in replies:
+        part.told(reply, heard, moment)
+    return heard
+
+
+async def pushed(store: Store, push: Push) -> PushReply:
+    """The store's answer to a push put together by hand."""
+    _, (reply,) = await store.exchange(Moment(push.slot, 0.0, None), [("counters", question(push))])
+    return answer(reply)

@@ -12,7 +12,9 @@ import asyncio
 import sys
 from pathlib import Path
 
+from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
+from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
 from proxy.meters.store import Store
 from proxy.meters.sync import Sync
@@ -24,7 +26,7 @@ SETTLED = 1300
 
 async def serve(url: str) -> None:
     ledger = Ledger()
-    sync = Sync(Store(url, timeout_s=30.0), ledger, fleet=lambda: [LLAMA], gauges=dict, absorb=lambda _: None)
+    sync = Sync(Store(url, timeout_s=30.0), Counters("owner", ledger), [GpuClock(lambda: [LLAMA], dict)])
     for _ in range(PUSHED):
         ledger.settle(facts(), outcome())
     await sync.sync()

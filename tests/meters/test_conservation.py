@@ -23,7 +23,7 @@ from proxy.meters.store import Store
 from proxy.meters.summary import summarise
 from proxy.routing.outcome import Usage
 from tests.meters.conftest import PATIENCE_S
-from tests.meters.examples import TOGETHER, facts, outcome
+from tests.meters.examples import TOGETHER, facts, outcome, pushed
 
 PROCESSES = st.integers(0, 2)
 TOKENS = fields.field("input_tokens", fields.Series("anonymous", "llama-70b", "together"))
@@ -39,7 +39,7 @@ class Process:
     told: int = 0
 
     def __post_init__(self) -> None:
-        self.slot = Slot(self.ledger, lambda: secrets.token_hex(8))
+        self.slot = Slot(self.ledger, secrets.token_hex(8))
 
 
 class Cluster(RuleBasedStateMachine):
@@ -128,7 +128,7 @@ class Cluster(RuleBasedStateMachine):
 
     def _push(self, process: Process, push: Push) -> PushReply:
         """Send it, and check the answer against the model."""
-        reply = self.runner.run(self.store.push(push))
+        reply = self.runner.run(pushed(self.store, push))
         if push.slot in self.tombstones:
             assert isinstance(reply, Folded)
             assert reply.fields.get(TOKENS, 0) == self.tombstones[push.slot]

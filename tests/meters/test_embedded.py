@@ -22,6 +22,7 @@ from proxy.meters.store import Store
 from proxy.meters.store_folder import StoreFolder
 from proxy.meters.summary import summarise
 from tests.meters.conftest import PATIENCE_S, PROGRAMS, ended, until
+from tests.meters.examples import pushed
 from tests.meters.owner_process import PUSHED, SETTLED
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 def put(url: str, value: int, slot: str = "one") -> None:
     async def write() -> None:
         store = Store(url, timeout_s=PATIENCE_S)
-        await store.push(Push(slot=slot, expected=0, sequence=1, fields={"a": value}, full=True))
+        await pushed(store, Push(slot=slot, expected=0, sequence=1, fields={"a": value}, full=True))
         await store.aclose()
 
     asyncio.run(write())
@@ -188,7 +189,7 @@ async def test_a_crashed_server_is_started_again_with_its_data(data_dir: Path, p
     embedded.start()
     store = Store(embedded.url, timeout_s=PATIENCE_S)
     try:
-        await store.push(Push(slot="one", expected=0, sequence=1, fields={"a": 3}, full=True))
+        await pushed(store, Push(slot="one", expected=0, sequence=1, fields={"a": 3}, full=True))
         first = embedded.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
+from proxy.meters.gauges import Gauges
+from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
 from proxy.meters.store import Store
 from proxy.meters.summary import Tally, summarise
@@ -36,12 +40,11 @@ class Proxy:
         self.in_flight: dict[str, int] = {}
         self.others: Mapping[str, int] = {}
         self.synced = asyncio.Event()
+        self.gauges = Gauges(lambda: self.in_flight, self._absorb)
         self.sync = Sync(
             Store(url, namespace, PATIENCE_S),
-            self.ledger,
-            fleet=SNAPSHOT.targets.values,
-            gauges=lambda: self.in_flight,
-            absorb=self._absorb,
+            Counters(secrets.token_hex(8), self.ledger),
+            [self.gauges, GpuClock(SNAPSHOT.targets.values, self.gauges.everywhere)],
             interval_s=INTERVAL_S,
         )
 
@@ -162,10 +165,10 @@ async def test_a_fault_inside_is_logged_with_its_trace_and_survived(
 
     async with running(store_url, namespace) as proxy:
         await until(lambda: proxy.sync.connected)
-        working: Callable[[], Mapping[str, int]] = proxy.sync._gauges
-        proxy.sync._gauges = broken
+        working: Callable[[], Mapping[str, int]] = proxy.gauges._show
+        proxy.gauges._show = broken
         await until(lambda: not proxy.sync.connected)
-        proxy.sync._gauges = working
+        proxy.gauges._show = working
         await until(lambda: proxy.sync.connected)
     faults = [record for record in caplog.records if "no gauges today" in record.getMessage()]
     assert len(faults) == 1

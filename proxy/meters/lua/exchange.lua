@@ -26,6 +26,6 @@ for i, part in ipairs(asked.parts) do
     keys[k] = KEYS[used + k]
   end
   used = used + part[2]
-  reply[i + 3] = PARTS[part[1]](keys, ARGV[i + 1], context)
+  reply[i + 3] = PARTS[part[1]](keys, ARGV[i + 1], context) or false
 end
 return reply

@@ -1,6 +1,7 @@
 -- Add the slot of a process that has been silent for too long to the base, exactly once, and leave a tombstone with what
 -- it held, so that the process, should it return, does not count it again. Protocol: proxy/meters/slot.py.
--- KEYS: slot hash, members zset, tombstone hash of this slot, base hash
+-- The functions of numbers.lua are put in front of this text by proxy/meters/store.py.
+-- KEYS: slot hash, slots zset, tombstone hash of this slot, base hash
 -- ARGV: slot id, silence in ms after which a slot is dead, how long the tombstone is kept in ms
 -- Reply: 1 when folded, 0 when somebody else did, or it is alive after all
 
@@ -8,8 +9,7 @@ local heard = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not heard then
   return 0
 end
-local time = redis.call('TIME')
-if time[1] * 1000 + math.floor(time[2] / 1000) - heard < tonumber(ARGV[2]) then
+if milliseconds() - heard < tonumber(ARGV[2]) then
   return 0
 end
 local fields = redis.call('HGETALL', KEYS[1])
