@@ -18,11 +18,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.meters.charge import token_cost_nano_usd
 from proxy.meters.gpu_hours import MS_PER_HOUR, GpuTotals
 from proxy.meters.money import TOKENS_PER_MTOK, divide_half_even
 from proxy.meters.summary import Summary, Tally
 from proxy.policy.model import Candidate, Lane, Price, Target
+from proxy.routing.cost import cost_of_many_nano_usd
 from proxy.routing.outcome import Usage
 
 VERSION = 1
@@ -201,7 +201,7 @@ def _at_shared_prices(
     for (model, target), tally in summary.tallies.items():
         priced = _first_shared(models.get(model, ())) if target == name else None
         if priced is not None and _tokens(tally):
-            cost += token_cost_nano_usd(_usage(tally), priced[1])
+            cost += cost_of_many_nano_usd(priced[1], _usage(tally))
             tokens += _tokens(tally)
             where.add(priced[0])
     if not tokens:
