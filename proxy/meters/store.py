@@ -20,36 +20,26 @@ What survives what: a process that dies loses what it had not pushed, at most on
 came back from an older file, is told everything again by every process that lives, at its next sync; what only dead
 processes had counted is lost with it. A process that returns after more than `TOMBSTONE_S` of silence is counted
 twice.
-
-    StoreError
-    ├── StoreUnavailable   no connection, no answer in time, still loading
-    ├── StoreRefused       it answers, but not this: read-only, out of memory, wrong password, wrong type of key
-    └── StoreUrlInvalid    the URL cannot be one
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
+from proxy.meters.connection import TIMEOUT_S, connect
 from proxy.meters.counters import SEQUENCE
 from proxy.meters.fields import LAYOUT
 from proxy.meters.gpu_hours import GpuTotals, gpus_by_target
 from proxy.meters.part import Ask, Heard, Moment
+from proxy.meters.store_error import StoreError, StoreRefused, StoreUnavailable, StoreUrlInvalid
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["Store", "StoreError", "StoreRefused", "StoreUnavailable", "StoreUrlInvalid", "Totals"]
 
-    from redis.asyncio import Redis
-
-TIMEOUT_S = 1.0
 LIVE_S = 5.0
 """A process heard of so lately counts as a member: as one that shares what there is to share."""
 LEARN_S = 3.0
@@ -57,22 +47,6 @@ LEARN_S = 3.0
 DEAD_AFTER_S = 3600.0
 TOMBSTONE_S = 30 * 86400.0
 _READ_TRIES = 5
-
-
-class StoreError(Exception):
-    """Base of the tree above. Texts hold no URL: it may carry a password."""
-
-
-class StoreUnavailable(StoreError):
-    """No usable connection right now."""
-
-
-class StoreRefused(StoreError):
-    """The server answers with an error."""
-
-
-class StoreUrlInvalid(StoreError):
-    """Not a `redis://`, `rediss://` or `unix://` URL."""
 
 
 class Totals(NamedTuple):
@@ -85,11 +59,9 @@ class Totals(NamedTuple):
 
 
 class Store:
-    """A connection to the store at `url`; connects at first use, and again whenever it has to.
+    """The store at `url`; connects at first use, and again whenever it has to. Raises StoreUrlInvalid.
 
-    `timeout_s` bounds each wait for a connection or a reply. It is far longer than either should take: no request waits
-    with it, and a busy event loop must not be mistaken for a store that is away. redis-py takes longer to import than
-    the rest of Spillway together, so it is imported with the first connection, off the event loop.
+    `timeout_s` bounds the wait for a reply; see `connection.py`.
     """
 
     def __init__(
@@ -101,12 +73,8 @@ class Store:
         live_s: float = LIVE_S,
         learn_s: float = LEARN_S,
     ) -> None:
-        if not url.startswith(("redis://", "rediss://", "unix://")):
-            raise StoreUrlInvalid("the store's URL starts with none of `redis://`, `rediss://`, `unix://`")
-        self._url = url
-        self._timeout_s = timeout_s
         self._prefix = f"{{{namespace}}}:{LAYOUT}:"
-        self._redis: Redis | None = None
+        self._client = connect(url, timeout_s, key=self._prefix)
         self._slots: frozenset[str] = frozenset()
         self._live_ms, self._learn_ms = _ms(live_s), _ms(learn_s)
         self._fold_script = _script("numbers") + _script("fold")
@@ -114,7 +82,6 @@ class Store:
 
     async def exchange(self, moment: Moment, asks: Sequence[tuple[str, Ask]]) -> tuple[Heard, list[Any]]:
         """One sync: the parts' questions, by name, and the answer to each, all at one instant. Raises StoreError."""
-        redis = await self._connected()
         heading = {
             "slot": moment.slot,
             "last": moment.last,
@@ -125,106 +92,57 @@ class Store:
         keys = ["meta", "members", *(key for _, ask in asks for key in ask.keys)]
         arguments = [orjson.dumps(heading), *(ask.argument for _, ask in asks)]
         script = self._exchange(tuple(name for name, _ in asks))
-        with _mapped():
-            now, members, learning, *answers = await self._eval(redis, script, keys, arguments)
+        now, members, learning, *answers = await self._eval(script, keys, arguments)
         return Heard(int(now), int(members), bool(learning)), answers
 
     async def fold_dead(self, dead_after_s: float = DEAD_AFTER_S) -> int:
         """Fold the slots not heard from for so long into the base; how many this call folded. Raises StoreError."""
-        redis = await self._connected()
-        with _mapped():
-            heard: list[Any] = await redis.zrange(self._key("slots"), 0, -1, withscores=True)
-            seconds, _ = await redis.time()
-            dead = [_text(member) for member, score in heard if seconds - score / 1000.0 > dead_after_s - 1.0]
-            return sum([int(await self._fold(redis, slot, dead_after_s)) for slot in dead])
+        commands = [("TIME",), ("ZRANGE", self._key("slots"), 0, -1, "WITHSCORES")]
+        (seconds, _), heard = await self._client.transaction(commands)
+        latest_ms = (int(seconds) - dead_after_s + 1.0) * 1000.0
+        dead = [slot.decode() for slot, score in _pairs(heard) if float(score) < latest_ms]
+        return sum([int(await self._fold(slot, dead_after_s)) for slot in dead])
 
     async def read_totals(self) -> Totals:
         """Base plus all slots, as of one instant. Raises StoreError."""
-        redis = await self._connected()
-        with _mapped():
-            for _ in range(_READ_TRIES):
-                asked = self._slots
-                read = await self._read(redis, asked)
-                self._slots = read.slots
-                # A slot folded meanwhile is in the base by now; only a new one can have been missed.
-                if read.slots <= asked:
-                    return read.totals
+        for _ in range(_READ_TRIES):
+            asked = self._slots
+            read = await self._read(asked)
+            self._slots = read.slots
+            # A slot folded meanwhile is in the base by now; only a new one can have been missed.
+            if read.slots <= asked:
+                return read.totals
         raise StoreUnavailable("processes come faster than their counters can be read")
 
     async def aclose(self) -> None:
         """Close the connection."""
-        if self._redis is not None:
-            await self._redis.aclose()
-            self._redis = None
-
-    async def _connected(self) -> Redis:
-        if self._redis is None:
-            self._redis = await asyncio.to_thread(_client, self._url, self._timeout_s)
-        return self._redis
+        await self._client.aclose()
 
     def _key(self, name: str) -> str:
         return self._prefix + name
 
     # EVAL rather than EVALSHA: a script is some kilobytes five times a second, and no server ever lacks it.
-    def _eval(self, redis: Any, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        return redis.eval(script, len(keys), *map(self._key, keys), *arguments)
+    async def _eval(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return await self._client.eval(script, [self._key(key) for key in keys], arguments)
 
-    def _fold(self, redis: Redis, slot: str, dead_after_s: float) -> Any:
+    async def _fold(self, slot: str, dead_after_s: float) -> Any:
         keys = (f"slot:{slot}", "slots", f"folded:{slot}", "base")
-        return self._eval(redis, self._fold_script, keys, (slot, _ms(dead_after_s), _ms(TOMBSTONE_S)))
+        return await self._eval(self._fold_script, keys, (slot, _ms(dead_after_s), _ms(TOMBSTONE_S)))
 
-    async def _read(self, redis: Redis, slots: frozenset[str]) -> _Read:
+    async def _read(self, slots: frozenset[str]) -> _Read:
         """One transaction; its totals are whole when the members that it found are among `slots`."""
-        pipeline = redis.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.zrange(self._key("slots"), 0, -1)
-        pipeline.hgetall(self._key("gpu"))
-        pipeline.hgetall(self._key("base"))
-        for slot in slots:
-            pipeline.hgetall(self._key(f"slot:{slot}"))
-        (seconds, micros), members, gpus, *hashes = await pipeline.execute()
+        names = ["gpu", "base", *(f"slot:{slot}" for slot in slots)]
+        commands = [("TIME",), ("ZRANGE", self._key("slots"), 0, -1), *(("HGETALL", self._key(name)) for name in names)]
+        (seconds, micros), members, gpus, *hashes = await self._client.transaction(commands)
         counters = _summed(map(_integers, hashes))
-        totals = Totals(counters, gpus_by_target(_integers(gpus)), seconds + micros / 1e6, len(members))
-        return _Read(frozenset(map(_text, members)), totals)
+        as_of_s = int(seconds) + int(micros) / 1e6
+        totals = Totals(counters, gpus_by_target(_integers(gpus)), as_of_s, len(members))
+        return _Read(frozenset(member.decode() for member in members), totals)
 
 
 class _Read(NamedTuple):
     slots: frozenset[str]
     totals: Totals
-
-
-def _client(url: str, timeout_s: float) -> Redis:
-    redis = importlib.import_module("redis.asyncio")
-    retry = importlib.import_module("redis.asyncio.retry")
-    backoff = importlib.import_module("redis.backoff")
-    notifications = importlib.import_module("redis.maint_notifications")
-    options = {"maint_notifications_config": notifications.MaintNotificationsConfig(enabled=False)}
-    try:
-        client: Redis = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=timeout_s,
-            socket_timeout=timeout_s,
-            # The sync has a rhythm and a backoff of its own; retries inside a call would hide an outage from it.
-            retry=retry.Retry(backoff.NoBackoff(), 0),
-            **({} if url.startswith("unix://") else options),
-        )
-    except ValueError:
-        raise StoreUrlInvalid("the store's URL cannot be parsed") from None
-    return client
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """Foreign errors to ours, once."""
-    exceptions = importlib.import_module("redis.exceptions")
-    try:
-        yield
-    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-        if isinstance(error, exceptions.AuthenticationError):
-            raise StoreRefused("the store does not accept the credentials in its URL") from error
-        raise StoreUnavailable(f"no answer from the store: {error}") from error
-    except exceptions.RedisError as error:
-        raise StoreRefused(f"the store refuses: {error}") from error
 
 
 def _script(name: str) -> str:
@@ -241,12 +159,12 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _integers(fields: Sequence[bytes]) -> dict[str, int]:
+    return {name: int(value) for field, value in _pairs(fields) if (name := field.decode()) != SEQUENCE}
 
 
-def _integers(raw: Mapping[bytes, bytes]) -> dict[str, int]:
-    return {name: int(value) for field, value in raw.items() if (name := _text(field)) != SEQUENCE}
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

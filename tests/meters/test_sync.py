@@ -142,7 +142,7 @@ async def test_a_store_that_goes_away_and_comes_back_misses_nothing(data_dir: Pa
     embedded.stop()
     told = [record.getMessage() for record in caplog.records if record.name == "proxy.meters.sync"]
     assert len(told) == 2
-    assert told[0].startswith("metering to memory only: no answer from the store")
+    assert told[0].startswith("metering to memory only: no connection to the store at ")
     assert told[1].startswith("the store is back after ")
 
 
