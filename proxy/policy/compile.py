@@ -3,9 +3,9 @@
 Theory of operation
 -------------------
 One path, used by serve and by check alike: read the texts (`source`), parse them to values that know their place
-(`document`), check shapes (`schema`), then check that the pieces fit and freeze them (`targets`, `tenants`, `routes`).
-Every stage collects its problems, and what is sound is carried on, so that one run shows all mistakes; only text that
-is not YAML ends the run early. The environment and the price list are arguments: nothing here reads either.
+(`document`), check shapes (`schema`), then check that the pieces fit and freeze them (`targets`, `tenants`, `routes`,
+`budgets`). Every stage collects its problems, and what is sound is carried on, so that one run shows all mistakes; only
+text that is not YAML ends the run early. The environment and the price list are arguments: nothing here reads either.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from proxy.policy import budgets
 from proxy.policy.checks import Check
 from proxy.policy.document import Document, read_document
 from proxy.policy.findings import Findings
-from proxy.policy.model import Candidate, Key, Route, Snapshot, Target, Tenant
+from proxy.policy.model import Budget, Candidate, Key, Route, Snapshot, Target, Tenant
 from proxy.policy.problem import PolicyError, Problem
 from proxy.policy.prompts import reads_content
 from proxy.policy.routes import check_lawful, check_names, check_order, check_spans, check_tags, compile_routes
@@ -33,12 +34,16 @@ DEFAULT_ROUTE = Route(name="default")
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A policy that may be served, what its author may not have meant, and the text of both."""
+    """A policy that may be served, what its author may not have meant, and the text of both.
+
+    `declared` are the budgets as they are written, before `each` made several of one.
+    """
 
     snapshot: Snapshot
     warnings: tuple[Problem, ...]
     source: Source
     document: Document
+    declared: tuple[budgets.Declared, ...] = ()
 
 
 def compile_policy(path: Path, *, env: Mapping[str, str], price_of: PriceOf) -> Snapshot:
@@ -62,6 +67,9 @@ def check_source(source: Source, *, env: Mapping[str, str], price_of: PriceOf) -
     models = _models(document, spec, targets, price_of, findings)
     tenants, keys = compile_tenants(spec.tenants, _names(document, "models"), findings)
     routes = _routes(document, spec, models, tenants, keys.values(), findings)
+    rest = budgets.Rest(models=models, tenants=tenants, keys=tuple(keys.values()), routes=routes)
+    declared = budgets.compile_budgets(spec.budgets, findings)
+    enforced = _budgets(document, declared, rest, findings)
     if findings.problems:
         raise PolicyError(findings.problems)
     snapshot = Snapshot(
@@ -73,9 +81,10 @@ def check_source(source: Source, *, env: Mapping[str, str], price_of: PriceOf) -
         tenants=MappingProxyType(tenants),
         keys=MappingProxyType(keys),
         open_to_all=spec.open_to_all,
-        reads_content=reads_content(targets.values(), routes),
+        reads_content=reads_content(targets.values(), routes, enforced),
+        budgets=enforced,
     )
-    return Compiled(snapshot, findings.warnings, source, document)
+    return Compiled(snapshot, findings.warnings, source, document, declared)
 
 
 def _models(
@@ -126,7 +135,23 @@ def _routes(
     return tuple(route for _, route in routes)
 
 
+def _budgets(
+    document: Document, declared: tuple[budgets.Declared, ...], rest: budgets.Rest, findings: Findings
+) -> tuple[Budget, ...]:
+    names = {section: _names(document, section) for section in ("tenants", "routes", "targets", "models")}
+    names["keys"] = frozenset(key.name for key in rest.keys if key.name)
+    names["routes"] |= frozenset(route.name for route in rest.routes)
+    budgets.check_names(declared, names, findings)
+    if findings.has_dropped("targets", "models", "tenants", "routes"):
+        return ()
+    budgets.check_tags(declared, rest, findings)
+    budgets.check_sense(declared, rest, findings)
+    return budgets.expand(declared, rest, findings)
+
+
 def _names(document: Document, section: str) -> frozenset[str]:
     """The names in `section` as written, broken items included: nobody is told that those do not exist."""
     written = document.root.get(section)
+    if isinstance(written, list):
+        return frozenset(str(one["name"]) for one in written if isinstance(one, dict) and "name" in one)
     return frozenset(written) if isinstance(written, dict) else frozenset()

@@ -33,6 +33,7 @@ def policy_schema() -> dict[str, Any]:
         "version": {"const": sections.VERSION},
         "auth": {"const": "none"},
         "routes": {"type": "array", "items": made.of(sections.ROUTE), "minItems": 1},
+        "budgets": {"type": "array", "items": made.of(sections.BUDGET), "minItems": 1},
     }
     for section, member in named.items():
         properties[section] = {

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from proxy.policy import credentials, schema, times, units, urls, words
+from proxy.policy import caps, credentials, schema, times, units, urls, words
+from proxy.policy.model import Exhausted, Per
 
 Fragment = dict[str, Any]
 
@@ -53,6 +54,33 @@ _PLAIN: dict[Callable[[object], Any], Fragment] = {
 """Leaves that no environment variable may stand in for, or nothing else."""
 
 _OPEN: dict[Callable[[object], Any], Fragment] = {
+    caps.alert: {
+        "description": "a whole percentage of a limit",
+        "type": "string",
+        "pattern": r"^\s*0*([1-9][0-9]{0,2}|1000)\s?%\s*$",
+        "examples": ["80%"],
+    },
+    caps.cap: {
+        "description": "dollars, and the window in which they may be spent; total never ends",
+        "type": "string",
+        "pattern": rf"^\s*{caps.DOLLARS}\s*/\s*({'|'.join(Per)})\s*$",
+        "not": {"pattern": r"^\s*\$?0+(\.0+)?\s*/"},
+        "examples": ["$500/day", "$5000/month", "$20000/total"],
+    },
+    caps.exhausted: {
+        "description": "what becomes of requests when a budget is used up",
+        "anyOf": [
+            {"enum": [Exhausted.DEDICATED_ONLY.value, Exhausted.REJECT.value]},
+            {"type": "string", "pattern": r"^downgrade:\s*[A-Za-z0-9._:/-]{1,128}$"},
+            {
+                "type": "object",
+                "properties": {"downgrade": {"anyOf": [NAME, VARIABLE]}},
+                "required": ["downgrade"],
+                "additionalProperties": False,
+            },
+        ],
+        "examples": ["dedicated_only", "reject", {"downgrade": "small-model"}],
+    },
     credentials.key_digest: {
         "description": 'what `printf %s "$KEY" | sha256sum` prints, after sha256:',
         "type": "string",

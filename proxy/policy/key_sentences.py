@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.policy.schema import (
+    BudgetSpec,
     CandidateSpec,
     GpusSpec,
     KeySpec,
@@ -16,6 +17,7 @@ from proxy.policy.schema import (
     RulesSpec,
     TargetSpec,
     TenantSpec,
+    SpenderSpec,
     TimeoutsSpec,
     TimeSpec,
     TokensSpec,
@@ -32,6 +34,7 @@ SECTIONS: Mapping[str, str] = {
 
 _LIMITS = {
     "rpm": "requests in any minute, over all proxies",
+    "budgets": "what some requests may spend together in an hour, a day, a week, a month or at all",
     "tpm": "tokens in any minute, input and output, over all proxies",
     "concurrency": "requests at one time, over all proxies",
 }
@@ -156,3 +159,22 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
     },
 }
 """By shape, a sentence for each of its keys."""
+    BudgetSpec: {
+        "name": "it appears in errors, logs and metrics",
+        "match": "whose spending counts; all keys must fit, and without any everybody's does",
+        "lane": "shared: what providers charge for tokens; dedicated: what the time on your own GPUs costs",
+        "limit": "so many dollars in each hour, day, week or month of UTC, or in total; each window once",
+        "enforce": "hard: never overspent, streams are cut; soft: refuses what comes later; shadow: only recorded",
+        "mode": "shadow: the same as enforce: shadow",
+        "exhausted": "dedicated_only: only targets that it does not pay for; reject: none; downgrade: another model",
+        "alerts": "shares of each limit at which a log line and a metric tell of it",
+        "each": "one such budget for every tenant, key, model, target or route, named budget/member",
+    },
+    SpenderSpec: {
+        "tenant": "whose key it is, or one of several tenants",
+        "tags": "all of these, of the tenant, the key or the request",
+        "route": "the route that the request takes, or one of several",
+        "target": "the target that it is sent to, or one of several",
+        "model": "the name that is asked for, or one of several",
+        "key": "a named key, as tenant/name, or one of several",
+    },

@@ -400,7 +400,8 @@ class Budget:
     """Caps on what the requests that match may spend together; None matches all, `tags` must all be there.
 
     `lane` is where the money is counted: shared tokens, or the attributed share of dedicated GPU time. `downgrade` is
-    the public model to serve instead. `alerts` are percentages of each cap.
+    the public model to serve instead. `alerts` are percentages of each cap. `group` is the name as it is written, where
+    `each` made several budgets of one; it is empty otherwise.
     """
 
     name: str
@@ -416,6 +417,7 @@ class Budget:
     routes: frozenset[str] | None = None
     targets: frozenset[str] | None = None
     models: frozenset[str] | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from enum import StrEnum
 
-from proxy.policy import times, units, words
+from proxy.policy import caps, times, units, words
 from proxy.policy.credentials import api_key, key_digest
-from proxy.policy.model import Capability, Endpoint, Engine, Lane, Modality, Mode, Prefer, Secret, Traffic
+from proxy.policy.model import (
+    Cap,
+    Capability,
+    Endpoint,
+    Enforce,
+    Engine,
+    Exhausted,
+    Lane,
+    Modality,
+    Mode,
+    Prefer,
+    Secret,
+    Traffic,
+)
 from proxy.policy.problem import Mistake
 from proxy.policy.shape import Ruled, key, listed, one, ruled, shaped
 from proxy.policy.urls import base_url
@@ -240,3 +254,40 @@ class RouteSpec:
     lane_override: bool = key(one(words.flag), default=True)
     target_override: bool = key(one(words.flag), default=False)
     max_failovers: int = key(one(failovers), default=1)
+
+
+class Each(StrEnum):
+    """What a budget is given to one by one."""
+
+    TENANT = "tenant"
+    KEY = "key"
+    MODEL = "model"
+    TARGET = "target"
+    ROUTE = "route"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpenderSpec:
+    """Whose spending counts towards a budget; every given key must fit."""
+
+    tenant: tuple[str, ...] | None = key(_NAMES, default=None)
+    tags: tuple[str, ...] = key(_NAMES, default=())
+    route: tuple[str, ...] | None = key(_NAMES, default=None)
+    target: tuple[str, ...] | None = key(_NAMES, default=None)
+    model: tuple[str, ...] | None = key(_NAMES, default=None)
+    key: tuple[str, ...] | None = key(_NAMES, default=None)  # last: the name is the reader's until here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpec:
+    """What some requests may spend together, and what becomes of them when that is used up."""
+
+    name: str = key(one(words.name), hint="write `name:`; it appears in errors, logs and metrics")
+    match: SpenderSpec = key(shaped(SpenderSpec), default=SpenderSpec())
+    lane: Lane = key(_LANE, default=Lane.SHARED)
+    limit: tuple[Cap, ...] = key(listed(one(caps.cap), or_one=True), hint="write `limit: $500/day`")
+    enforce: Enforce | None = key(one(words.one_of(Enforce)), default=None)
+    mode: Mode | None = key(_MODE, default=None)
+    exhausted: tuple[Exhausted, str | None] | None = key(one(caps.exhausted), default=None)
+    alerts: tuple[int, ...] = key(listed(one(caps.alert), or_one=True, may_be_empty=True), default=(50, 80, 100))
+    each: Each | None = key(one(words.one_of(Each)), default=None)

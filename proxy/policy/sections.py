@@ -14,6 +14,7 @@ from proxy.policy.schema import (
     ROUTE_LATER,
     TARGET_LATER,
     TENANT_LATER,
+    BudgetSpec,
     CandidateSpec,
     RouteSpec,
     TargetSpec,
@@ -23,8 +24,7 @@ from proxy.policy.shape import BROKEN, Reader, listed, note_unknown, shaped
 from proxy.policy.variables import shown
 
 VERSION = 1
-SECTIONS = ("version", "targets", "models", "tenants", "auth", "routes")
-LATER = {"budgets": "remove it; nothing would stop the spending yet"}
+SECTIONS = ("version", "targets", "models", "tenants", "auth", "routes", "budgets")
 _REQUIRED = {
     "version": "write `version: 1` as the first line",
     "targets": "name at least one deployment or provider under `targets:`",
@@ -35,19 +35,25 @@ _EMPTY = {
     "models": "name at least one model and its targets",
     "tenants": "list at least one, or remove the section; without tenants the server listens on loopback only",
     "routes": "list at least one, or remove the section; without routes one named `default` takes everything",
+    "budgets": "list at least one, or remove the section",
+}
+_ITEMS = {
+    "routes": "write `- name: default`, one route an item",
+    "budgets": "write `- {name: growth, limit: $500/day}`, one budget an item",
 }
 
 TARGET = shaped(TargetSpec, later=TARGET_LATER)
 CANDIDATES = listed(shaped(CandidateSpec, shorthand="target"))
 TENANT = shaped(TenantSpec, later=TENANT_LATER)
 ROUTE = shaped(RouteSpec, later=ROUTE_LATER)
+BUDGET = shaped(BudgetSpec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySpec:
     """The sound part of a policy.
 
-    Routes keep their index among all `route_count` that are written; None is no `routes` section at all.
+    Routes keep their index among all `route_count` that are written; None is no `routes` section at all. So do budgets.
     """
 
     targets: dict[str, TargetSpec]
@@ -56,13 +62,14 @@ class PolicySpec:
     routes: tuple[tuple[int, RouteSpec], ...] | None
     route_count: int
     open_to_all: bool
+    budgets: tuple[tuple[int, BudgetSpec], ...]
 
 
 def read_sections(document: Document, findings: Findings) -> PolicySpec:
     """Read every section; an item that is not sound is noted, dropped, and left out."""
     root = document.root
     for name in root.keys() - set(SECTIONS):
-        note_unknown(name, (), dict.fromkeys(SECTIONS), LATER, findings)
+        note_unknown(name, (), dict.fromkeys(SECTIONS), {}, findings)
     for name, hint in _REQUIRED.items():
         if name not in root:
             findings.problem((name,), f"`{name}` is missing", hint, check=Check.MISSING_KEY)
@@ -76,9 +83,10 @@ def read_sections(document: Document, findings: Findings) -> PolicySpec:
         targets=_named("targets", TARGET, root, findings),
         models=_named("models", CANDIDATES, root, findings),
         tenants=_named("tenants", TENANT, root, findings),
-        routes=_routes(root, findings) if "routes" in root else None,
+        routes=_listed("routes", ROUTE, root, findings) if "routes" in root else None,
         route_count=len(root["routes"]) if isinstance(root.get("routes"), list) else 0,
         open_to_all=_auth(root, findings),
+        budgets=_listed("budgets", BUDGET, root, findings) if "budgets" in root else (),
     )
 
 
@@ -129,18 +137,19 @@ def _is_name(name: str, section: str, findings: Findings) -> bool:
     return True
 
 
-def _routes(root: dict[str, Any], findings: Findings) -> tuple[tuple[int, RouteSpec], ...]:
-    written = root["routes"]
+def _listed(section: str, member: Reader, root: dict[str, Any], findings: Findings) -> tuple[tuple[int, Any], ...]:
+    """The sound items of a section that is a list, each with its index there."""
+    written = root[section]
     if not isinstance(written, list):
-        message = f"`routes` is a list, not {shown(written)}"
-        findings.problem(("routes",), message, "write `- name: default`, one route an item")
-        findings.drop(("routes",))
+        message = f"`{section}` is a list, not {shown(written)}"
+        findings.problem((section,), message, _ITEMS[section])
+        findings.drop((section,))
         return ()
-    sound: list[tuple[int, RouteSpec]] = []
+    sound: list[tuple[int, Any]] = []
     for index, item in enumerate(written):
-        route = ROUTE(item, ("routes", index), findings)
-        if route is BROKEN:
-            findings.drop(("routes", index))
+        read = member(item, (section, index), findings)
+        if read is BROKEN:
+            findings.drop((section, index))
         else:
-            sound.append((index, route))
+            sound.append((index, read))
     return tuple(sound)

@@ -30,6 +30,9 @@ POLICIES = Path(__file__).parents[2] / "policies"
 SERVED = sorted(path for path in POLICIES.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
 OF_THE_FORM = {Check.UNKNOWN_KEY, Check.NOT_SUPPORTED, Check.INVALID_VALUE}
 COMPUTED = {  # well-formed: only a computation, or the rest of the policy, tells that they are wrong
+    "budget_name_too_long",
+    "budget_too_fine",
+    "budget_too_large",
     "match_input_tokens_empty_span",
     "objective_out_of_range",
     "tenant_key_well_known",
@@ -108,9 +111,37 @@ def test_the_examples_fit() -> None:
     assert shown > 20
 
 
-WORDS = ["eu-*", "zero", "30d", "2s", "99.9%", "2k", "fp8", "chat", "shared", "dedicated", "shadow", "mon-fri", "UTC"]
+WORDS = [
+    "$5/day",
+    "80%",
+    "reject",
+    "tenant",
+    "hard",
+    "eu-*",
+    "zero",
+    "30d",
+    "2s",
+    "99.9%",
+    "2k",
+    "fp8",
+    "chat",
+    "shared",
+    "dedicated",
+    "shadow",
+    "mon-fri",
+    "UTC",
+]
 SCALARS: list[Any] = [*WORDS, "${REGION}", "x y", "", 0, 1, 64, 1.5, -1, True, False]
-WHOLE: list[Any] = [[], ["eu-*"], {}, {"is": "eu-*"}, {"is": 5, "mode": "shadow"}, {"min": 5}, {"rpm": "2k"}]
+WHOLE: list[Any] = [
+    [],
+    ["eu-*"],
+    {},
+    {"is": "eu-*"},
+    {"is": 5, "mode": "shadow"},
+    {"min": 5},
+    {"rpm": "2k"},
+    {"downgrade": "small"},
+]
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
