@@ -11,11 +11,14 @@ target belongs to its name and URL, so it survives; what belongs to the policy b
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import random
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -31,9 +34,12 @@ from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
 from proxy.meters.counters import Counters
+from proxy.meters.escrow import Alert, Escrow
 from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
+from proxy.meters.hold import Holds
 from proxy.meters.ledger import Ledger
+from proxy.meters.money import NANO_PER_USD
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
 from proxy.policy.model import Snapshot, Target
@@ -57,6 +63,8 @@ from proxy.upstream.translated import Translated
 
 _log = logging.getLogger(__name__)
 
+FIRST_LEASES_S = 1.0
+
 
 class Spillway:
     """One proxy process. Enter it on a running loop; `data` and `admin` are its two ports."""
@@ -71,13 +79,17 @@ class Spillway:
         gauges = Gauges(lambda: self._tracker.gauges(time.monotonic()), self._absorb)
         self._gpus = GpuClock(self._fleet, gauges.everywhere)
         counters = Counters(secrets.token_hex(8), self.ledger)
-        self._sync = Sync(Store(store_url), counters, [gauges, self._gpus])
+        self._alerts: Counter[tuple[str, str, str]] = Counter()
+        self._escrow = Escrow(self._alert)
+        self._escrow.adopt(snapshot.budgets)
+        self._sync = Sync(Store(store_url), counters, [self._escrow, gauges, self._gpus])
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges)
         self._relay = Relay(
             signals=self._tracker,
             budget=RetryBudget(time.monotonic()),
             meters=self.ledger,
+            purse=Holds(self._escrow, _OneEach()),
             upstreams=self._upstreams,
             telemetry=self._telemetry,
             deadlines=self.deadlines,
@@ -97,6 +109,7 @@ class Spillway:
         self.deadlines.start()
         self.deadlines.add(self._telemetry)
         self.deadlines.add(self)
+        await self._first_leases()
         self._sync.start()
         return self
 
@@ -115,6 +128,7 @@ class Spillway:
         self._tracker.adopt(snapshot.targets.values())
         self._upstreams.adopt(snapshot.targets.values())
         self._relay.adopt()
+        self._escrow.adopt(snapshot.budgets)
         self._router = router
         self.policy = self.policy.adopted(snapshot.revision, time.time())
         _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
@@ -130,6 +144,29 @@ class Spillway:
         """The text on the disk is again the one that is served."""
         self.policy = self.policy.restored()
         _log.info("policy %s serves on, and is on the disk again", self.policy.revision)
+
+    async def _first_leases(self) -> None:
+        """Ask for the first leases before the first request comes; the store's time, which the windows need, is in the
+        first reply. Without a store the proxy serves all the same.
+        """
+        if not self._escrow:
+            return
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(FIRST_LEASES_S):
+                await self._sync.sync()
+                await self._sync.sync()
+
+    def _alert(self, alert: Alert) -> None:
+        self._alerts[alert.budget, alert.per, str(alert.percent)] += 1
+        spent, limit = alert.spent_nano_usd / NANO_PER_USD, alert.limit_nano_usd / NANO_PER_USD
+        _log.warning(
+            "budget %s has spent %d %% of its limit: $%.2f of $%.2f, per %s",
+            alert.budget,
+            alert.percent,
+            spent,
+            limit,
+            alert.per,
+        )
 
     def _fleet(self) -> Iterable[Target]:
         return self._router.snapshot.targets.values()
@@ -175,6 +212,17 @@ class Spillway:
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._gpus.totals.items()]
         yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
+        standings = self._escrow.standings(time.monotonic())
+
+        def per_budget(name: str, help: str, read: Any) -> Metric:  # noqa: A002
+            labelled = [({"budget": one.name, "window": one.per}, read(one) / NANO_PER_USD) for one in standings]
+            return gauge(name, help, *labelled)
+
+        yield per_budget("budget_limit_usd", "What may be spent in the window", lambda one: one.limit_nano_usd)
+        yield per_budget("budget_spent_usd", "Spent in the present window", lambda one: one.spent_nano_usd)
+        yield per_budget("budget_held_usd", "Set aside for requests, or leased", lambda one: one.held_nano_usd)
+        alerts = [({"budget": name, "window": per, "percent": at}, n) for (name, per, at), n in self._alerts.items()]
+        yield count("budget_alerts", "Thresholds of budgets that were passed", *alerts)
         policy = self.policy
         yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))
         yield gauge("policy_generation", "Policies adopted so far", ({}, policy.generation))
@@ -183,6 +231,13 @@ class Spillway:
         uptimes = [({"route": name}, found.share) for name, found in self._uptimes().items()]
         yield gauge("route_uptime", "At least one target answers, if they fail independently", *uptimes)
         yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
+
+
+class _OneEach:
+    """A token an event."""
+
+    def tokens(self, target: str, events: int) -> int:
+        return events
 
 
 class _Upstreams:

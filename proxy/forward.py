@@ -23,10 +23,12 @@ from typing import Protocol
 
 import msgspec
 
+from proxy.meters.hold import NEVER, Hold
 from proxy.policy.model import Endpoint, Lane
 from proxy.routing.charge import Charge
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Refusal
+from proxy.routing.refusals import cut_off
 from proxy.upstream.base import Call, Exchange, Head, RawHeaders
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, full, refusal_of, retry_after_s
@@ -80,6 +82,7 @@ class Forward:
     """See the module's text. `deadline` and `check()` are the sweeper's (`deadlines.py`)."""
 
     __slots__ = (
+        "_ask_at",
         "_attempt",
         "_body",
         "_call",
@@ -92,6 +95,7 @@ class Forward:
         "_headers",
         "_hear",
         "_held",
+        "_hold",
         "_input_tokens",
         "_keep_alive_at",
         "_last_at",
@@ -116,6 +120,7 @@ class Forward:
         headers: FixedHeaders,
         settle: Callable[[Outcome], Charge],
         hear: Callable[[Head], None] | None = None,
+        hold: Hold | None = None,
         done: asyncio.Future[None],
         now: float,
     ) -> None:
@@ -126,6 +131,8 @@ class Forward:
         self._headers = headers
         self._settle = settle
         self._hear = hear
+        self._hold = hold
+        self._ask_at = NEVER if hold is None else 1
         self._started_at = self._last_at = now
         self._first_at = 0.0
         self._keep_alive_at = now + KEEP_ALIVE_S
@@ -175,6 +182,8 @@ class Forward:
             block = tap.feed(self._splitter.feed(data))
         except EventTooLong as error:
             self._fail(Failure.PROTOCOL, str(error))
+            return
+        if tap.chunks >= self._ask_at and not self._affords(tap):
             return
         if self._committed:
             if block and not self._client.write(block) and self._exchange is not None:
@@ -226,6 +235,15 @@ class Forward:
             self._client.ping()
 
     # steps
+
+    def _affords(self, tap: Tap) -> bool:
+        """Have more set aside for what is to come; end the attempt when there is not even enough for what came."""
+        if tap.done or self._hold is None:
+            return True
+        self._ask_at = self._hold.top_up(tap.chunks, self._last_at)
+        if not self._ask_at:
+            self._fail(Failure.BUDGET, "the budget is used up")
+        return bool(self._ask_at)
 
     def _collect(self, data: bytes) -> None:
         self._size += len(data)
@@ -379,6 +397,8 @@ def _refusal(attempt: Attempt, failure: Failure, detail: str) -> Refusal:
     """What the caller is told of a failure that is nobody's answer."""
     if failure is Failure.FULL:
         return full(attempt.target)
+    if failure is Failure.BUDGET:
+        return cut_off(attempt)
     timed_out = failure in _TIMEOUTS
     code = "upstream_timeout" if timed_out else "upstream_stream_truncated" if failure is Failure.BROKEN else ""
     return Refusal(

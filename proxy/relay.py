@@ -15,23 +15,26 @@ import random
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from proxy.deadlines import Deadlines
 from proxy.forward import Client, Ending, FixedHeaders, Forward
-from proxy.policy.model import Candidate, Snapshot
+from proxy.meters.hold import Hold, Spent
+from proxy.policy.model import Budget, Candidate, Snapshot
+from proxy.routing.budgets import used_nano_usd
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.limits import estimated_tokens
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.plan import Attempt, Cause, Plan, Refusal
-from proxy.routing.readings import Rates, Readings
+from proxy.routing.plan import Attempt, Cause, Decision, Plan, Refusal
+from proxy.routing.readings import Fund, Funds, Rates, Readings
 from proxy.routing.refusals import turned_away
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, Head, RawHeaders, Upstream
+from proxy.upstream.parameters import bounded
 
 
 class Signals(Protocol):
@@ -70,6 +73,16 @@ class Meters(Protocol):
     def settle(self, facts: Facts, outcome: Outcome) -> Charge: ...
 
 
+class Purse(Protocol):
+    """Where budgets are asked before money is spent, and told how much it was."""
+
+    def funds(self, now: float) -> Funds: ...
+
+    def open(self, covering: tuple[Budget, ...], attempt: Attempt, facts: Facts, now: float) -> Hold | Spent | None: ...
+
+    def observe(self, facts: Facts, outcome: Outcome) -> None: ...
+
+
 class Telemetry(Protocol):
     """Who is told, once per request, whatever became of it."""
 
@@ -82,6 +95,17 @@ class Upstreams(Protocol):
     def of(self, attempt: Attempt, call: Call) -> Upstream: ...
 
 
+class _Request(NamedTuple):
+    """What all attempts of one request have in common; `endings` grows."""
+
+    snapshot: Snapshot
+    plan: Plan
+    facts: Facts
+    call: Call
+    client: Client
+    endings: list[Ending]
+
+
 class Relay:
     """The pipeline, with its edges plugged in; built on the running loop that it serves on."""
 
@@ -91,6 +115,7 @@ class Relay:
         signals: Signals,
         budget: RetryBudget,
         meters: Meters,
+        purse: Purse,
         upstreams: Upstreams,
         telemetry: Telemetry,
         deadlines: Deadlines,
@@ -98,6 +123,7 @@ class Relay:
         self._signals = signals
         self._budget = budget
         self._meters = meters
+        self._purse = purse
         self._upstreams = upstreams
         self._telemetry = telemetry
         self._deadlines = deadlines
@@ -115,8 +141,7 @@ class Relay:
         """Answer one request; whatever happens, the client is answered once and a record is left."""
         now = time.monotonic()
         snapshot = router.snapshot
-        readings = self._signals.read(snapshot.models.get(facts.model, ()), now)
-        decision = router.decide(facts, readings, now, random.random(), self._signals.rates(now))  # noqa: S311
+        decision, hold = self._decide(router, facts, now)
         admitted = None
         if isinstance(decision, Plan) and decision.scopes:
             # With nothing awaited since the decision, so that no two requests take the same last place.
@@ -127,9 +152,10 @@ class Relay:
         try:
             if isinstance(decision, Plan):
                 self._budget.deposit(now)
-                await self._attempt(snapshot, decision, decision.attempts[0], facts, call, client, endings)
+                one = _Request(snapshot, decision, facts, call, client, endings)
+                await self._attempt(one, decision.attempts[0], hold)
                 for attempt in self._walk(decision, endings) if endings[0].refusal is not None else ():
-                    await self._attempt(snapshot, decision, attempt, facts, call, client, endings)
+                    await self._try(one, attempt)
                 refusal = _left_with(endings[-1], decision, facts)
             else:
                 refusal = decision
@@ -150,6 +176,21 @@ class Relay:
         elapsed_s = time.monotonic() - received_at
         self._telemetry.record(Record(snapshot, facts, refusal, (), (), refusal, elapsed_s, elapsed_s))
 
+    def _decide(self, router: Router, facts: Facts, now: float) -> tuple[Decision, Hold | None]:
+        """The decision, with what its first attempt needs set aside already."""
+        readings = self._signals.read(router.concerned(facts.model), now)
+        draw, rates = random.random(), self._signals.rates(now)  # noqa: S311
+        funds: Funds = self._purse.funds(now)
+        while True:
+            decision = router.decide(facts, readings, now, draw, rates, funds)
+            if isinstance(decision, Refusal) or not decision.budgets:
+                return decision, None
+            hold = self._purse.open(decision.budgets, decision.attempts[0], _served(facts, decision), now)
+            if not isinstance(hold, Spent):
+                return decision, hold
+            # There is less than the attempt needs, though more than nothing: to this request that is the same.
+            funds = {**{name: funds[name] for name in funds}, hold.budget: _emptied(funds[hold.budget])}
+
     def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
         """The plan's further attempts, as long as the last ending allows another."""
         failovers = 0
@@ -169,18 +210,21 @@ class Relay:
                 failovers += 1
             yield _after(last, attempt, len(endings))
 
-    async def _attempt(
-        self,
-        snapshot: Snapshot,
-        plan: Plan,
-        attempt: Attempt,
-        facts: Facts,
-        call: Call,
-        client: Client,
-        endings: list[Ending],
-    ) -> None:
-        """One try; how it ended is appended to `endings`, however this ends."""
+    async def _try(self, one: _Request, attempt: Attempt) -> None:
+        """A further try, unless there is no money for it: then the request is left with the ending that it has."""
+        facts = _served(one.facts, one.plan)
+        hold = self._purse.open(one.plan.budgets, attempt, facts, time.monotonic()) if one.plan.budgets else None
+        if not isinstance(hold, Spent):
+            await self._attempt(one, attempt, hold)
+
+    async def _attempt(self, one: _Request, attempt: Attempt, hold: Hold | None) -> None:
+        """One try; how it ended is appended to the request's endings, however this ends."""
+        snapshot, plan, facts, call, client, endings = one
         now = time.monotonic()
+        if plan.served_as is not None:
+            facts = _served(facts, plan)
+        if hold is not None and hold.bound is not None:
+            call = bounded(call, attempt.target, hold.bound)
         begun = self._signals.begin(attempt, facts, now)
         forward = Forward(
             attempt,
@@ -188,8 +232,9 @@ class Relay:
             client,
             input_tokens=facts.input_tokens,
             headers=self._headers(snapshot, plan, attempt),
-            settle=partial(self._settle, facts, begun),
+            settle=partial(self._settle, facts, plan.route, begun, hold),
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
+            hold=hold,
             done=self._loop.create_future(),
             now=now,
         )
@@ -223,9 +268,21 @@ class Relay:
     def _hear(self, begun: Any, head: Head) -> None:
         self._signals.hear(begun, head.status, head.headers, time.monotonic(), time.time())
 
-    def _settle(self, facts: Facts, begun: Any, outcome: Outcome) -> Charge:
+    def _settle(self, facts: Facts, route: str, begun: Any, hold: Hold | None, outcome: Outcome) -> Charge:
         self._signals.feed(begun, outcome, time.monotonic())
+        self._purse.observe(facts, outcome)
+        if hold is not None:
+            hold.settle(used_nano_usd(outcome.attempt.target, outcome.usage) or 0)
         return self._meters.settle(facts, outcome)
+
+
+def _served(facts: Facts, plan: Plan) -> Facts:
+    """The facts as the plan has them: its model may stand in the place of the one asked for."""
+    return facts if plan.served_as is None else msgspec.structs.replace(facts, model=plan.served_as)
+
+
+def _emptied(fund: Fund) -> Fund:
+    return msgspec.structs.replace(fund, free_nano_usd=0)
 
 
 def _left_with(last: Ending, plan: Plan, facts: Facts) -> Refusal | None:

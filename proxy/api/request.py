@@ -26,6 +26,7 @@ from proxy.policy.model import Endpoint, Key
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import Call, RawHeaders
+from proxy.upstream.parameters import OUTPUT_LIMITS
 
 BYTES_PER_TOKEN = 4
 """A prompt's tokens before anybody has counted them: byte-level BPE averages about four bytes of English."""
@@ -40,7 +41,6 @@ _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _STRETCH = 1024
 _SMALL_BYTES = 4096
 """A body in which no picture fits that is worth leaving out of the estimate."""
-_OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 _process = os.urandom(8).hex()
@@ -150,7 +150,7 @@ def _is_filled(raw: msgspec.Raw) -> bool:
 
 
 def _output_limit(members: Members) -> int | None:
-    for name in _OUTPUT_LIMITS:
+    for name in OUTPUT_LIMITS:
         if name in members and (text := bytes(members[name])).isdigit():
             return int(text[:18])
     return None

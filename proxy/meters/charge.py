@@ -10,7 +10,7 @@ free: the charge says `priced=False`, and the ledger counts it apart.
 
 from __future__ import annotations
 
-from proxy.meters.work import work_us
+from proxy.routing.work import work_us
 from proxy.policy.model import Lane
 from proxy.routing.charge import Charge
 from proxy.routing.cost import cost_nano_usd

@@ -14,7 +14,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `priced` is False when a shared target's price is unknown: `nano_usd` is then 0 for want of a figure, which is
     counted apart and never taken for free. `price_source` is `gpu-hours`, `policy`, `litellm <version>` or `unknown`.
     `work_us` is the engine time that the tokens took of a dedicated replica, in microseconds, by the model of
-    `meters.work`; 0 on a shared target. `estimated` says that no upstream confirmed the counts.
+    `work`; 0 on a shared target. `estimated` says that no upstream confirmed the counts.
     """
 
     target: str

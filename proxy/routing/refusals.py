@@ -38,7 +38,7 @@ from proxy.routing.budgets import Standing, name_of
 from proxy.routing.capacity import MIN_RETRY_AFTER_S
 from proxy.routing.facts import Facts
 from proxy.routing.limits import Over
-from proxy.routing.plan import Exclusion, Refusal
+from proxy.routing.plan import Attempt, Exclusion, Refusal
 from proxy.routing.readings import Funds
 
 MODEL_NAME_SHOWN = 200
@@ -156,6 +156,18 @@ def over_budget(route: Route, budget: Budget, standing: Standing, funds: Funds) 
         retry_after_s=(None if fund is None else fund.resets_in_s) if known else STORE_RETRY_AFTER_S,
         retryable=not known,
         excluded=tuple(standing.left_out.values()),
+    )
+
+
+def cut_off(attempt: Attempt) -> Refusal:
+    """A stream has used up all that its budgets had left while it was running."""
+    return Refusal(
+        status=429,
+        code="budget_exceeded",
+        message=f"target `{attempt.target.name}`: cut off, because a budget of this request is used up",
+        rule="budget",
+        type="insufficient_quota",
+        retryable=False,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.meters.charge import charge_of
-from proxy.meters.work import work_us
+from proxy.routing.work import work_us
 from proxy.policy.model import Lane
 from proxy.routing.outcome import Usage
 from tests.meters.examples import LLAMA, TOGETHER, outcome

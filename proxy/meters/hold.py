@@ -1,0 +1,202 @@
+"""What one attempt may spend: set aside before it begins, topped up while it streams, settled at its end.
+
+Theory of operation
+-------------------
+Nobody knows how long an answer will be. So an attempt begins with the price of its whole input and of a first step of
+output, and sets aside another step each time half of the last one has passed. When nothing more is to be had it may use
+up what it has, and is cut then: `top_up` says so. This is the interim grant of RFC 8506.
+
+What cannot be watched, because it comes in one piece, must be bounded instead: all the output that it may have is set
+aside at once, and the upstream is told that bound.
+
+The input is bounded from above as well: a byte-level tokenizer never makes more tokens than there are bytes, and the
+estimate is of four bytes a token. As usage comes in, that strict bound gives way to what was seen (`InputBound`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from proxy.meters.escrow import Escrow
+from proxy.meters.term import Term
+from proxy.policy.model import Budget, Enforce, Target
+from proxy.routing import budgets
+from proxy.routing.budgets import STEP_TOKENS
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Outcome, Usage
+from proxy.routing.plan import Attempt
+from proxy.routing.rules import expected_output_tokens
+
+BYTES_PER_TOKEN = 4
+TEMPLATE_TOKENS = 64
+"""What a chat template and its special tokens may add to a prompt."""
+WHOLE_REPLY_TOKENS = 8192
+"""The output that is set aside, for each choice, for a reply in one piece whose request sets no limit to it."""
+LEAST_REPLY_TOKENS = 256
+"""A bound below which a reply in one piece is not worth having."""
+NEVER = sys.maxsize
+
+
+class Spent(msgspec.Struct, frozen=True, gc=False):
+    """The budget that has no money for an attempt."""
+
+    budget: str
+
+
+class Events(Protocol):
+    """How many tokens the events of a stream stand for."""
+
+    def tokens(self, target: str, events: int) -> int:
+        """Of so many events, as far as replies of the target have told; at least as many."""
+        ...
+
+
+class InputBound:
+    """The most input tokens that an upstream may count, for each one that was estimated; learned for each target.
+
+    Strict until `SEEN` replies have told; then a margin above the most of the last `SEEN`.
+    """
+
+    SEEN = 32
+    MARGIN = 1.1
+
+    def __init__(self) -> None:
+        self._ratios: dict[str, deque[float]] = {}
+
+    def observe(self, target: str, estimated: int, counted: int) -> None:
+        """A reply has counted its input."""
+        ratios = self._ratios.setdefault(target, deque(maxlen=self.SEEN))
+        ratios.append(max(0, counted - TEMPLATE_TOKENS) / max(1, estimated))
+
+    def tokens(self, target: str, estimated: int) -> int:
+        """The bound for an input that was estimated at so many."""
+        ratios = self._ratios.get(target, ())
+        most = max(ratios) * self.MARGIN if len(ratios) >= self.SEEN else BYTES_PER_TOKEN
+        return int(estimated * min(most, BYTES_PER_TOKEN)) + TEMPLATE_TOKENS
+
+
+class Hold:
+    """One attempt's. Money is nano-USD; `events` are content events of a stream that have passed."""
+
+    __slots__ = ("_amount", "_covered", "_input_tokens", "_step", "_target", "_terms", "_tokens_of", "bound")
+
+    def __init__(
+        self, terms: tuple[Term, ...], target: Target, input_tokens: int, step: int, tokens_of: Callable[[int], int]
+    ) -> None:
+        self._terms = terms
+        self._target = target
+        self._input_tokens = input_tokens
+        self._step = step
+        self._tokens_of = tokens_of
+        self._amount = 0
+        self._covered = 0
+        self.bound: int | None = None
+        """The limit to each choice's output that the upstream has to be told."""
+
+    def begin(self, output_tokens: int, now: float) -> bool:
+        """Set aside the input and so much output, in every term or in none."""
+        return self._raise_to(self._price(output_tokens), now)
+
+    def begin_whole(self, facts: Facts, now: float) -> bool:
+        """Set aside all the output of a reply in one piece: what the request allows itself, or less if need be."""
+        most = facts.max_output_tokens
+        if expected_output_tokens(facts) == 0:
+            return self.begin(0, now)
+        bound = wished = WHOLE_REPLY_TOKENS if most is None else most
+        free = min(term.free for term in self._terms if term.hard)
+        while bound > LEAST_REPLY_TOKENS and self._price(bound * facts.choices) > free:
+            bound = max(LEAST_REPLY_TOKENS, bound // 2)
+        if not self.begin(bound * facts.choices, now):
+            return False
+        if most is None or bound < wished:
+            self.bound = bound
+        if bound < wished:
+            for term in self._terms:
+                term.wish(self._price(wished * facts.choices))
+        return True
+
+    def top_up(self, events: int, now: float) -> int:
+        """Set aside enough for the events that have passed and for a step more.
+
+        Returns the number of events at which to ask again; 0 when not even those that passed are covered.
+        """
+        step = self._step
+        for ahead in (step, step // 4, 1):
+            if self._raise_to(self._price(self._tokens_of(events + ahead)), now):
+                self._covered = events + ahead
+                return events + max(1, ahead // 2)
+        return events + 1 if events < self._covered else 0
+
+    def settle(self, used: int) -> None:
+        """The attempt has ended and has used so much; what it held beyond is free again."""
+        for term in self._terms:
+            term.settle(self._amount, used)
+        self._terms = ()
+
+    def _price(self, output_tokens: int) -> int:
+        usage = Usage(input_tokens=self._input_tokens, output_tokens=output_tokens)
+        return budgets.used_nano_usd(self._target, usage) or 0
+
+    def _raise_to(self, amount: int, now: float) -> bool:
+        more = amount - self._amount
+        if more <= 0:
+            return True
+        for index, term in enumerate(self._terms):
+            if not term.set_aside(more, now, begun=self._amount > 0):
+                for held in self._terms[:index]:
+                    held.release(more)
+                return False
+        self._amount = amount
+        return True
+
+
+class Holds:
+    """Opens holds; what replies tell of their input makes the next ones tighter."""
+
+    def __init__(self, escrow: Escrow, events: Events) -> None:
+        self._escrow = escrow
+        self._events = events
+        self._bound = InputBound()
+
+    def funds(self, now: float) -> Escrow:
+        """What every budget has left at `now`, until the next call."""
+        return self._escrow.at(now)
+
+    def open(self, covering: tuple[Budget, ...], attempt: Attempt, facts: Facts, now: float) -> Hold | Spent | None:
+        """Set aside what the attempt needs to begin, under those of the request's budgets that cover its target.
+
+        None where none does.
+        """
+        target = attempt.target
+        held = [budget for budget in covering if budgets.covers(budget, target)]
+        terms = self._escrow.terms_of(held)
+        if not terms:
+            return None
+        hard = any(term.hard for term in terms)
+        if hard and budgets.used_nano_usd(target, Usage()) is None:
+            return Spent(next(budget.name for budget in held if budget.enforce is Enforce.HARD))
+        hold = Hold(
+            terms,
+            target,
+            self._bound.tokens(target.name, facts.input_tokens) if hard else facts.input_tokens,
+            STEP_TOKENS * facts.choices,
+            partial(self._events.tokens, target.name),
+        )
+        begun = hold.begin_whole(facts, now) if hard and not facts.stream else hold.begin(_first_step(facts), now)
+        return hold if begun else Spent(next(term.budget for term in terms if term.refused))
+
+    def observe(self, facts: Facts, outcome: Outcome) -> None:
+        """An attempt has ended, and its upstream may have counted the input."""
+        usage = outcome.usage
+        if usage.input_tokens and not usage.estimated:
+            self._bound.observe(outcome.attempt.target.name, facts.input_tokens, usage.input_tokens)
+
+
+def _first_step(facts: Facts) -> int:
+    return min(expected_output_tokens(facts), STEP_TOKENS) * facts.choices
