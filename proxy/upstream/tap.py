@@ -10,6 +10,9 @@ A stream is complete when its protocol says so: `data: [DONE]` or a finish reaso
 `response.completed|incomplete|failed` (Responses), `message_stop` (Messages). Anything else is a truncation, which the
 OpenAI SDKs would take for success. What passed unread is looked back at, one block deep: the end of a stream that has
 no `[DONE]` is in its last event, or in the one before its usage. Nothing follows a `[DONE]`.
+
+Events that carry text are counted, for a stream that is cut before its usage comes. Those that carry none (the role,
+the end, a comment) are left out of that count as far as they were parsed, or have a name that says so.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 import orjson
 
 from proxy.policy.model import Endpoint
+from proxy.routing.cost import tier_of
 from proxy.routing.outcome import Usage
 from proxy.upstream.sse import Event, encode, events
 from proxy.upstream.usage import merge, read_usage
@@ -30,9 +34,14 @@ _FIELDS = (b"data:", b"event:")
 
 
 class Tap:
-    """The state of one stream. Feed it blocks of whole events; it gives back what the client should get."""
+    """The state of one stream. Feed it blocks of whole events; it gives back what the client should get.
+
+    `usage` is what the upstream has reported so far, and `is_final` says that it was the report of the end. `tier` is
+    the service tier that an event named before any usage was there.
+    """
 
     __slots__ = (
+        "_aside",
         "_last",
         "_protocol",
         "_strip_usage",
@@ -42,6 +51,8 @@ class Tap:
         "done",
         "error",
         "finished",
+        "is_final",
+        "tier",
         "usage",
     )
 
@@ -49,13 +60,21 @@ class Tap:
         self._protocol = _PROTOCOLS[endpoint]
         self._strip_usage = endpoint in _USAGE_IS_FORCED and not usage_wanted
         self._last = b""
+        self._aside = 0
         self._waiting: Event | None = None
         self.content = False
         self.chunks = 0
         self.usage: Usage | None = None
+        self.is_final = False
+        self.tier = ""
         self.error: Json | None = None
         self.finished = False
         self.done = False
+
+    @property
+    def texts(self) -> int:
+        """How many of the `chunks` carried text, as far as can be told without parsing them all."""
+        return max(0, self.chunks - self._aside)
 
     def feed(self, block: bytes) -> bytes:
         """Look at a block of whole events and return the bytes to pass on."""
@@ -73,6 +92,10 @@ class Tap:
             return self._read(block)
         if block.startswith(_FIELDS) or any(events(block)):
             self._last = block
+            if self._protocol is not _openai:
+                self._aside += _textless(block)
+        else:
+            self._aside += _events_in(block)
         return block
 
     def close(self) -> bool:
@@ -91,15 +114,20 @@ class Tap:
 
     def _look_back(self) -> None:
         """Read the last block that passed unread: what it says of the end is needed after all."""
+        aside = self._aside
         for event in events(self._last):
             self._note(event)
+        if self._protocol is not _openai:
+            self._aside = aside  # they were told apart by their names
         self._last = b""
 
     def _read(self, block: bytes) -> bytes:
         self._look_back()
         changed = self._waiting is not None
         passed: list[Event] = []
+        self._aside += _events_in(block)
         for event in events(block):
+            self._aside -= 1
             changed = self._event(event, passed) or changed
         if not changed and self._waiting is None and self.error is None:
             return block
@@ -110,10 +138,11 @@ class Tap:
         if self.done or self.error is not None:
             return True
         body = self._note(event)
-        if self.error is not None or (body is not None and self._strips(event, body)):
+        reported = body is not None and self._report(event, body)
+        if self.error is not None or (reported and body is not None and self._strips(body)):
             return True
         self._release(passed)
-        if self._strip_usage and body is not None and self._protocol(body)[1]:
+        if self._strip_usage and body is not None and self._protocol(body)[2]:
             self._waiting = event
         else:
             passed.append(event)
@@ -123,13 +152,17 @@ class Tap:
         """Take down what one event says of content, end and errors; its body, if it is a JSON object."""
         if event.data == "[DONE]" and self._protocol is _openai:
             self.done = self.finished = True
+            self._aside += 1
             return None
         body = _json_object(event.data)
+        text = False
         if body is not None and self.error is None:
             self.error = _error_in(body)
-            content, finished = self._protocol(body) if self.error is None else (False, False)
-            self.content = self.content or content
+            text, opens, finished = self._protocol(body) if self.error is None else (False, False, False)
+            self.content = self.content or opens
             self.finished = self.finished or finished
+            self.tier = self.tier or _tier_in(body)
+        self._aside += not text
         return body
 
     def _release(self, passed: list[Event]) -> None:
@@ -137,16 +170,21 @@ class Tap:
             passed.append(self._waiting)
             self._waiting = None
 
-    def _strips(self, event: Event, body: Json) -> bool:
-        """Read an event's usage; True for the chunk that is there only because we asked for it.
-
-        vLLM moves `system_fingerprint` from the last choice to this chunk, so that it is put back where the client
-        would have found it.
-        """
+    def _report(self, event: Event, body: Json) -> bool:
+        """Read an event's usage, if it has one."""
         usage = read_usage(event.data) if '"usage"' in event.data else None
         if usage is None:
             return False
         self.usage = merge(self.usage, usage)
+        self.is_final = self.finished or body.get("choices") == [] or body.get("type") in _LAST_REPORTS
+        return True
+
+    def _strips(self, body: Json) -> bool:
+        """True for the usage chunk that is there only because we asked for it.
+
+        vLLM moves `system_fingerprint` from the last choice to this chunk, so that it is put back where the client
+        would have found it.
+        """
         if not self._strip_usage or body.get("choices") != []:
             return False
         mark = body.get("system_fingerprint")
@@ -167,6 +205,11 @@ def _json_object(data: str) -> Json | None:
 
 def _events_in(block: bytes) -> int:
     return block.count(b"\n\n") or block.count(b"\r\n\r\n") or block.count(b"\r\r")
+
+
+def _textless(block: bytes) -> int:
+    """How many events of a protocol that names its events are no deltas. No data ends a line with that word."""
+    return _events_in(block) - block.count(b"delta\n") - block.count(b"delta\r") if b"event:" in block else 0
 
 
 def _has_usage(block: bytes) -> bool:
@@ -191,33 +234,46 @@ def _error_in(body: Json) -> Json | None:
 _CHAT_CONTENT = ("content", "tool_calls", "reasoning", "reasoning_content", "refusal", "function_call", "audio")
 
 
-def _openai(body: Json) -> tuple[bool, bool]:
-    """Chat and completions chunks: (is content, is finished)."""
-    content = finished = False
+def _tier_in(body: Json) -> str:
+    """The service tier that an event names, of itself (chat) or of the response that it announces."""
+    named, response = body.get("service_tier"), body.get("response")
+    return tier_of(response.get("service_tier") if named is None and isinstance(response, dict) else named)
+
+
+Says = tuple[bool, bool, bool]
+"""Of one event: whether it carries text, commits us to the stream, and ends it."""
+
+
+def _openai(body: Json) -> Says:
+    """Chat and completions chunks."""
+    text = finished = False
     choices = body.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if not isinstance(choice, dict):
             continue
         delta = choice.get("delta")
-        content = content or bool(choice.get("text"))
-        content = content or (isinstance(delta, dict) and any(delta.get(key) for key in _CHAT_CONTENT))
+        text = text or bool(choice.get("text"))
+        text = text or (isinstance(delta, dict) and any(delta.get(key) for key in _CHAT_CONTENT))
         finished = finished or choice.get("finish_reason") is not None
-    return content or finished, finished
+    return text, text or finished, finished
 
 
-def _responses(body: Json) -> tuple[bool, bool]:
+def _responses(body: Json) -> Says:
     kind = str(body.get("type", ""))
-    finished = kind in {"response.completed", "response.incomplete"}
-    return finished or kind.endswith(".delta"), finished
+    text, finished = kind.endswith(".delta"), kind in {"response.completed", "response.incomplete"}
+    return text, text or finished, finished
 
 
-def _messages(body: Json) -> tuple[bool, bool]:
+def _messages(body: Json) -> Says:
     kind = body.get("type")
-    finished = kind == "message_stop"
-    return finished or kind in {"content_block_delta", "message_delta"}, finished
+    text, finished = kind == "content_block_delta", kind == "message_stop"
+    return text, text or finished or kind == "message_delta", finished
 
 
-_PROTOCOLS: dict[Endpoint, Callable[[Json], tuple[bool, bool]]] = {
+_LAST_REPORTS = frozenset({"message_delta", "response.failed"})
+"""Events whose usage is the report of the end, although the stream goes on or has failed."""
+
+_PROTOCOLS: dict[Endpoint, Callable[[Json], Says]] = {
     Endpoint.CHAT: _openai,
     Endpoint.COMPLETIONS: _openai,
     Endpoint.EMBEDDINGS: _openai,

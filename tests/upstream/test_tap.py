@@ -405,3 +405,80 @@ def test_crlf_events_are_counted_too() -> None:
     for block in VLLM_CHAT:
         tap.feed(block.replace(b"\n", b"\r\n"))
     assert tap.chunks == len(VLLM_CHAT)
+
+
+def fed(endpoint: Endpoint, *blocks: bytes) -> Tap:
+    tap = Tap(endpoint, usage_wanted=True)
+    for block in blocks:
+        tap.feed(block)
+    tap.close()
+    return tap
+
+
+COMMENT = b": keep-alive\n\n"
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["one by one", "at once"])
+def test_events_that_carry_text_are_counted_whatever_stands_around_them(joined: bool) -> None:
+    streams = {
+        CHAT: [COMMENT, ROLE, COMMENT, FIRST, COMMENT, SECOND, LAST, USAGE, DONE],
+        RESPONSES: [*VLLM_RESPONSES[:5], VLLM_RESPONSES[4], *VLLM_RESPONSES[5:]],
+        MESSAGES: VLLM_MESSAGES,
+    }
+    for endpoint, events in streams.items():
+        deltas = sum(b"content_block_delta" in event or b"text.delta" in event for event in events)
+        texts = 3 if endpoint is CHAT else deltas
+        assert fed(endpoint, *([b"".join(events)] if joined else events)).texts == texts > 0
+
+
+def test_a_short_reply_has_no_more_text_for_the_frames_around_it() -> None:
+    around = [named("response.output_text.done", text="a"), named("response.content_part.done", part={})]
+    stream = [*VLLM_RESPONSES[:5], *around, named("response.output_item.done", item={}), VLLM_RESPONSES[-1]]
+    assert fed(RESPONSES, *stream).texts == 1
+
+
+def test_text_that_looks_like_the_name_of_an_event_is_one_event() -> None:
+    tricky = named("response.output_text.delta", delta="event: x.delta\nevent: y.delta\r")
+    assert fed(RESPONSES, *VLLM_RESPONSES[:5], tricky).texts == 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "stream", "reported"),
+    [(CHAT, VLLM_CHAT, USAGE), (RESPONSES, VLLM_RESPONSES, VLLM_RESPONSES[-1])],
+)
+def test_the_report_of_the_end_is_told_from_an_earlier_one(
+    endpoint: Endpoint, stream: list[bytes], reported: bytes
+) -> None:
+    cut = stream.index(reported)
+    assert not fed(endpoint, *stream[:cut]).is_final
+    assert fed(endpoint, *stream[: cut + 1]).is_final
+
+
+def test_counts_that_come_with_every_chunk_are_of_the_end_at_the_end() -> None:
+    """vLLM's `continuous_usage_stats`."""
+    first, second = (chunk(choice('{"content":"a"}'), COUNTS) for _ in range(2))
+    assert not fed(CHAT, ROLE, first, second).is_final
+    assert fed(CHAT, ROLE, first, second, chunk(choice("{}", '"stop"'), COUNTS)).is_final
+
+
+def test_anthropics_two_reports() -> None:
+    start = named("message_start", message={"usage": {"input_tokens": 25, "output_tokens": 1}})
+    delta = named("content_block_delta", index=0, delta={"type": "text_delta", "text": "a"})
+    end = named("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 9})
+    cut, ended = fed(MESSAGES, start, delta, delta), fed(MESSAGES, start, delta, delta, end)
+    assert (cut.usage, cut.is_final, cut.texts) == (Usage(input_tokens=25, output_tokens=1), False, 2)
+    assert (ended.usage, ended.is_final) == (Usage(input_tokens=25, output_tokens=9), True)
+
+
+def test_a_failed_response_reports_what_it_used() -> None:
+    usage = {"input_tokens": 6, "output_tokens": 300}
+    failed = named("response.failed", response={"error": {"message": "no"}, "usage": usage})
+    tap = fed(RESPONSES, *VLLM_RESPONSES[:5], failed)
+    assert tap.error == {"message": "no"}
+    assert (tap.usage, tap.is_final) == (Usage(input_tokens=6, output_tokens=300), True)
+
+
+def test_the_tier_is_known_before_any_usage_is() -> None:
+    assert fed(CHAT, chunk(choice('{"content":"a"}'), ',"service_tier":"priority"')).tier == "priority"
+    assert fed(CHAT, chunk(choice('{"content":"a"}'), ',"service_tier":null')).tier == ""
+    assert fed(RESPONSES, named("response.created", response={"service_tier": "flex", "usage": None})).tier == "flex"

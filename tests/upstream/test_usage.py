@@ -20,6 +20,7 @@ NAMES = [
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
 ]
+PARTS = ["cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens"]
 DETAILS = [
     "prompt_tokens_details",
     "completion_tokens_details",
@@ -32,8 +33,10 @@ HOSTILE = st.fixed_dictionaries(
         **dict.fromkeys(NAMES, COUNT),
         **dict.fromkeys(
             DETAILS,
-            COUNT | st.fixed_dictionaries({}, optional=dict.fromkeys(["cached_tokens", "reasoning_tokens"], COUNT)),
+            COUNT | st.fixed_dictionaries({}, optional=dict.fromkeys(PARTS, COUNT)),
         ),
+        "cache_creation": COUNT | st.fixed_dictionaries({}, optional={"ephemeral_1h_input_tokens": COUNT}),
+        "service_tier": COUNT | st.text(),
     },
 )
 
@@ -76,7 +79,40 @@ REPORTS = {
             b'{"type":"message","usage":{"input_tokens":10,"cache_creation_input_tokens":200,'
             b'"cache_read_input_tokens":3000,"output_tokens":42,"service_tier":"standard"}}'
         ),
-        Usage(input_tokens=3210, output_tokens=42, cached_input_tokens=3000),
+        Usage(input_tokens=3210, output_tokens=42, cached_input_tokens=3000, cache_write_tokens=200),
+    ),
+    "anthropic, kept for an hour": (
+        (
+            b'{"type":"message","usage":{"input_tokens":10,"cache_creation_input_tokens":200,"cache_creation":'
+            b'{"ephemeral_5m_input_tokens":50,"ephemeral_1h_input_tokens":150},"cache_read_input_tokens":0,'
+            b'"output_tokens":42,"service_tier":"batch"}}'
+        ),
+        Usage(
+            input_tokens=210,
+            output_tokens=42,
+            cache_write_tokens=200,
+            cache_write_1h_tokens=150,
+            service_tier="batch",
+        ),
+    ),
+    "openai chat, heard and spoken": (
+        (
+            b'{"service_tier":"default","usage":{"prompt_tokens":120,"completion_tokens":300,"prompt_tokens_details":'
+            b'{"cached_tokens":0,"audio_tokens":90},"completion_tokens_details":{"reasoning_tokens":0,'
+            b'"audio_tokens":250}}}'
+        ),
+        Usage(input_tokens=120, output_tokens=300, audio_input_tokens=90, audio_output_tokens=250),
+    ),
+    "openai chat, priority": (
+        b'{"usage":{"prompt_tokens":7,"completion_tokens":3},"service_tier":"priority"}',
+        Usage(input_tokens=7, output_tokens=3, service_tier="priority"),
+    ),
+    "responses, flex and written": (
+        (
+            b'{"type":"response.completed","response":{"service_tier":"flex","usage":{"input_tokens":600,'
+            b'"input_tokens_details":{"cached_tokens":100,"cache_write_tokens":400},"output_tokens":3}}}'
+        ),
+        Usage(input_tokens=600, output_tokens=3, cached_input_tokens=100, cache_write_tokens=400, service_tier="flex"),
     ),
     "message_start": (
         (
@@ -84,6 +120,13 @@ REPORTS = {
             b'"output_tokens":1}}}'
         ),
         Usage(input_tokens=25, output_tokens=1),
+    ),
+    "message_start, priority": (
+        (
+            b'{"type":"message_start","message":{"usage":{"input_tokens":25,"cache_creation_input_tokens":8,'
+            b'"output_tokens":1,"service_tier":"priority"}}}'
+        ),
+        Usage(input_tokens=33, output_tokens=1, cache_write_tokens=8, service_tier="priority"),
     ),
     "message_delta": (
         b'{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":15}}',
@@ -151,9 +194,29 @@ def test_absurd_counts_are_as_good_as_none(usage: dict[str, Any]) -> None:
 
 
 def test_a_part_is_never_more_than_its_whole() -> None:
-    details = {"cached_tokens": 900, "reasoning_tokens": 900}
-    got = read({"prompt_tokens": 7, "completion_tokens": 3, **dict.fromkeys(DETAILS, details)})
-    assert got == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=7, reasoning_tokens=3)
+    got = read(
+        {
+            "prompt_tokens": 7,
+            "completion_tokens": 3,
+            "cache_creation": {"ephemeral_1h_input_tokens": 900},
+            **dict.fromkeys(DETAILS, dict.fromkeys(PARTS, 900)),
+        }
+    )
+    assert got == Usage(
+        input_tokens=7,
+        output_tokens=3,
+        cached_input_tokens=7,
+        cache_write_tokens=7,
+        cache_write_1h_tokens=7,
+        audio_input_tokens=7,
+        audio_output_tokens=3,
+        reasoning_tokens=3,
+    )
+
+
+@pytest.mark.parametrize("tier", [None, 7, ["flex"], {"a": 1}, "a b", "x" * 100, ""])
+def test_a_tier_that_is_no_word_hides_no_count(tier: Any) -> None:
+    assert read({"prompt_tokens": 7, "service_tier": tier}, service_tier=tier) == Usage(input_tokens=7)
 
 
 @given(HOSTILE)
@@ -161,12 +224,33 @@ def test_whatever_an_upstream_claims_the_counts_are_sane(usage: dict[str, Any]) 
     got = read(usage)
     if got is not None:
         assert 0 <= got.cached_input_tokens <= got.input_tokens <= MAX_TOKENS
+        assert 0 <= got.cache_write_1h_tokens <= got.cache_write_tokens <= got.input_tokens
+        assert 0 <= got.audio_input_tokens <= got.input_tokens
+        assert 0 <= got.audio_output_tokens <= got.output_tokens
         assert 0 <= got.reasoning_tokens <= got.output_tokens <= MAX_TOKENS
         assert not got.estimated
 
 
 def test_the_two_ends_of_an_anthropic_stream_add_up() -> None:
-    start = Usage(input_tokens=25, output_tokens=1, cached_input_tokens=5)
+    start = Usage(
+        input_tokens=25,
+        output_tokens=1,
+        cached_input_tokens=5,
+        cache_write_tokens=4,
+        cache_write_1h_tokens=3,
+        audio_input_tokens=2,
+        service_tier="priority",
+    )
     assert merge(None, start) is start
-    merged = merge(start, Usage(output_tokens=15, reasoning_tokens=2))
-    assert merged == Usage(input_tokens=25, output_tokens=15, cached_input_tokens=5, reasoning_tokens=2)
+    merged = merge(start, Usage(output_tokens=15, reasoning_tokens=2, audio_output_tokens=6))
+    assert merged == Usage(
+        input_tokens=25,
+        output_tokens=15,
+        cached_input_tokens=5,
+        reasoning_tokens=2,
+        cache_write_tokens=4,
+        cache_write_1h_tokens=3,
+        audio_input_tokens=2,
+        audio_output_tokens=6,
+        service_tier="priority",
+    )
