@@ -76,6 +76,12 @@ def test_where_others_call_a_policy_with_keys_or_open_to_all_is_adopted(after: s
     assert isinstance(changed(tmp_path, KEYED, after, "0.0.0.0"), Ready)
 
 
+def test_where_others_call_a_policy_whose_keys_were_all_revoked_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(PLAIN + "tenants: {bank: {keys: []}}\n")
+    assert servable(read_source(path), "0.0.0.0").key_of(b"sk-any") is None
+
+
 def test_where_others_call_a_policy_that_lost_its_tenants_is_not(tmp_path: Path) -> None:
     news = changed(tmp_path, KEYED, OTHER, "0.0.0.0")
     assert isinstance(news, Unfit)
