@@ -72,6 +72,7 @@ class _Written:
     given: Any = key(_as_written, default=None)
     readings: Any = key(_as_written, default=None)
     rates: Any = key(_as_written, default=None)
+    budgets: Any = key(_as_written, default=None)
     expect: Any = key(_as_written, hint="write `expect: {}`; `--update` fills it in")
 
 
@@ -110,7 +111,7 @@ def read_cases(file: SourceFile, snapshot: Snapshot, *, may_be_empty: bool = Fal
 def judge(case: Case, router: Router) -> Result:
     """Put the case to the router."""
     given = case.given
-    decision = router.decide(given.facts, given.readings, given.now, given.draw, given.rates)
+    decision = router.decide(given.facts, given.readings, given.now, given.draw, given.rates, given.funds)
     return Result(case=case, decision=decision, differences=differences(case.expected, decision))
 
 
@@ -160,7 +161,13 @@ class _Reader:
         if not fits:
             return None
         given = given_of(
-            request, _or_nothing(written.readings), _or_nothing(written.rates), self._snapshot, self._findings, loc
+            request,
+            _or_nothing(written.readings),
+            _or_nothing(written.rates),
+            _or_nothing(written.budgets),
+            self._snapshot,
+            self._findings,
+            loc,
         )
         place = self._document.place(loc)
         return Case(name=written.name, place=place, index=index, given=given, expected=expected)

@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 A rule that no case ever broke may as well not be there, and one that no case ever kept may refuse everybody. So every
 rule has two *sides*, and a case sees a side when, on the route that it comes to, some target of its model (or the
-request itself) keeps or breaks the rule. The functions that the router asks are asked again, each rule by itself and in
-shadow too: the router stops at the first rule that bars a target, which says nothing about the others.
+request itself) keeps or breaks the rule. So has a budget, which can pay for a request or cannot. The functions that
+the router asks are asked again, each rule by itself and in shadow too: the router stops at the first rule that bars a
+target, which says nothing about the others.
 
 Only sides that can be seen are asked for: that a target breaks `region: eu-*`, only if there is one outside. What has
 to be measured is neither kept nor broken until a reading says so.
@@ -18,8 +19,8 @@ from dataclasses import dataclass, replace
 
 from proxy.cases.given import Given
 from proxy.policy import promises
-from proxy.policy.model import NO_RULES, Lane, Limits, Objective, Route, Rules, Snapshot, Target
-from proxy.routing import limits
+from proxy.policy.model import NO_RULES, Budget, Lane, Limits, Objective, Route, Rules, Snapshot, Target
+from proxy.routing import budgets, limits
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Decision
 from proxy.routing.readings import Rates, Reading
@@ -30,7 +31,7 @@ MATCHED, KEPT, BROKEN = "matched", "kept", "broken"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Side:
-    """One thing to be seen: a `route` is matched, or a `rule` of a route, tenant or key is kept or broken."""
+    """One thing to be seen: a `route` is matched, or a rule of a route, tenant, key or budget is kept or broken."""
 
     subject: str
     rule: str
@@ -61,7 +62,12 @@ class Coverage:
 def coverage(snapshot: Snapshot, judged: Iterable[tuple[Given, Decision]]) -> Coverage:
     """What the cases have seen of the policy, each given with what was decided."""
     sides = tuple(dict.fromkeys(_sides(snapshot)))
-    seen = frozenset(side for given, decision in judged for side in _seen(snapshot, given, decision))
+    index = budgets.BudgetIndex(snapshot.budgets)
+    seen = frozenset(
+        side
+        for given, decision in judged
+        for side in (*_seen(snapshot, given, decision), *_seen_budgets(snapshot, index, given, decision))
+    )
     return Coverage(sides=sides, seen=seen)
 
 
@@ -87,6 +93,9 @@ def _sides(snapshot: Snapshot) -> Iterator[Side]:
         for name, _ in _each(limit):
             for side in (KEPT, BROKEN):
                 yield Side(_spelled(scope), name, side)
+    for budget in snapshot.budgets:
+        for side in (KEPT, BROKEN):
+            yield Side(_budget(budget), "limit", side)
 
 
 def _seen(snapshot: Snapshot, given: Given, decision: Decision) -> Iterator[Side]:
@@ -110,6 +119,22 @@ def _seen(snapshot: Snapshot, given: Given, decision: Decision) -> Iterator[Side
                 yield from block.measurements(subject, reading)
         name, rates = f"route:{route.name}", given.rates
         yield from _seen_limits(subject, f"{block.name}.", name, block.rules.limits, facts, rates)
+
+
+def _seen_budgets(snapshot: Snapshot, index: budgets.BudgetIndex, given: Given, decision: Decision) -> Iterator[Side]:
+    """Each budget by itself, asked about every target of the model that it covers."""
+    facts = given.facts
+    targets = [candidate.target for candidate in snapshot.models.get(facts.model, ())]
+    for budget in index.covering(facts, decision.route):
+        for target in targets:
+            if budgets.covers(budget, target):
+                standing = budgets.judge((budget,), (target,), facts, given.funds)
+                yield _side(_budget(budget), "limit", bool(standing.left_out or standing.shadow))
+
+
+def _budget(budget: Budget) -> str:
+    """All that `each` made of one budget are one: a case for every tenant would say nothing more."""
+    return f"budget {budget.group or budget.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,11 +102,23 @@ def read_expected(value: object, snapshot: Snapshot, loc: Loc, findings: Finding
     return expected if len(expected) == len(value) else None
 
 
+_KINDS = {
+    "route": "route",
+    "first": "target",
+    "attempts": "target",
+    "not": "target",
+    "excluded": "target",
+    "downgraded": "model",
+}
+"""By key of `expect`, what it names."""
+
+
 def _check_names(name: str, stated: Any, snapshot: Snapshot, loc: Loc, findings: Findings) -> None:
     """A name that the policy does not have would make a test pass, or fail, for no reason that it gives."""
-    kind = {"route": "route", "first": "target", "attempts": "target", "not": "target", "excluded": "target"}.get(name)
-    known = {route.name for route in snapshot.routes} if kind == "route" else snapshot.targets.keys()
-    for word in () if kind is None else (stated,) if isinstance(stated, str) else stated:
+    kind = _KINDS.get(name, "")
+    routes = {route.name for route in snapshot.routes}
+    known = {"route": routes, "model": snapshot.models.keys()}.get(kind, snapshot.targets.keys())
+    for word in () if not kind or stated is False else (stated,) if isinstance(stated, str) else stated:
         if word not in known and ":" not in word:
             hint = did_you_mean(word, known) or f"name a {kind} of the policy"
             findings.problem(loc, f"unknown {kind} `{word}`", hint)
@@ -160,6 +172,11 @@ def _first_cause(value: object) -> Cause:
     return Cause(str(value))
 
 
+def _other_model(value: object) -> str | bool:
+    """The model that a spent budget has served instead, or `false` for the one that was asked for."""
+    return False if value is False else words.name(value)
+
+
 _RULES = listed(one(words.text), or_one=True)
 
 
@@ -194,5 +211,11 @@ ASPECTS: Mapping[str, Aspect] = {
     "excluded": Aspect(_rules_by_subject, lambda decision: by_subject(decision.excluded), _rules_within),
     "shadow": Aspect(_rules_by_subject, lambda decision: by_subject(decision.shadow), _rules_within),
     "not": Aspect(_TARGETS, planned, _apart),
+    "downgraded": Aspect(
+        one(_other_model),
+        lambda decision: isinstance(decision, Plan) and (decision.served_as or False),
+        _same,
+        Plan,
+    ),
 }
 """In the order in which they are written."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from proxy.cases.funds import read_funds
 from proxy.cases.observed import NOW_S, read_rates, read_readings
 from proxy.cases.request import Request, facts_of, misfits
 from proxy.policy.document import Document, Loc, Place
@@ -21,7 +22,7 @@ from proxy.policy.model import Snapshot
 from proxy.policy.problem import Mistake
 from proxy.policy.shape import shaped
 from proxy.routing.facts import Facts
-from proxy.routing.readings import Rates, Readings
+from proxy.routing.readings import Funds, Rates, Readings
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -39,6 +40,7 @@ class Given:
     rates: Rates
     now: float
     draw: float
+    funds: Funds
 
 
 def read_given(
@@ -46,18 +48,19 @@ def read_given(
     request: Mapping[str, object],
     readings: Mapping[str, object] = NOTHING,
     rates: Mapping[str, object] = NOTHING,
+    budgets: Mapping[str, object] = NOTHING,
 ) -> Given:
     """What the values mean under the policy of `snapshot`; None stands for a key that is not given.
 
     Raises `Mistake` with the first thing that is wrong.
     """
-    values = _plain({"request": request, "readings": readings, "rates": rates})
+    values = _plain({"request": request, "readings": readings, "rates": rates, "budgets": budgets})
     findings = Findings(_located(values))
     asked = _REQUEST(values["request"], ("request",), findings)
     _raise_first(findings)
     for _, mistake in misfits(asked, snapshot):
         raise mistake
-    found = given_of(asked, values["readings"], values["rates"], snapshot, findings)
+    found = given_of(asked, values["readings"], values["rates"], values["budgets"], snapshot, findings)
     _raise_first(findings)
     return found
 
@@ -66,24 +69,27 @@ def given_of(
     request: Request,
     readings: object,
     rates: object,
+    budgets: object,
     snapshot: Snapshot,
     findings: Findings,
     around: Loc = (),
 ) -> Given:
-    """A request that fits the policy, with readings and rates as read from below `around`; mistakes are noted."""
+    """A request that fits the policy, with what is read from below `around` beside it; mistakes are noted."""
+    facts = facts_of(request, snapshot)
     return Given(
-        facts=facts_of(request, snapshot),
+        facts=facts,
         readings=read_readings(readings, snapshot, (*around, "readings"), findings),
         rates=read_rates(rates, snapshot, (*around, "rates"), findings),
         now=NOW_S,
         draw=request.draw or 0.0,
+        funds=read_funds(budgets, snapshot, facts.at_s, (*around, "budgets"), findings),
     )
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """The values as a YAML file would have them: no nulls, and one kind of mapping and of list."""
     if depth > MAX_DEPTH:
-        raise Mistake("nested too deeply", "a request, readings and rates need four levels at most")
+        raise Mistake("nested too deeply", "a request, readings, rates and budgets need four levels at most")
     if isinstance(value, Mapping):
         return {str(name): _plain(item, depth + 1) for name, item in value.items() if item is not None}
     return [_plain(item, depth + 1) for item in value] if isinstance(value, list | tuple) else value

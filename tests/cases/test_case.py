@@ -12,7 +12,7 @@ from proxy.cases.case import files_of, judge, read_cases, read_file
 from proxy.policy.model import Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.routing.decide import Router
-from tests.cases.policies import case_file, compiled
+from tests.cases.policies import POLICY, case_file, compiled
 
 CASES = """# about the bank
 defaults: {model: chat, tenant: bank, input_tokens: 2k}
@@ -46,6 +46,17 @@ def test_defaults_stand_for_what_a_case_leaves_out(tmp_path: Path, snapshot: Sna
     assert (stays.given.facts.input_tokens, spills.given.facts.model) == (2000, "chat")
     assert (stays.index, stays.place.line, spills.index, spills.place.line) == (0, 4, 1, 6)
     assert spills.given.rates["tenant:games"].requests == 3
+
+
+def test_money_is_given_beside_the_rest(tmp_path: Path) -> None:
+    snapshot = compiled(tmp_path, POLICY + "budgets: [{name: cap, limit: $5/day}]\n")
+    text = """defaults: {model: overflow, tenant: games}
+cases:
+  - {name: rich, expect: {attempts: [api]}}
+  - {name: poor, budgets: {cap: exhausted}, expect: {refused: budget_exceeded, excluded: {api: "budget:cap"}}}
+"""
+    router = Router(snapshot)
+    assert [judge(case, router).differences for case in read_cases(case_file(tmp_path, text), snapshot)] == [(), ()]
 
 
 def test_whoever_names_a_key_means_its_tenant(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -164,7 +175,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 PARTS = st.fixed_dictionaries(
-    {}, optional=dict.fromkeys(("name", "given", "readings", "rates", "expect", "else"), VALUES)
+    {}, optional=dict.fromkeys(("name", "given", "readings", "rates", "budgets", "expect", "else"), VALUES)
 )
 
 

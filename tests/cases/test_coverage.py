@@ -13,7 +13,7 @@ from tests.cases.policies import OPEN, POLICY, compiled
 
 def seen(snapshot: Snapshot, *given: Given) -> Coverage:
     router = Router(snapshot)
-    decisions = [router.decide(one.facts, one.readings, one.now, one.draw, one.rates) for one in given]
+    decisions = [router.decide(one.facts, one.readings, one.now, one.draw, one.rates, one.funds) for one in given]
     return coverage(snapshot, zip(given, decisions, strict=True))
 
 
@@ -90,6 +90,29 @@ routes:
         {"route:default": {"requests": 10}},
     )
     assert missing(seen(snapshot, cheap, dear)) == set()
+
+
+BUDGETS = """
+budgets:
+  - {name: spill, limit: $5/day, match: {model: chat}}
+  - {name: cap, limit: $5/day, each: tenant, mode: shadow}
+  - {name: small, limit: $5/day, match: {tenant: bank}, exhausted: reject}
+"""
+
+
+def test_a_budget_is_seen_with_money_and_without(tmp_path: Path) -> None:
+    snapshot = compiled(tmp_path, POLICY + BUDGETS)
+    budgets = {f"budget {name} limit never {side}" for name in ("spill", "cap", "small") for side in ("kept", "broken")}
+    assert {side for side in missing(seen(snapshot)) if side.startswith("budget")} == budgets
+    games = {"model": "chat", "tenant": "games"}
+    rich, poor = read_given(snapshot, games), read_given(snapshot, games, budgets={"spill": "exhausted"})
+    assert {side for side in missing(seen(snapshot, rich, poor)) if side.startswith("budget")} == budgets - {
+        "budget spill limit never kept",
+        "budget spill limit never broken",
+        "budget cap limit never kept",
+    }
+    shadow = read_given(snapshot, games, budgets={"cap/games": "exhausted"})
+    assert "budget cap limit never broken" not in missing(seen(snapshot, shadow))
 
 
 def test_a_request_that_no_route_takes_sees_no_route(tmp_path: Path) -> None:

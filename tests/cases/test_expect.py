@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from proxy.cases.expect import ASPECTS, by_subject, differences, planned, read_expected
+from proxy.cases.given import read_given
 from proxy.policy.document import Document, Place
 from proxy.policy.findings import Findings
 from proxy.policy.model import Snapshot
+from proxy.routing.decide import Router
 from proxy.routing.plan import Exclusion
-from tests.cases.policies import compiled, decided
+from tests.cases.policies import OPEN, compiled, decided
 
 GAMES: dict[str, object] = {"model": "chat", "tenant": "games"}
 BANK: dict[str, object] = {"model": "chat", "tenant": "bank"}
@@ -49,6 +51,7 @@ def stated(snapshot: Snapshot, **keys: Any) -> Any:
         ({"excluded": {"own": ["capacity"]}}, {"excluded": {}}),
         ({"shadow": {}}, {"shadow": {"api": "require.region"}}),
         ({"not_": ["own"]}, {"not_": ["own", "api"]}),
+        ({"downgraded": False}, {"downgraded": "overflow"}),
     ],
 )
 def test_a_plan_is_as_stated_or_differs_in_that_key(
@@ -78,6 +81,15 @@ def test_so_is_a_refusal(snapshot: Snapshot, right: dict[str, Any], wrong: dict[
     assert len(differences(stated(snapshot, **wrong), decision)) == 1
 
 
+def test_a_model_that_is_served_instead_is_told_by_its_name(tmp_path: Path) -> None:
+    budget = "budgets: [{name: cap, limit: $5/day, match: {model: overflow}, exhausted: {downgrade: chat}}]"
+    snapshot = compiled(tmp_path, OPEN + budget)
+    spent = read_given(snapshot, {"model": "overflow"}, budgets={"cap": "exhausted"})
+    decision = Router(snapshot).decide(spent.facts, spent.readings, spent.now, spent.draw, spent.rates, spent.funds)
+    assert differences(stated(snapshot, downgraded="chat", excluded={"api": "budget:cap"}), decision) == ()
+    assert len(differences(stated(snapshot, downgraded=False), decision)) == 1
+
+
 def test_each_target_of_a_plan_counts_once(snapshot: Snapshot) -> None:
     assert planned(decided(snapshot, GAMES)) == ("own", "api")
 
@@ -104,6 +116,8 @@ def test_a_rate_is_excluded_by_the_name_of_its_scope() -> None:
         ({"cause": "fallback"}, "expected `preferred` or `spillover`, got `fallback`", "known: "),
         ({"status": 200}, "expected the status of a refusal, got `200`", "write `429`"),
         ({"attempts": []}, "the list is empty", "list at least one"),
+        ({"downgraded": "overflw"}, "unknown model `overflw`", "did you mean `overflow`?"),
+        ({"downgraded": True}, "expected text, got `true`", "put it in quotes"),
     ],
 )
 def test_what_cannot_be_expected_is_a_mistake(snapshot: Snapshot, value: object, message: str, hint: str) -> None:
@@ -117,4 +131,4 @@ def test_what_cannot_be_expected_is_a_mistake(snapshot: Snapshot, value: object,
 def test_every_aspect_has_been_compared() -> None:
     """So that a new one is not forgotten here."""
     tried = {"route", "attempts", "first", "cause", "lane", "relaxed", "reason", "excluded", "shadow", "not"}
-    assert ASPECTS.keys() == tried | {"refused", "status", "retry"}
+    assert ASPECTS.keys() == tried | {"refused", "status", "retry", "downgraded"}

@@ -147,6 +147,7 @@ STATED = {
     "excluded": st.dictionaries(st.sampled_from(["own", "api"]), st.just("breaker")),
     "shadow": st.dictionaries(st.sampled_from(["own", "api"]), st.just("breaker")),
     "not": st.lists(st.sampled_from(["own", "api"])),
+    "downgraded": st.sampled_from(["chat", False]),
 }
 CASES = st.fixed_dictionaries(
     {"given": REQUESTS, "readings": READINGS, "expect": st.fixed_dictionaries({}, optional=STATED)}
