@@ -22,7 +22,7 @@ from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
 from proxy.meters.report import Period
 from proxy.policy.compile import compile_policy
-from proxy.policy.schema import MatchSpec, RouteSpec, RulesSpec, TargetSpec, TenantSpec
+from proxy.policy.schema import GpusSpec, MatchSpec, RouteSpec, RulesSpec, TargetSpec, TenantSpec
 from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
 from proxy.telemetry.metrics import Metrics
 from typer.main import get_command
@@ -138,7 +138,10 @@ def test_the_metrics() -> None:
     assert asked == {name for row in table("table: metrics") for name in names(row[0])}
 
 
-@pytest.mark.parametrize(("section", "spec"), [("targets", TargetSpec), ("tenants", TenantSpec), ("routes", RouteSpec)])
+@pytest.mark.parametrize(
+    ("section", "spec"),
+    [("targets", TargetSpec), ("gpus", GpusSpec), ("tenants", TenantSpec), ("routes", RouteSpec)],
+)
 def test_the_keys_of_a_policy(section: str, spec: type) -> None:
     assert is_dataclass(spec)
     rows = table(f"keys: {section}")

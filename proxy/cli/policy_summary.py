@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from proxy.policy.model import Limits, Match, Mode, Objective, Route, Rules, Schedule, Snapshot, Target
+from proxy.policy.model import Gpus, Limits, Match, Mode, Objective, Route, Rules, Schedule, Snapshot, Target
 from proxy.policy.times import DAYS
 from proxy.policy.units import spell_duration
 from proxy.routing.capacity import max_in_flight
@@ -46,15 +46,28 @@ def _target(target: Target) -> tuple[str, ...]:
 
 def _cost(target: Target) -> str:
     if target.gpus is not None:
-        gpus = target.gpus
-        hourly = _usd(gpus.replica_nano_usd_per_hour)
-        replicas = f"{target.replicas} replicas, each " if target.replicas > 1 else ""
-        return f"{replicas}{gpus.count} {gpus.type} at {hourly}/h"
+        return _gpus(target.gpus, target.replicas)
     if target.price is None:
         return "cost unknown"
     price = target.price
     paid = f"{_usd(price.input_nano_usd_per_mtok)} in, {_usd(price.output_nano_usd_per_mtok)} out per M tokens"
     return f"{paid} ({price.source})"
+
+
+def _gpus(gpus: Gpus, urls: int) -> str:
+    hourly = _usd(gpus.replica_nano_usd_per_hour)
+    replicas = gpus.behind(urls)
+    counted = (
+        "replicas as counted, each " if replicas is None else f"{replicas} replicas, each " if replicas > 1 else ""
+    )
+    terms = (
+        f"{gpus.reserved.replicas} reserved at {_usd(gpus.count * gpus.reserved.nano_usd_per_hour)}/h"
+        if gpus.reserved
+        else "",
+        f"{gpus.spot.replicas} on spot at {_usd(gpus.count * gpus.spot.nano_usd_per_hour)}/h" if gpus.spot else "",
+        *(f"{_usd(gpus.count * one.nano_usd_per_hour)}/h {_schedule(one.schedule)}" for one in gpus.schedule),
+    )
+    return ", ".join(filter(None, (f"{counted}{gpus.count} {gpus.type} at {hourly}/h", *terms)))
 
 
 def _usd(nano_usd: int) -> str:

@@ -46,6 +46,7 @@ class Check(StrEnum):
     CLEAR_TEXT_KEY = "clear-text-key", Severity.WARNING, "the key of your own engine goes over http to a public host"
     LOOKS_LIKE_SECRET = "looks-like-secret", Severity.WARNING, "text in the policy that may be a key"
     UNMETERED_GPUS = "unmetered-gpus", Severity.WARNING, "a dedicated target without `gpus`"
+    UNUSED_GPUS = "unused-gpus", Severity.WARNING, "more replicas reserved than the target has"
     UNKNOWN_PRICE = "unknown-price", Severity.WARNING, "a shared target whose price nobody knows"
     PRICE_NEEDED = "price-needed", Severity.WARNING, "the same, and a required price bars it from a route"
     REFUSED_MODEL = "refused-model", Severity.WARNING, "a route takes a model, and has no lawful target for it"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from proxy.policy import caps, credentials, schema, times, units, urls, words
+from proxy.policy import caps, credentials, hosts, schema, times, units, urls, words
 from proxy.policy.model import Exhausted, Per
 
 Fragment = dict[str, Any]
@@ -85,6 +85,18 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
         "description": 'what `printf %s "$KEY" | sha256sum` prints, after sha256:',
         "type": "string",
         "pattern": r"^sha256:[0-9a-fA-F]{64}$",
+    },
+    hosts.dns_name: {
+        "description": "a name in the DNS; a port may follow it",
+        "type": "string",
+        "pattern": f"^{hosts.HOST}$",
+        "examples": ["vllm.inference.svc"],
+    },
+    hosts.kubernetes_name: {
+        "description": "the name of a Service or a namespace",
+        "type": "string",
+        "pattern": f"^{hosts.LABEL}$",
+        "examples": ["vllm"],
     },
     times.days: {
         "description": "a day, or a span of days",

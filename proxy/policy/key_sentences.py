@@ -10,17 +10,21 @@ from proxy.policy.schema import (
     CandidateSpec,
     GpusSpec,
     KeySpec,
+    KubernetesSpec,
     LimitsSpec,
     MatchSpec,
     PriceSpec,
+    ReplicasSpec,
     RouteSpec,
     RulesSpec,
+    SpenderSpec,
     TargetSpec,
     TenantSpec,
-    SpenderSpec,
+    TimedPriceSpec,
     TimeoutsSpec,
     TimeSpec,
     TokensSpec,
+    TrancheSpec,
 )
 
 SECTIONS: Mapping[str, str] = {
@@ -30,11 +34,11 @@ SECTIONS: Mapping[str, str] = {
     "tenants": "who may call, by name; without tenants the server listens on this machine only",
     "auth": "none lets in everybody who reaches the port",
     "routes": "which rules hold for which requests; the first that matches decides, and the last matches everything",
+    "budgets": "what some requests may spend together in an hour, a day, a week, a month or at all",
 }
 
 _LIMITS = {
     "rpm": "requests in any minute, over all proxies",
-    "budgets": "what some requests may spend together in an hour, a day, a week, a month or at all",
     "tpm": "tokens in any minute, input and output, over all proxies",
     "concurrency": "requests at one time, over all proxies",
 }
@@ -74,6 +78,29 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "type": "the kind of GPU",
         "count": "how many one replica has",
         "usd_per_hour": "what one of them costs for an hour, in dollars",
+        "reserved": "replicas that are paid whether they run or not; the first that run are these",
+        "spot": "replicas beyond the reserved ones at a price of their own",
+        "schedule": "what a GPU of the others costs at certain times; the first that fits, else usd_per_hour",
+        "replicas": "how many replicas stand behind the target, where that is not the number of its URLs",
+    },
+    TrancheSpec: {
+        "replicas": "how many are had at this price",
+        "usd_per_hour": "what one GPU of them costs for an hour, in dollars",
+    },
+    TimedPriceSpec: {
+        "usd_per_hour": "what one GPU costs for an hour at these times, in dollars",
+        "days": "on these days",
+        "hours": "between these hours",
+        "zone": "in this time zone (UTC)",
+    },
+    ReplicasSpec: {
+        "count": "so many, always",
+        "dns": "as many as this name has addresses; a headless Service",
+        "kubernetes": "as many as this Service has endpoints",
+    },
+    KubernetesSpec: {
+        "service": "the name of the Service",
+        "namespace": "the namespace that it is in",
     },
     PriceSpec: {
         "input": "$ per million tokens of input",
@@ -157,8 +184,6 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "tpm": "tokens of the route in any minute, over all proxies",
         "concurrency": "requests of the route at one time, over all proxies",
     },
-}
-"""By shape, a sentence for each of its keys."""
     BudgetSpec: {
         "name": "it appears in errors, logs and metrics",
         "match": "whose spending counts; all keys must fit, and without any everybody's does",
@@ -178,3 +203,5 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "model": "the name that is asked for, or one of several",
         "key": "a named key, as tenant/name, or one of several",
     },
+}
+"""By shape, a sentence for each of its keys."""

@@ -12,9 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
+
+from proxy.policy.gpus import Gpus as Gpus  # noqa: PLC0414  (part of the model)
+from proxy.policy.price import Price as Price  # noqa: PLC0414  (part of the model)
+from proxy.policy.schedule import Schedule as Schedule  # noqa: PLC0414  (part of the model)
 
 
 class Lane(StrEnum):
@@ -121,34 +124,6 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """Shared token prices in nano-USD per million tokens, so that $0.0375/M is still an integer.
-
-    `cached_input` is the price of prompt tokens the provider served from its cache; None means "as input".
-    `source` names where the figures come from: `policy`, or `litellm <version>`.
-    """
-
-    input_nano_usd_per_mtok: int
-    output_nano_usd_per_mtok: int
-    cached_input_nano_usd_per_mtok: int | None = None
-    source: str = "policy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpus:
-    """The GPUs behind one replica; `nano_usd_per_hour` is the price of one GPU for one hour."""
-
-    type: str
-    count: int
-    nano_usd_per_hour: int
-
-    @property
-    def replica_nano_usd_per_hour(self) -> int:
-        """What one replica costs in an hour, used or idle."""
-        return self.count * self.nano_usd_per_hour
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Upstream deadlines in seconds. `idle_s` is the longest gap between two reads of a stream that has begun."""
 
@@ -214,7 +189,7 @@ class Target:
 
     @property
     def replicas(self) -> int:
-        """How many there are; a target reached without a URL counts as one."""
+        """How many can be addressed; a target reached without a URL counts as one."""
         return max(1, len(self.urls))
 
     def serves(self, endpoint: Endpoint) -> bool:
@@ -253,29 +228,6 @@ class Key:
 
 ANONYMOUS = Tenant(name="anonymous", request_tags=None)
 NO_KEY = Key(tenant=ANONYMOUS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """A recurring span of local time: on `days` (0 is Monday), from minute to minute of the day in `zone`.
-
-    A span whose end is not after its beginning runs over midnight, and belongs to the day it begins on.
-    """
-
-    zone: tzinfo
-    days: frozenset[int] = frozenset(range(7))
-    from_minute: int = 0
-    to_minute: int = 24 * 60
-
-    def covers(self, at_s: float) -> bool:
-        """Whether the Unix time `at_s` lies within it."""
-        local = datetime.fromtimestamp(at_s, self.zone)
-        minute, day = local.hour * 60 + local.minute, local.weekday()
-        if self.from_minute < self.to_minute:
-            return day in self.days and self.from_minute <= minute < self.to_minute
-        if minute >= self.from_minute:
-            return day in self.days
-        return minute < self.to_minute and (local.date() - timedelta(days=1)).weekday() in self.days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from proxy.policy import promises
+from proxy.policy import promises, times
 from proxy.policy.checks import Check
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
@@ -30,12 +30,11 @@ from proxy.policy.model import (
     Objective,
     Route,
     Rules,
-    Schedule,
     Target,
     Tenant,
 )
 from proxy.policy.reach import unreachable
-from proxy.policy.schema import MatchSpec, RouteSpec, RulesSpec, TimeSpec
+from proxy.policy.schema import MatchSpec, RouteSpec, RulesSpec
 from proxy.policy.shape import Ruled
 from proxy.policy.units import duration_s
 from proxy.policy.words import did_you_mean
@@ -171,14 +170,8 @@ def _match(spec: MatchSpec) -> Match:
         tools=spec.tools,
         min_input_tokens=spec.input_tokens.min if spec.input_tokens else None,
         max_input_tokens=spec.input_tokens.max if spec.input_tokens else None,
-        schedule=_schedule(spec.time) if spec.time else None,
+        schedule=times.schedule(spec.time.days, spec.time.hours, spec.time.zone) if spec.time else None,
     )
-
-
-def _schedule(spec: TimeSpec) -> Schedule:
-    days = frozenset(day for span in spec.days for day in span) or frozenset(range(7))
-    begin, end = spec.hours
-    return Schedule(zone=spec.zone, days=days, from_minute=begin, to_minute=end)
 
 
 def _rules(spec: RulesSpec, mode: Mode | None, offered: frozenset[str]) -> tuple[Rules, Rules]:

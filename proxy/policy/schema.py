@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from enum import StrEnum
 
-from proxy.policy import caps, times, units, words
+from proxy.policy import caps, hosts, times, units, words
 from proxy.policy.credentials import api_key, key_digest
 from proxy.policy.model import (
     Cap,
@@ -55,15 +55,55 @@ _SECONDS = one(units.duration_s)
 _OBJECTIVE = ruled(_SECONDS)
 _SPEED = ruled(one(units.tokens_per_s))
 _COUNT = one(units.count)
+_PER_GPU_HOUR = one(units.nano_usd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrancheSpec:
+    """Some replicas at a price of their own."""
+
+    replicas: int = key(_COUNT, hint="write `replicas: 2`, how many are had at this price")
+    usd_per_hour: int = key(_PER_GPU_HOUR, hint="write `usd_per_hour: 1.80`, the price of one GPU for one hour")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedPriceSpec:
+    """What a GPU costs for an hour at certain times."""
+
+    usd_per_hour: int = key(_PER_GPU_HOUR, hint="write `usd_per_hour: 1.50`, the price of one GPU for one hour")
+    days: tuple[tuple[int, ...], ...] = key(listed(one(times.days), or_one=True), default=())
+    hours: tuple[int, int] = key(one(times.hours), default=(0, 24 * 60))
+    zone: tzinfo = key(one(times.zone), default=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSpec:
+    """A Service, whose endpoints are counted."""
+
+    service: str = key(one(hosts.kubernetes_name), hint="write `service:` and the name of the Service")
+    namespace: str = key(one(hosts.kubernetes_name), hint="write `namespace:` and the namespace that it is in")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicasSpec:
+    """How many replicas there are, or who knows."""
+
+    count: int | None = key(_COUNT, default=None)
+    dns: str | None = key(one(hosts.dns_name), default=None)
+    kubernetes: KubernetesSpec | None = key(shaped(KubernetesSpec), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpusSpec:
-    """The GPUs behind one replica; `usd_per_hour` is for one GPU."""
+    """The GPUs behind one replica, and what one GPU costs for an hour."""
 
     type: str = key(one(words.name), hint="write `type: H100`")
     count: int = key(_COUNT, hint="write `count: 1`")
-    usd_per_hour: int = key(one(units.nano_usd), hint="write `usd_per_hour: 2.99`, the price of one GPU for one hour")
+    usd_per_hour: int = key(_PER_GPU_HOUR, hint="write `usd_per_hour: 2.99`, the price of one GPU for one hour")
+    reserved: TrancheSpec | None = key(shaped(TrancheSpec), default=None)
+    spot: TrancheSpec | None = key(shaped(TrancheSpec), default=None)
+    schedule: tuple[TimedPriceSpec, ...] | None = key(listed(shaped(TimedPriceSpec), or_one=True), default=None)
+    replicas: ReplicasSpec | None = key(shaped(ReplicasSpec, shorthand="count"), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

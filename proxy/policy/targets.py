@@ -16,7 +16,8 @@ from proxy.policy import providers
 from proxy.policy.checks import Check
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
-from proxy.policy.model import UNLIMITED, Endpoint, Engine, Gpus, Lane, Price, Target, Timeouts
+from proxy.policy.gpu_terms import compile_gpus
+from proxy.policy.model import UNLIMITED, Endpoint, Engine, Lane, Price, Target, Timeouts
 from proxy.policy.schema import TargetSpec
 from proxy.policy.tenants import limits_of
 from proxy.policy.urls import has_path, is_clear_text_to_public_host
@@ -69,7 +70,7 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
         translated=translated,
         tags=frozenset(spec.tags),
         price=_price(loc, spec, price_of, findings) if spec.lane is Lane.SHARED else None,
-        gpus=_gpus(spec),
+        gpus=None if spec.gpus is None else compile_gpus((*loc, "gpus"), spec.gpus, len(urls), findings),
         max_in_flight=_max_in_flight(spec),
         max_batched_tokens=spec.max_batched_tokens,
         limits=UNLIMITED if spec.limits is None else limits_of(spec.limits),
@@ -191,12 +192,6 @@ def _max_in_flight(spec: TargetSpec) -> int | None:
     """A provider's concurrency is a cap like our own; it has one replica."""
     caps = (spec.max_in_flight, None if spec.limits is None else spec.limits.concurrency)
     return min((cap for cap in caps if cap is not None), default=None)
-
-
-def _gpus(spec: TargetSpec) -> Gpus | None:
-    if spec.gpus is None:
-        return None
-    return Gpus(type=spec.gpus.type, count=spec.gpus.count, nano_usd_per_hour=spec.gpus.usd_per_hour)
 
 
 def _timeouts(spec: TargetSpec) -> Timeouts:

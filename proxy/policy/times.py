@@ -6,10 +6,12 @@ Like `units`: each function takes a YAML value and returns the canonical one or 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from proxy.policy.problem import Mistake
+from proxy.policy.schedule import Schedule
 from proxy.policy.variables import revealed, shown
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -37,6 +39,12 @@ def hours(value: object) -> tuple[int, int]:
     if begin >= 24 * 60 or end > 24 * 60 or begin == end:
         raise Mistake(f"not a span of hours: {shown(value)}", "from 00:00 to 24:00, and not empty")
     return begin, end
+
+
+def schedule(spans: Iterable[Iterable[int]], minutes: tuple[int, int], where: tzinfo) -> Schedule:
+    """The spans of days (every day, when there is none), between these minutes, in that zone."""
+    on = frozenset(day for span in spans for day in span) or frozenset(range(7))
+    return Schedule(zone=where, days=on, from_minute=minutes[0], to_minute=minutes[1])
 
 
 def zone(value: object) -> tzinfo:

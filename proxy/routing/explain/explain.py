@@ -260,11 +260,14 @@ def _cost(target: Target, facts: Facts) -> Cost:
     if target.lane is not Lane.DEDICATED:
         source = "unknown" if price is None else price.source
         return Cost(nano_usd=estimated_nano_usd(target, facts), price_source=source)
+    if gpus is None:
+        return Cost(nano_usd=0, price_source="gpu-hours")
+    replicas = gpus.behind(target.replicas) or target.replicas
     return Cost(
         nano_usd=0,
         price_source="gpu-hours",
-        gpus=None if gpus is None else f"{gpus.count * target.replicas} {gpus.type}",
-        gpu_nano_usd_per_hour=None if gpus is None else gpus.replica_nano_usd_per_hour * target.replicas,
+        gpus=f"{gpus.count * replicas} {gpus.type}",
+        gpu_nano_usd_per_hour=gpus.rate(replicas, facts.at_s),
     )
 
 
