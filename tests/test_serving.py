@@ -10,7 +10,7 @@ import pytest
 from proxy.policy.source import read_source
 from proxy.policy.watch import Unfit
 from proxy.reload import Ready
-from proxy.serving import StartError, following, load
+from proxy.serving import StartError, following, load, servable
 from proxy.settings import Settings
 
 PLAIN = """\

@@ -7,6 +7,7 @@ import typer
 from proxy import __version__
 from proxy.cli.demo import demo
 from proxy.cli.init import init
+from proxy.cli.keys import app as keys
 from proxy.cli.policy import app as policy
 from proxy.cli.serve import serve
 from proxy.cli.simulate import app as simulate
@@ -23,6 +24,7 @@ app.command()(status)
 app.command()(demo)
 app.command()(init)
 app.add_typer(policy, name="policy")
+app.add_typer(keys, name="keys")
 app.add_typer(simulate, name="simulate")
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from proxy.policy.compile import Compiled
     from proxy.policy.model import Price, Snapshot
     from proxy.policy.problem import Problem
+    from proxy.policy.source import Source
 
 
 class Assumed(dict[str, str]):
@@ -36,8 +38,15 @@ def _assumed(name: str) -> str:
 
 def compiled(path: Path) -> Snapshot:
     """The policy at `path` with the packaged prices. Raises PolicyError, and PriceListUnreadable."""
+    from proxy.policy.source import read_source
+
+    return checked(read_source(path)).snapshot
+
+
+def checked(source: Source) -> Compiled:
+    """`compiled` for texts that have been read already."""
     from proxy.meters.prices import PriceList
-    from proxy.policy.compile import compile_policy
+    from proxy.policy.compile import check_source
 
     prices: list[PriceList] = []  # read when the first target asks for a price: many policies state them all
 
@@ -46,7 +55,7 @@ def compiled(path: Path) -> Snapshot:
             prices.append(PriceList.load())
         return prices[0].price_of(provider, model)
 
-    return compile_policy(path, env=Assumed(os.environ), price_of=price_of)
+    return check_source(source, env=Assumed(os.environ), price_of=price_of)
 
 
 def listing(problems: Iterable[Problem]) -> str:

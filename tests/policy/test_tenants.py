@@ -34,6 +34,12 @@ def test_without_tenants_everybody_is_anonymous(tmp_path: Path) -> None:
     assert NO_KEY.tenant.request_tags is None
 
 
+def test_tenants_without_a_key_let_nobody_in(tmp_path: Path) -> None:
+    snapshot = compiled(tmp_path, two_lanes("tenants: {a: {keys: []}}")).snapshot
+    assert snapshot.keys == {}
+    assert (snapshot.key_of(None), snapshot.key_of(b"sk-one")) == (None, None)
+
+
 def test_a_key_has_a_name_tags_and_limits_beside_its_tenants(tmp_path: Path) -> None:
     tenants = f"""tenants:
   bank:
