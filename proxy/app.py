@@ -59,6 +59,7 @@ from proxy.telemetry.metrics import Metrics, count, gauge
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, Upstream
 from proxy.upstream.passthrough import Passthrough
+from proxy.upstream.reckoning import TokensPerEvent
 from proxy.upstream.translated import Translated
 
 _log = logging.getLogger(__name__)
@@ -85,12 +86,14 @@ class Spillway:
         self._sync = Sync(Store(store_url), counters, [self._escrow, gauges, self._gpus])
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges)
+        per_event = TokensPerEvent()
         self._relay = Relay(
             signals=self._tracker,
             budget=RetryBudget(time.monotonic()),
             meters=self.ledger,
-            purse=Holds(self._escrow, _OneEach()),
+            purse=Holds(self._escrow, per_event),
             upstreams=self._upstreams,
+            per_event=per_event,
             telemetry=self._telemetry,
             deadlines=self.deadlines,
         )
@@ -231,13 +234,6 @@ class Spillway:
         uptimes = [({"route": name}, found.share) for name, found in self._uptimes().items()]
         yield gauge("route_uptime", "At least one target answers, if they fail independently", *uptimes)
         yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
-
-
-class _OneEach:
-    """A token an event."""
-
-    def tokens(self, target: str, events: int) -> int:
-        return events
 
 
 class _Upstreams:

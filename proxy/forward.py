@@ -26,11 +26,13 @@ import msgspec
 from proxy.meters.hold import NEVER, Hold
 from proxy.policy.model import Endpoint, Lane
 from proxy.routing.charge import Charge
+from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Refusal
 from proxy.routing.refusals import cut_off
 from proxy.upstream.base import Call, Exchange, Head, RawHeaders
 from proxy.upstream.errors import UpstreamError
+from proxy.upstream.reckoning import Seen, TokensPerEvent, has_begun, reckon
 from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, full, refusal_of, retry_after_s
 from proxy.upstream.sse import EventTooLong, Splitter
 from proxy.upstream.tap import Tap
@@ -39,8 +41,6 @@ from proxy.upstream.usage import read_usage
 KEEP_ALIVE_S = 10.0
 """How long a client of a stream waits before it is told, by a comment, that it is still being served."""
 MAX_REPLY_BYTES = 64 << 20
-BYTES_PER_TOKEN = 4
-"""Only for replies without `usage`; such counts are marked as estimated."""
 
 
 FixedHeaders = tuple[tuple[bytes, bytes], ...]
@@ -90,16 +90,17 @@ class Forward:
         "_committed",
         "_ended",
         "_exchange",
+        "_facts",
         "_first_at",
         "_head",
         "_headers",
         "_hear",
         "_held",
         "_hold",
-        "_input_tokens",
         "_keep_alive_at",
         "_last_at",
         "_paused",
+        "_per_event",
         "_settle",
         "_size",
         "_splitter",
@@ -116,7 +117,8 @@ class Forward:
         call: Call,
         client: Client,
         *,
-        input_tokens: int,
+        facts: Facts,
+        per_event: TokensPerEvent,
         headers: FixedHeaders,
         settle: Callable[[Outcome], Charge],
         hear: Callable[[Head], None] | None = None,
@@ -127,7 +129,8 @@ class Forward:
         self._attempt = attempt
         self._call = call
         self._client = client
-        self._input_tokens = input_tokens
+        self._facts = facts
+        self._per_event = per_event
         self._headers = headers
         self._settle = settle
         self._hear = hear
@@ -369,19 +372,24 @@ class Forward:
         return (self._last_at - self._first_at) / (self._tap.chunks - 1)
 
     def _usage(self, found: Usage | None, failure: Failure | None) -> Usage:
-        """What was used: as reported, else estimated from what passed; nothing if nothing can have been generated."""
-        tap = self._tap
+        """What was used: as reported, else by the rule of `reckoning`."""
         if self._call.endpoint is Endpoint.COUNT_TOKENS:
             return Usage()
-        if found is None and tap is not None:
-            found = tap.usage
-        # All zero is what a translated stream opens with, and says that nothing was reported.
-        if found is not None and (found.output_tokens or (failure is None and found.input_tokens)):
-            return found
-        if not self._committed and failure is not Failure.CLIENT_LEFT:
-            return Usage()
-        seen = tap.chunks if tap is not None else self._size // BYTES_PER_TOKEN
-        return Usage(input_tokens=self._input_tokens, output_tokens=seen, estimated=True)
+        tap, head, facts = self._tap, self._head, self._facts
+        error_came_first = tap is not None and tap.error is not None and not tap.content
+        seen = Seen(
+            target=self._attempt.target.name,
+            input_tokens=facts.input_tokens,
+            allowed_tokens=None if facts.max_output_tokens is None else facts.max_output_tokens * facts.choices,
+            events=0 if tap is None else tap.texts,
+            size_bytes=self._size if tap is None else 0,
+            began=has_begun(None if head is None else head.status, failure, error_came_first=error_came_first),
+            is_final=tap is None or tap.is_final,
+            generates=self._call.endpoint is not Endpoint.EMBEDDINGS,
+            tier="" if tap is None else tap.tier,
+            asked_tier=facts.service_tier,
+        )
+        return reckon(found if tap is None else tap.usage, seen, self._per_event)
 
 
 _STREAM_HEADERS: FixedHeaders = (

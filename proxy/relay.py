@@ -35,6 +35,7 @@ from proxy.routing.refusals import turned_away
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, Head, RawHeaders, Upstream
 from proxy.upstream.parameters import bounded
+from proxy.upstream.reckoning import TokensPerEvent
 
 
 class Signals(Protocol):
@@ -70,7 +71,7 @@ class RetryBudget(Protocol):
 class Meters(Protocol):
     """Where money is counted."""
 
-    def settle(self, facts: Facts, outcome: Outcome) -> Charge: ...
+    def settle(self, facts: Facts, route: str, outcome: Outcome) -> Charge: ...
 
 
 class Purse(Protocol):
@@ -117,6 +118,7 @@ class Relay:
         meters: Meters,
         purse: Purse,
         upstreams: Upstreams,
+        per_event: TokensPerEvent,
         telemetry: Telemetry,
         deadlines: Deadlines,
     ) -> None:
@@ -125,6 +127,7 @@ class Relay:
         self._meters = meters
         self._purse = purse
         self._upstreams = upstreams
+        self._per_event = per_event
         self._telemetry = telemetry
         self._deadlines = deadlines
         self.degraded = b""
@@ -230,7 +233,8 @@ class Relay:
             attempt,
             call,
             client,
-            input_tokens=facts.input_tokens,
+            facts=facts,
+            per_event=self._per_event,
             headers=self._headers(snapshot, plan, attempt),
             settle=partial(self._settle, facts, plan.route, begun, hold),
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
@@ -273,7 +277,7 @@ class Relay:
         self._purse.observe(facts, outcome)
         if hold is not None:
             hold.settle(used_nano_usd(outcome.attempt.target, outcome.usage) or 0)
-        return self._meters.settle(facts, outcome)
+        return self._meters.settle(facts, route, outcome)
 
 
 def _served(facts: Facts, plan: Plan) -> Facts:
