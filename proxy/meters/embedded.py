@@ -12,6 +12,11 @@ the proxy:
     a server stayed behind     the next start finds `server.lock` taken, asks the old server to shut down, and waits
     the server crashes         the keeper starts it again on the same files; a torn last record is dropped
 
+A server that was started anew may have forgotten what it had lent, so the proxies first tell it what they hold
+(`lua/exchange.lua`). When the whole tree starts, nobody is left who could: what was lent and not written dies with the
+machine alone. So the first start is stamped as one that has forgotten nothing, before anybody connects; a start after
+a crash is not.
+
 The tie to the proxy is a tie to the thread that started the server (prctl(2)), which is why the keeper does it: it
 lives until `stop`, whichever thread called `start`.
 
@@ -32,13 +37,16 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from proxy.meters import tethered
 from proxy.meters.binary import find_server
+from proxy.meters.store import key_prefix
 from proxy.meters.store_folder import StoreFolder
+from proxy.meters.store_line import packed
 
 _log = logging.getLogger(__name__)
 
@@ -173,6 +181,7 @@ class EmbeddedStore:
             server.wait()
             raise
         if ready is not None:
+            self._stamp()
             ready.set_result(None)
         server.wait()
 
@@ -232,6 +241,12 @@ class EmbeddedStore:
             if time.monotonic() > deadline:
                 raise ServerDidNotStart("the embedded store does not answer", self._see_log())
             self._stopping.wait(POLL_S)
+
+    def _stamp(self) -> None:
+        script = files("proxy.meters").joinpath("lua", "stamp.lua").read_text("utf-8")
+        reply = _ask(self._folder.socket, packed(("EVAL", script, 1, f"{key_prefix()}meta")))
+        if not (reply or b"").startswith(b":"):
+            _log.warning("the embedded store could not be stamped: budgets open some seconds late")
 
     def _last_words(self) -> str:
         try:

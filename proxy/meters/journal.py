@@ -170,23 +170,31 @@ class Journal:
         self._numbers[kind, name] = number
         return number
 
-    def note(self, cell: int, values: Sequence[int]) -> None:
-        """These are the cell's values now: whatever was noted before is forgotten. Signed integers of 64 bits."""
+    def note(self, cell: int, values: Sequence[int], settles: int = NOWHERE) -> None:
+        """These are the cell's values now: whatever was noted before is forgotten. Signed integers of 64 bits.
+
+        They count the attempt `settles`, if given, which thereby ends: after a crash it is in the values or in flight,
+        and never both or neither.
+        """
         if cell < 0:
             self.dropped += 1
+            self.end(settles)
             return
         place = self._places[cell]
         sequence = self._sequence + 1
         try:
-            written = place.pack(sequence, *values)
+            written = place.pack(sequence, settles if settles > 0 else 0, *values)
         except struct.error:  # an upstream's absurd usage, say, must not cost a request
             self.dropped += 1
+            self.end(settles)
             return
         self._sequence = sequence
         at = place.next
         place.next = place.last
         place.last = at
         place.put(self._view, at, crc32(written, place.seed), written)
+        if settles > 0:
+            self.end(settles)
 
     def release(self, cell: int) -> None:
         """This cell is not needed any more: its number and its room may be used for another."""
@@ -228,7 +236,7 @@ class Journal:
                 self.dropped += 1
 
     def end(self, attempt: int) -> None:
-        """The attempt is over. Note what it cost before. To end it twice does no harm, until another has its number."""
+        """The attempt is over, and cost nothing: else `note` ends it. To end it twice does no harm, until another has its number."""
         if attempt >= 0 and self._view[attempt + LIVE_AT : attempt + LIVE_AT + 8] != _NO_ATTEMPT:
             self._view[attempt + LIVE_AT : attempt + LIVE_AT + 8] = _NO_ATTEMPT
             self._free.append(attempt)

@@ -14,6 +14,9 @@ the greater number and the right CRC is the cell. A process killed while it writ
 whole. An entry's CRC is the seed of its copies' CRCs and of the attempts that name it, and takes in the number under
 which it was made, so nothing left over from an earlier use of its place is ever taken for its own.
 
+An attempt ends with the note that counts it: the note names it, and so ends it even if the process is killed before it
+can strike it off the table. So it is counted once, as what it was or as what it was thought to come to.
+
 A disk may write sectors of 512 bytes in any order before the power goes. No copy and no attempt straddles one, so each
 is there as it was at some time between the last flush and the cut.
 
@@ -38,7 +41,7 @@ UNIT = 64
 HEADER_BYTES = 4096
 ACKNOWLEDGED_AT = SECTOR
 ATTEMPT_BYTES = 128
-MAX_WIDTH = 62
+MAX_WIDTH = 61
 MAX_ATTEMPT_VALUES = 12
 MAX_TEXT = 4096
 """The most characters that a cell's kind and name may have, together."""
@@ -104,13 +107,13 @@ class Contents(NamedTuple):
 
 
 def values_format(width: int) -> struct.Struct:
-    """A sequence number and `width` signed integers of 64 bits."""
-    return struct.Struct(f"<Q{width}q")
+    """A sequence number, the attempt that these values settle or 0, and `width` signed integers of 64 bits."""
+    return struct.Struct(f"<QQ{width}q")
 
 
 def copy_format(width: int) -> struct.Struct:
     """A CRC and what `values_format` made."""
-    return struct.Struct(f"<I4x{8 + 8 * width}s")
+    return struct.Struct(f"<I4x{16 + 8 * width}s")
 
 
 def attempt_values_format(width: int) -> struct.Struct:
@@ -143,7 +146,7 @@ def acknowledgement(mark: int, at_ms: int) -> bytes:
 def entry_of(cell: Cell, at: int, number: int, size: int = 0) -> tuple[Entry, bytes]:
     """Lay out a cell's entry at `at`, and its head, made under `number`. `size` makes it longer than it need be."""
     kind, name = (text.encode(errors=_ANY_TEXT) for text in cell[:2])
-    copy_bytes = _up(12 + 8 * cell.width, UNIT)
+    copy_bytes = _up(24 + 8 * cell.width, UNIT)
     first = _unbroken(_up(at + _HEAD.size + len(kind) + len(name), UNIT), copy_bytes)
     second = _unbroken(first + copy_bytes, copy_bytes)
     size = max(size, second + copy_bytes - at)
@@ -166,7 +169,7 @@ def read(data: bytes) -> Contents:
             found.add(entry.cell, latest, fresh=latest[0] > mark)
         elif all(data[at : at + UNIT].strip(b"\0") for at in entry.copies):
             found.damaged += 1
-    running = tuple(_open_attempts(data, attempts, found.places))
+    running = tuple(_open_attempts(data, attempts, found))
     return Contents(found.slot, at_ms, found.cells, found.acknowledged, running, found.damaged)
 
 
@@ -192,12 +195,14 @@ class _Found:
         self.cells: dict[tuple[str, str], tuple[int, ...]] = {}
         self.acknowledged: dict[tuple[str, str], tuple[int, ...]] = {}
         self.places: dict[int, Entry] = {}
+        self.settled: dict[int, int] = {}
         self.slot = ""
         self.damaged = 0
         self._slot_number = 0
 
     def add(self, cell: Cell, latest: tuple[int, ...], *, fresh: bool) -> None:
-        number, *values = latest
+        number, attempt, *values = latest
+        self.settled[attempt] = max(number, self.settled.get(attempt, 0))
         if cell.kind != SLOT:
             (self.cells if fresh else self.acknowledged)[cell.kind, cell.name] = tuple(values)
         elif number > self._slot_number:
@@ -238,7 +243,7 @@ def _entry_at(data: bytes, at: int) -> Entry | None:
 
 
 def _latest(data: bytes, entry: Entry) -> tuple[int, ...] | None:
-    """The sequence number and the values of the later copy that is whole; None when neither is."""
+    """The later copy that is whole, as `values_format` has it; None when neither is."""
     form = values_format(entry.cell.width)
     whole = []
     for at in entry.copies:
@@ -248,12 +253,12 @@ def _latest(data: bytes, entry: Entry) -> tuple[int, ...] | None:
     return max((copy for copy in whole if copy[0]), default=None)
 
 
-def _open_attempts(data: bytes, attempts: int, places: dict[int, Entry]) -> Iterator[Open]:
+def _open_attempts(data: bytes, attempts: int, found: _Found) -> Iterator[Open]:
     for at in range(HEADER_BYTES, HEADER_BYTES + attempts * ATTEMPT_BYTES, ATTEMPT_BYTES):
         crc, unit, progress, number, width = _ATTEMPT.unpack_from(data, at)
-        if not number or width > MAX_ATTEMPT_VALUES or unit not in places:
+        if number <= found.settled.get(at, 0) or width > MAX_ATTEMPT_VALUES or unit not in found.places:
             continue
-        entry, form = places[unit], attempt_values_format(width)
+        entry, form = found.places[unit], attempt_values_format(width)
         written = data[at + _ATTEMPT_CHECKED : at + _ATTEMPT_CHECKED + form.size]
         if crc32(written, entry.seed) == crc:
             yield Open(entry.cell.kind, entry.cell.name, form.unpack(written)[2:], progress)

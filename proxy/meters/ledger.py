@@ -6,117 +6,135 @@ Theory of operation
 it does no I/O, and its time does not depend on how much has been counted. Counters only grow, so publishing one
 twice, late or out of order does no harm: the greater value is the newer (a G-counter: Shapiro et al., *A
 comprehensive study of Convergent and Commutative Replicated Data Types*, 2011, section 3.1.1). `changed` hands the
-sync what has grown since it last asked; `totals` hands it everything.
+sync what has grown since it last asked; `totals` hands it everything. What is settled is noted in the journal at once:
+that is memory, too, but memory that outlives the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import attrgetter
+from collections.abc import Sequence
+from typing import Protocol
 
 from proxy.meters.charge import charge_of
-from proxy.meters.fields import COUNTERS, Series, field
-from proxy.policy.model import Lane
+from proxy.meters.fields import COUNTERS, SERIES, Series, series_name
+from proxy.meters.vectors import Vector
+from proxy.policy.model import Lane, Target
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Cause
 
-_read = attrgetter(*COUNTERS)
+# fmt: off
+(
+    _REQUESTS, _ATTEMPTS, _SPILLED, _FALLBACKS, _FAILURES, _ABANDONED, _INPUT, _OUTPUT, _CACHED, _CACHE_WRITE,
+    _REASONING, _AUDIO, _ESTIMATED_TOKENS, _ESTIMATED_ATTEMPTS, _NANO_USD, _ESTIMATED_NANO_USD, _UNPRICED, _BUSY_MS,
+    _WORK_US, _TTFT_MS, _TTFT_COUNT,
+) = range(len(COUNTERS))
+# fmt: on
+
+
+class Journal(Protocol):
+    """Where the latest values of each series are noted, to outlive this process: a `meters.journal.Journal`."""
+
+    def cell(self, kind: str, name: str, width: int) -> int:
+        """The number of a series' place."""
+        ...
+
+    def note(self, cell: int, values: Sequence[int]) -> None:
+        """These are its values now."""
+        ...
 
 
 class _Cell:
-    """The counters of one series. `published` is what `changed` last handed out."""
+    """The counts of one series, and where the journal notes them."""
 
-    __slots__ = (*COUNTERS, "names", "published")
+    __slots__ = ("counts", "name", "place")
 
-    def __init__(self, series: Series) -> None:
-        self.requests = 0
-        self.attempts = 0
-        self.spilled = 0
-        self.fallbacks = 0
-        self.failures = 0
-        self.abandoned = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cached_input_tokens = 0
-        self.reasoning_tokens = 0
-        self.estimated_tokens = 0
-        self.nano_usd = 0
-        self.unpriced_attempts = 0
-        self.busy_ms = 0
-        self.names = tuple(field(counter, series) for counter in COUNTERS)
-        self.published: tuple[int, ...] = (0,) * len(COUNTERS)
-
-    def grown(self) -> Iterator[tuple[str, int]]:
-        values = _read(self)
-        for name, value, before in zip(self.names, values, self.published, strict=True):
-            if value != before:
-                yield name, value
-        self.published = values
-
-    def all(self) -> Iterator[tuple[str, int]]:
-        return ((name, value) for name, value in zip(self.names, _read(self), strict=True) if value)
+    def __init__(self, name: str, place: int) -> None:
+        self.name = name
+        self.place = place
+        self.counts = [0] * len(COUNTERS)
 
 
 class Ledger:
-    """Monotone counters per tenant, model and target (see `fields.COUNTERS`). Not thread-safe: one event loop's own."""
+    """Monotone counts per series (see `fields.COUNTERS`). Not thread-safe: one event loop's own."""
 
-    def __init__(self) -> None:
-        self._cells: dict[tuple[str, str, str], _Cell] = {}
+    def __init__(self, journal: Journal | None = None) -> None:
+        self._journal = journal
+        self._cells: dict[tuple[str, str, str, str, str, str], _Cell] = {}
         self._grown: set[_Cell] = set()
 
-    def settle(self, facts: Facts, outcome: Outcome) -> Charge:
+    def settle(self, facts: Facts, route: str, outcome: Outcome) -> Charge:
         """Count one finished attempt and say what it cost. Call it exactly once per attempt, in a `finally`."""
         charge = charge_of(outcome)
-        key = (facts.tenant.name, facts.model, charge.target)
+        target = outcome.attempt.target
+        key = (facts.tenant.name, facts.key.name, facts.model, route, target.name, target.lane)
         cell = self._cells.get(key) or self._open(key)
         self._grown.add(cell)
-        _count_attempt(cell, outcome)
-        _count_usage(cell, charge)
+        _count_attempt(cell.counts, outcome)
+        _count_usage(cell.counts, charge)
+        if self._journal is not None:
+            self._journal.note(cell.place, cell.counts)
         return charge
 
-    def changed(self) -> dict[str, int]:
-        """Every counter that has grown since the last call, by field name, with its current value."""
+    def place(self, facts: Facts, route: str, target: Target) -> int:
+        """The number of the place in the journal at which an attempt will be settled; -1 without a journal."""
+        key = (facts.tenant.name, facts.key.name, facts.model, route, target.name, target.lane)
+        return (self._cells.get(key) or self._open(key)).place
+
+    def changed(self) -> dict[str, Vector]:
+        """Every series that has grown since the last call, by name, with its current counts."""
         grown, self._grown = self._grown, set()
-        return {name: value for cell in grown for name, value in cell.grown()}
+        return {cell.name: tuple(cell.counts) for cell in grown}
 
-    def totals(self) -> dict[str, int]:
-        """Every counter that is not zero, by field name."""
-        return {name: value for cell in self._cells.values() for name, value in cell.all()}
+    def totals(self) -> dict[str, Vector]:
+        """Every series that has counted anything, by name."""
+        return {cell.name: tuple(cell.counts) for cell in self._cells.values() if cell.counts[_ATTEMPTS]}
 
-    def _open(self, key: tuple[str, str, str]) -> _Cell:
-        cell = self._cells[key] = _Cell(Series(*key))
+    def _open(self, key: tuple[str, str, str, str, str, str]) -> _Cell:
+        name = series_name(Series(*key))
+        place = -1 if self._journal is None else self._journal.cell(SERIES, name, len(COUNTERS))
+        cell = self._cells[key] = _Cell(name, place)
         return cell
 
 
-def _count_attempt(cell: _Cell, outcome: Outcome) -> None:
+def _count_attempt(counts: list[int], outcome: Outcome) -> None:
     attempt = outcome.attempt
     failure = outcome.failure
-    cell.attempts += 1
-    cell.busy_ms += int(outcome.total_s * 1000.0 + 0.5)
+    counts[_ATTEMPTS] += 1
+    counts[_BUSY_MS] += int(outcome.total_s * 1000.0 + 0.5)
+    if outcome.ttft_s is not None:
+        counts[_TTFT_MS] += int(outcome.ttft_s * 1000.0 + 0.5)
+        counts[_TTFT_COUNT] += 1
     if attempt.ordinal == 0:
-        cell.requests += 1
+        counts[_REQUESTS] += 1
     if attempt.cause is Cause.FALLBACK:
-        cell.fallbacks += 1
+        counts[_FALLBACKS] += 1
     elif attempt.cause is Cause.SPILLOVER and attempt.target.lane is Lane.SHARED and failure is not Failure.FULL:
-        cell.spilled += 1
+        counts[_SPILLED] += 1
     if failure is Failure.CLIENT_LEFT or failure is Failure.STALLED_CLIENT:
-        cell.abandoned += 1
+        counts[_ABANDONED] += 1
     elif failure is not None:
-        cell.failures += 1
+        counts[_FAILURES] += 1
 
 
-def _count_usage(cell: _Cell, charge: Charge) -> None:
+def _count_usage(counts: list[int], charge: Charge) -> None:
     usage = charge.usage
-    cell.nano_usd += charge.nano_usd
-    cell.input_tokens += usage.input_tokens
-    cell.output_tokens += usage.output_tokens
+    counts[_NANO_USD] += charge.nano_usd
+    counts[_INPUT] += usage.input_tokens
+    counts[_OUTPUT] += usage.output_tokens
+    counts[_WORK_US] += charge.work_us
     if usage.cached_input_tokens:
-        cell.cached_input_tokens += usage.cached_input_tokens
+        counts[_CACHED] += usage.cached_input_tokens
+    if usage.cache_write_tokens:
+        counts[_CACHE_WRITE] += usage.cache_write_tokens
     if usage.reasoning_tokens:
-        cell.reasoning_tokens += usage.reasoning_tokens
+        counts[_REASONING] += usage.reasoning_tokens
+    if usage.audio_input_tokens or usage.audio_output_tokens:
+        counts[_AUDIO] += usage.audio_input_tokens + usage.audio_output_tokens
     if usage.estimated:
-        cell.estimated_tokens += usage.input_tokens + usage.output_tokens
+        counts[_ESTIMATED_TOKENS] += usage.input_tokens + usage.output_tokens
+        counts[_ESTIMATED_ATTEMPTS] += 1
+        counts[_ESTIMATED_NANO_USD] += charge.nano_usd
     if not charge.priced:
-        cell.unpriced_attempts += 1
+        counts[_UNPRICED] += 1

@@ -4,42 +4,47 @@ Theory of operation
 -------------------
 All keys share one hash slot, `{<namespace>}:<layout>:`, so that every script runs on a cluster too:
 
-    slot:<id>     hash   one process's counters and `#sequence`; only that process writes it, only upward
-    folded:<id>   hash   a slot that was folded: its tombstone, kept for `TOMBSTONE_S`
-    slots         zset   slot id -> when it was last pushed to, by the store's clock
-    members       zset   process -> when it was last heard from, by the store's clock
-    meta          hash   the run id of the server that last answered, and until when it learns (`lua/exchange.lua`)
-    base          hash   the sum of all folded slots
-    gauges        hash   slot id -> expiry and in-flight counts
-    gpu           hash   GPU time and money per dedicated target, and the marks up to which they accrued
+    slot:<id>      hash   what one process counted, by series, and `#sequence`; only it writes there, only upward
+    folded:<id>    hash   a slot that was folded: its tombstone, kept for `TOMBSTONE_S`
+    slots          set    the slots that have not been folded
+    base           hash   the sum of all folded slots
+    minute:<when>  hash   what was counted in one minute, by series; `hour:<when>` in one hour (`aggregates.py`)
+    members        zset   process -> when it was last heard from, by the store's clock; 0 when it has left
+    meta           hash   the run id of the server that last answered, and until when it learns (`lua/exchange.lua`)
+    gauges         hash   process -> expiry and in-flight counts
+    gpu            hash   GPU time and money per dedicated target, and the marks up to which they accrued
 
-A total is base plus the sum of the slots. Nothing else is kept, and no key, URL, prompt or name of a person is: an id
-is random, and labels come from the policy.
+A total is base plus the sum of the slots. No key, URL, prompt or name of a person is kept: an id is random, and labels
+come from the policy. Each part of the sync says what it keeps beside that.
 
-What survives what: a process that dies loses what it had not pushed, at most one sync. A store that was wiped, or
-came back from an older file, is told everything again by every process that lives, at its next sync; what only dead
-processes had counted is lost with it. A process that returns after more than `TOMBSTONE_S` of silence is counted
-twice.
+What survives what: a process that dies loses what it had not pushed, at most one sync, unless its journal is found. A
+store that was wiped, or came back from an older file, is told everything again by every process that lives, at its
+next sync; what only dead processes had counted is lost with it, and so are the minutes and hours before a wipe. A
+process that returns after more than `TOMBSTONE_S` of silence is counted twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
+from proxy.meters.aggregates import Grain, Row, periods, rows
 from proxy.meters.connection import TIMEOUT_S, connect
-from proxy.meters.counters import SEQUENCE
+from proxy.meters.counters import vectors
 from proxy.meters.fields import LAYOUT
 from proxy.meters.gpu_hours import GpuTotals, gpus_by_target
 from proxy.meters.part import Ask, Heard, Moment
 from proxy.meters.store_error import StoreError, StoreRefused, StoreUnavailable, StoreUrlInvalid
+from proxy.meters.vectors import Vector, add_by_name
 
 __all__ = ["Store", "StoreError", "StoreRefused", "StoreUnavailable", "StoreUrlInvalid", "Totals"]
 
+NAMESPACE = "spillway"
 LIVE_S = 5.0
 """A process heard of so lately counts as a member: as one that shares what there is to share."""
 LEARN_S = 3.0
@@ -47,12 +52,15 @@ LEARN_S = 3.0
 DEAD_AFTER_S = 3600.0
 TOMBSTONE_S = 30 * 86400.0
 _READ_TRIES = 5
+_PERIODS_AT_ONCE = 240
 
 
 class Totals(NamedTuple):
-    """Everything counted so far, `as_of_s` seconds of the store's clock (Unix time), by `processes` not yet folded."""
+    """Everything counted so far, `as_of_s` seconds of the store's clock (Unix time), by `processes` heard of within
+    `DEAD_AFTER_S`. `counters` are by series name.
+    """
 
-    counters: dict[str, int]
+    counters: dict[str, Vector]
     gpus: dict[str, GpuTotals]
     as_of_s: float
     processes: int
@@ -67,17 +75,17 @@ class Store:
     def __init__(
         self,
         url: str,
-        namespace: str = "spillway",
+        namespace: str = NAMESPACE,
         timeout_s: float = TIMEOUT_S,
         *,
         live_s: float = LIVE_S,
         learn_s: float = LEARN_S,
     ) -> None:
-        self._prefix = f"{{{namespace}}}:{LAYOUT}:"
+        self._prefix = key_prefix(namespace)
         self._client = connect(url, timeout_s, key=self._prefix)
         self._slots: frozenset[str] = frozenset()
         self._live_ms, self._learn_ms = _ms(live_s), _ms(learn_s)
-        self._fold_script = _script("numbers") + _script("fold")
+        self._fold_script = "\n".join(map(_script, ("numbers", "vectors", "fold")))
         self._exchange = cache(_exchange_script)
 
     async def exchange(self, moment: Moment, asks: Sequence[tuple[str, Ask]]) -> tuple[Heard, list[Any]]:
@@ -96,12 +104,34 @@ class Store:
         return Heard(int(now), int(members), bool(learning)), answers
 
     async def fold_dead(self, dead_after_s: float = DEAD_AFTER_S) -> int:
-        """Fold the slots not heard from for so long into the base; how many this call folded. Raises StoreError."""
-        commands = [("TIME",), ("ZRANGE", self._key("slots"), 0, -1, "WITHSCORES")]
-        (seconds, _), heard = await self._client.transaction(commands)
+        """Fold the slots of processes not heard from for so long into the base; how many this call folded.
+
+        Raises StoreError.
+        """
+        members = self._key("members")
+        (seconds, _), *_ = await self._client.transaction([("TIME",)])
+        long_ago_ms = (int(seconds) - int(TOMBSTONE_S)) * 1000
+        slots, heard, _ = await self._client.transaction(
+            [
+                ("SMEMBERS", self._key("slots")),
+                ("ZRANGE", members, 0, -1, "WITHSCORES"),
+                ("ZREMRANGEBYSCORE", members, "(0", long_ago_ms),
+            ]
+        )
         latest_ms = (int(seconds) - dead_after_s + 1.0) * 1000.0
-        dead = [slot.decode() for slot, score in _pairs(heard) if float(score) < latest_ms]
+        living = {process for process, score in _pairs(heard) if float(score) >= latest_ms}
+        dead = [slot.decode() for slot in slots if slot.partition(b"~")[0] not in living]
         return sum([int(await self._fold(slot, dead_after_s)) for slot in dead])
+
+    async def rows(self, from_s: float, to_s: float, grain: Grain) -> list[Row]:
+        """What each series counted in each period from `from_s` on and before `to_s`, Unix time. Raises StoreError."""
+        found: list[Row] = []
+        wanted = periods(from_s, to_s, grain)
+        while batch := list(islice(wanted, _PERIODS_AT_ONCE)):
+            hashes = await self._client.transaction([("HGETALL", self._key(period.key)) for period in batch])
+            for period, flat in zip(batch, hashes, strict=True):
+                found += rows(period, vectors(flat))
+        return found
 
     async def read_totals(self) -> Totals:
         """Base plus all slots, as of one instant. Raises StoreError."""
@@ -126,23 +156,34 @@ class Store:
         return await self._client.eval(script, [self._key(key) for key in keys], arguments)
 
     async def _fold(self, slot: str, dead_after_s: float) -> Any:
-        keys = (f"slot:{slot}", "slots", f"folded:{slot}", "base")
-        return await self._eval(self._fold_script, keys, (slot, _ms(dead_after_s), _ms(TOMBSTONE_S)))
+        keys = (f"slot:{slot}", "slots", f"folded:{slot}", "base", "members")
+        arguments = (slot, slot.partition("~")[0], _ms(dead_after_s), _ms(TOMBSTONE_S))
+        return await self._eval(self._fold_script, keys, arguments)
 
     async def _read(self, slots: frozenset[str]) -> _Read:
-        """One transaction; its totals are whole when the members that it found are among `slots`."""
+        """One transaction; its totals are whole when the slots that it found are among `slots`."""
         names = ["gpu", "base", *(f"slot:{slot}" for slot in slots)]
-        commands = [("TIME",), ("ZRANGE", self._key("slots"), 0, -1), *(("HGETALL", self._key(name)) for name in names)]
-        (seconds, micros), members, gpus, *hashes = await self._client.transaction(commands)
-        counters = _summed(map(_integers, hashes))
+        commands = [
+            ("TIME",),
+            ("SMEMBERS", self._key("slots")),
+            ("ZRANGE", self._key("members"), 0, -1, "WITHSCORES"),
+            *(("HGETALL", self._key(name)) for name in names),
+        ]
+        (seconds, micros), found, heard, gpus, *hashes = await self._client.transaction(commands)
         as_of_s = int(seconds) + int(micros) / 1e6
-        totals = Totals(counters, gpus_by_target(_integers(gpus)), as_of_s, len(members))
-        return _Read(frozenset(member.decode() for member in members), totals)
+        processes = sum(float(score) / 1000.0 > as_of_s - DEAD_AFTER_S for _, score in _pairs(heard))
+        totals = Totals(add_by_name(map(vectors, hashes)), gpus_by_target(_integers(gpus)), as_of_s, processes)
+        return _Read(frozenset(slot.decode() for slot in found), totals)
 
 
 class _Read(NamedTuple):
     slots: frozenset[str]
     totals: Totals
+
+
+def key_prefix(namespace: str = NAMESPACE) -> str:
+    """What all our keys begin with: a hash tag, which puts them into one slot of a cluster, and the layout's number."""
+    return f"{{{namespace}}}:{LAYOUT}:"
 
 
 def _script(name: str) -> str:
@@ -152,7 +193,7 @@ def _script(name: str) -> str:
 def _exchange_script(parts: tuple[str, ...]) -> str:
     """One script for one exchange: what all parts need, each part's own half, and the part that calls them."""
     halves = (f"PARTS['{name}'] = (function()\n{_script(name)}\nend)()\n" for name in parts)
-    return "\n".join((_script("numbers"), "local PARTS = {}", *halves, _script("exchange")))
+    return "\n".join((_script("numbers"), _script("vectors"), "local PARTS = {}", *halves, _script("exchange")))
 
 
 def _ms(seconds: float) -> int:
@@ -160,16 +201,8 @@ def _ms(seconds: float) -> int:
 
 
 def _integers(fields: Sequence[bytes]) -> dict[str, int]:
-    return {name: int(value) for field, value in _pairs(fields) if (name := field.decode()) != SEQUENCE}
+    return {name.decode(): int(value) for name, value in _pairs(fields)}
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for name, value in part.items():
-            total[name] = total.get(name, 0) + value
-    return total

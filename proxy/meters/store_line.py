@@ -116,7 +116,7 @@ class Line:
                 raise _database_refused(str(reply), self._server, database)
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
-        self._writer.write(b"".join(_packed(command) for command in commands))
+        self._writer.write(b"".join(packed(command) for command in commands))
         await self._writer.drain()
         return [await self._reply() for _ in commands]
 
@@ -196,10 +196,11 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno)
 
 
-def _packed(command: Command) -> bytes:
+def packed(command: Command) -> bytes:
+    """A command as it goes over the line."""
     # The stub of hiredis knows only tuples of one word.
-    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
-    return packed
+    line: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+    return line
 
 
 def _errors(reply: Any) -> Iterator[hiredis.ReplyError]:

@@ -154,7 +154,7 @@ def _tcp(parts: SplitResult, form: Form, *, secure: bool) -> StoreAddress:
         tls=tls,
         master=master,
         sentinel_login=_sentinel_login(options),
-        sentinel_tls=tls if _yes(options, "sentinel_tls") else None,
+        sentinel_tls=tls if sentinel and _yes(options, "sentinel_tls") else None,
     )
 
 

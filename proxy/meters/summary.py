@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-A summary is small (models times targets) where totals are not (tenants, too, and every process's slot), so a window can
-keep a row of them. Two summaries subtract; the difference is a summary of the time between them.
+A summary is small (models times targets) where totals are not (tenants, keys and routes, too, and every process's
+slot), so a window can keep a row of them. Two summaries subtract; the difference is a summary of the time between them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from proxy.meters.fields import COUNTERS, parse_field
+from proxy.meters.aggregates import tally as tally_of
+from proxy.meters.fields import parse_series
 from proxy.meters.gpu_hours import GpuTotals
 from proxy.meters.store import Totals
 
@@ -57,14 +58,13 @@ class Summary:
 
 
 def summarise(totals: Totals) -> Summary:
-    """The summary of `totals`. Fields of a shape or a counter that this release does not know are left out."""
-    tallies: dict[tuple[str, str], dict[str, int]] = {}
-    for name, value in totals.counters.items():
-        parsed = parse_field(name)
-        if parsed is not None and parsed[0] in COUNTERS:
-            counter, series = parsed
-            tally = tallies.setdefault((series.model, series.target), {})
-            tally[counter] = tally.get(counter, 0) + value
+    """The summary of `totals`. Series and counters that this release does not know are left out."""
+    tallies: dict[tuple[str, str], Tally] = {}
+    for name, vector in totals.counters.items():
+        series = parse_series(name)
+        if series is not None:
+            of = series.model, series.target
+            tallies[of] = add_tallies((tallies.get(of, {}), tally_of(vector)))
     return Summary(as_of_s=totals.as_of_s, tallies=tallies, gpus=totals.gpus)
 
 

@@ -1,25 +1,45 @@
--- Raise counters in one process's slot. Protocol: proxy/meters/slot.py.
--- Keys: slot hash, slots zset, tombstone hash of this slot
--- Argument: JSON {slot, expected, sequence, full, fields: {field: decimal string}}; `full` writes wherever the slot stands
--- Answer: {'accepted'} | {'behind'} | {'folded', field, value, ...}
+-- Raise one process's slot, and file by how much under a minute and an hour. Protocol: proxy/meters/slot.py.
+-- Keys: slot hash, slots set, tombstone hash of this slot, then the periods' hashes of each raise
+-- Argument: JSON {slot, expected, sequence, force, raises: [{keep_s: [for each of its periods], cells: {series: vector}}]};
+--   `force` writes wherever the slot stands
+-- Answer: {'accepted'} | {'behind', sequence or nil} | {'folded', series, vector, ...}
 
-return function(keys, argument, context)
+local function file(key, keep_s, raised)
+  for series, more in pairs(raised) do
+    add_vector(key, series, more)
+  end
+  if redis.call('TTL', key) == -1 then
+    redis.call('EXPIRE', key, keep_s)
+  end
+end
+
+return function(keys, argument)
   local asked = cjson.decode(argument)
   if redis.call('EXISTS', keys[3]) == 1 then
     local reply = redis.call('HGETALL', keys[3])
     table.insert(reply, 1, 'folded')
     return reply
   end
-  if not asked.full and (redis.call('HGET', keys[1], '#sequence') or '0') ~= asked.expected then
-    return {'behind'}
+  local sequence = redis.call('HGET', keys[1], '#sequence')
+  if not asked.force and (sequence or '0') ~= asked.expected then
+    return {'behind', sequence}
   end
-  for field, value in pairs(asked.fields) do
-    local before = redis.call('HGET', keys[1], field)
-    if not before or greater(value, before) then
-      redis.call('HSET', keys[1], field, value)
+  redis.call('SADD', keys[2], asked.slot)
+  local used = 3
+  for _, one in ipairs(asked.raises) do
+    local raised = {}
+    for series, vector in pairs(one.cells) do
+      raised[series] = raise_vector(keys[1], series, vector)
     end
+    for i, keep_s in ipairs(one.keep_s) do
+      if next(raised) then
+        file(keys[used + i], keep_s, raised)
+      end
+    end
+    used = used + #one.keep_s
   end
-  redis.call('HSET', keys[1], '#sequence', asked.sequence)
-  redis.call('ZADD', keys[2], context.now, asked.slot)
+  if asked.sequence ~= (sequence or '0') then
+    redis.call('HSET', keys[1], '#sequence', asked.sequence)
+  end
   return {'accepted'}
 end

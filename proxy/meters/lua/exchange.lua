@@ -13,11 +13,13 @@ local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 if redis.call('HGET', KEYS[1], 'run') ~= run then
   redis.call('HSET', KEYS[1], 'run', run, 'learning_until', integer(now + asked.learn_ms))
 end
-local learning = now < tonumber(redis.call('HGET', KEYS[1], 'learning_until') or '0')
+local until_ms = tonumber(redis.call('HGET', KEYS[1], 'learning_until') or '0')
+local learning = now < until_ms
 redis.call('ZADD', KEYS[2], asked.last and 0 or now, asked.slot)
 local members = redis.call('ZCOUNT', KEYS[2], now - asked.live_ms, '+inf')
 
 local context = {now = now, slot = asked.slot, members = math.max(members, 1), learning = learning, last = asked.last}
+context.run, context.first = run, until_ms == 0
 local reply = {now, members, learning and 1 or 0}
 local used = 2
 for i, part in ipairs(asked.parts) do
