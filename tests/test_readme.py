@@ -22,7 +22,7 @@ from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
 from proxy.meters.report import Period
 from proxy.policy.compile import compile_policy
-from proxy.policy.schema import GpusSpec, MatchSpec, RouteSpec, RulesSpec, TargetSpec, TenantSpec
+from proxy.policy.schema import GpusSpec, MatchSpec, PriceSpec, RouteSpec, RulesSpec, TargetSpec, TenantSpec
 from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
 from proxy.telemetry.metrics import Metrics
 from typer.main import get_command
@@ -140,7 +140,7 @@ def test_the_metrics() -> None:
 
 @pytest.mark.parametrize(
     ("section", "spec"),
-    [("targets", TargetSpec), ("gpus", GpusSpec), ("tenants", TenantSpec), ("routes", RouteSpec)],
+    [("targets", TargetSpec), ("gpus", GpusSpec), ("price", PriceSpec), ("tenants", TenantSpec), ("routes", RouteSpec)],
 )
 def test_the_keys_of_a_policy(section: str, spec: type) -> None:
     assert is_dataclass(spec)

@@ -47,6 +47,7 @@ class Check(StrEnum):
     LOOKS_LIKE_SECRET = "looks-like-secret", Severity.WARNING, "text in the policy that may be a key"
     UNMETERED_GPUS = "unmetered-gpus", Severity.WARNING, "a dedicated target without `gpus`"
     UNUSED_GPUS = "unused-gpus", Severity.WARNING, "more replicas reserved than the target has"
+    ODD_PRICE = "odd-price", Severity.WARNING, "a price that is on the wrong side of another"
     UNKNOWN_PRICE = "unknown-price", Severity.WARNING, "a shared target whose price nobody knows"
     PRICE_NEEDED = "price-needed", Severity.WARNING, "the same, and a required price bars it from a route"
     REFUSED_MODEL = "refused-model", Severity.WARNING, "a route takes a model, and has no lawful target for it"

@@ -12,6 +12,7 @@ from proxy.policy.schema import (
     KeySpec,
     KubernetesSpec,
     LimitsSpec,
+    LongRatesSpec,
     MatchSpec,
     PriceSpec,
     ReplicasSpec,
@@ -19,6 +20,7 @@ from proxy.policy.schema import (
     RulesSpec,
     SpenderSpec,
     TargetSpec,
+    TariffSpec,
     TenantSpec,
     TimedPriceSpec,
     TimeoutsSpec,
@@ -42,6 +44,17 @@ _LIMITS = {
     "tpm": "tokens in any minute, input and output, over all proxies",
     "concurrency": "requests at one time, over all proxies",
 }
+_RATES = {
+    "input": "$ per million tokens of input",
+    "output": "$ per million tokens of output",
+    "cached_input": "$ per million tokens of input that came from the provider's cache; left out, as input",
+    "cache_write": "$ per million tokens of input that were written to its cache; left out, as input",
+    "cache_write_1h": "the same, to be kept for an hour; left out, as cache_write",
+    "audio_input": "$ per million tokens of audio input; left out, as input",
+    "audio_output": "$ per million tokens of audio output; left out, as output",
+    "reasoning": "$ per million tokens of reasoning; left out, as output",
+}
+_ABOVE = "what the same costs where the input is longer"
 _QUANTILES = {"p50": "half", "p90": "90 %", "p95": "95 %", "p99": "99 %"}
 _SPEEDS = {
     "ttft": "of first tokens came within this time, over the last 30 s",
@@ -102,10 +115,14 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "service": "the name of the Service",
         "namespace": "the namespace that it is in",
     },
+    LongRatesSpec: {**_RATES, "tokens": "above so many tokens of input, these prices hold for the whole request"},
+    TariffSpec: {**_RATES, "above": _ABOVE},
     PriceSpec: {
-        "input": "$ per million tokens of input",
-        "output": "$ per million tokens of output",
-        "cached_input": "$ per million tokens of input that came from the provider's cache",
+        **_RATES,
+        "above": _ABOVE,
+        "batch": "what the same costs in the provider's batch tier",
+        "flex": "what the same costs in the provider's flex tier",
+        "priority": "what the same costs in the provider's priority tier",
     },
     TimeoutsSpec: {
         "connect": "until a connection is there (5s)",

@@ -56,6 +56,7 @@ _OBJECTIVE = ruled(_SECONDS)
 _SPEED = ruled(one(units.tokens_per_s))
 _COUNT = one(units.count)
 _PER_GPU_HOUR = one(units.nano_usd)
+_PER_MTOK = one(units.nano_usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +108,40 @@ class GpusSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriceSpec:
-    """Nano-USD per million tokens, written in dollars."""
+class RatesSpec:
+    """Nano-USD per million tokens of each kind, written in dollars."""
 
-    input: int = key(one(units.nano_usd), hint="write `input: 0.88`, in $ per million tokens")
-    output: int = key(one(units.nano_usd), hint="write `output: 0.88`, in $ per million tokens")
-    cached_input: int | None = key(one(units.nano_usd), default=None)
+    input: int = key(_PER_MTOK, hint="write `input: 0.88`, in $ per million tokens")
+    output: int = key(_PER_MTOK, hint="write `output: 0.88`, in $ per million tokens")
+    cached_input: int | None = key(_PER_MTOK, default=None)
+    cache_write: int | None = key(_PER_MTOK, default=None)
+    cache_write_1h: int | None = key(_PER_MTOK, default=None)
+    audio_input: int | None = key(_PER_MTOK, default=None)
+    audio_output: int | None = key(_PER_MTOK, default=None)
+    reasoning: int | None = key(_PER_MTOK, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongRatesSpec(RatesSpec):
+    """The rates of requests with a longer input."""
+
+    tokens: int = key(_COUNT, hint="write `tokens: 200k`, the length of input above which these prices hold")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TariffSpec(RatesSpec):
+    """The rates of a service tier."""
+
+    above: tuple[LongRatesSpec, ...] = key(listed(shaped(LongRatesSpec), or_one=True), default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSpec(TariffSpec):
+    """The rates of the standard tier, and of the others."""
+
+    batch: TariffSpec | None = key(shaped(TariffSpec), default=None)
+    flex: TariffSpec | None = key(shaped(TariffSpec), default=None)
+    priority: TariffSpec | None = key(shaped(TariffSpec), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

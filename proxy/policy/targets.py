@@ -18,6 +18,7 @@ from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
 from proxy.policy.gpu_terms import compile_gpus
 from proxy.policy.model import UNLIMITED, Endpoint, Engine, Lane, Price, Target, Timeouts
+from proxy.policy.price_terms import compile_price
 from proxy.policy.schema import TargetSpec
 from proxy.policy.tenants import limits_of
 from proxy.policy.urls import has_path, is_clear_text_to_public_host
@@ -169,11 +170,7 @@ def priced_for(target: Target, model: str, price_of: PriceOf) -> Target:
 
 def _price(loc: Loc, spec: TargetSpec, price_of: PriceOf, findings: Findings) -> Price | None:
     if spec.price is not None:
-        return Price(
-            input_nano_usd_per_mtok=spec.price.input,
-            output_nano_usd_per_mtok=spec.price.output,
-            cached_input_nano_usd_per_mtok=spec.price.cached_input,
-        )
+        return compile_price((*loc, "price"), spec.price, findings)
     price = _list_price(spec.provider, spec.model, spec.region, price_of) if spec.provider else None
     if price is None:
         hint = "add `price: {input: 0.88, output: 0.88}`, in $ per million tokens"

@@ -7,7 +7,7 @@ million once, at the end, half to even.
 
 Which rates hold is told by the service tier that the provider served and by the length of the input: beyond a listed
 length all tokens of the request cost what is listed for that length. A tier that the price does not list costs what the
-standard one does.
+standard one does, and so does a long request in a tier that lists no lengths.
 
 A part (cached, written to the cache, audio, reasoning) is priced instead of, not beside, the plain token that it is.
 Parts that together exceed their whole are cut to it, the dearest kind standing first, so that no report can turn a
@@ -48,7 +48,7 @@ def rates_of(price: Price, tier: str, input_tokens: int) -> Rates:
     """What holds for a request of so many input tokens that is served in `tier`."""
     tariff = price.tiers.get(tier, price) if tier else price
     rates: Rates = tariff
-    for longer in tariff.above:
+    for longer in tariff.above or price.above:
         if input_tokens > longer.above_tokens:
             rates = longer
     return rates

@@ -146,7 +146,7 @@ SONNET = Price(
         (Usage(input_tokens=200_001, output_tokens=1000), 200_001 * 6e-6 + 0.0225),
         (Usage(input_tokens=10_000, output_tokens=1000, service_tier="batch"), 0.0225),
         (Usage(input_tokens=10_000, output_tokens=1000, service_tier="priority"), 0.045),
-        (Usage(input_tokens=300_000, output_tokens=1000, service_tier="batch"), 0.45 + 0.0075),
+        (Usage(input_tokens=300_000, output_tokens=1000, service_tier="batch"), 1.8 + 0.0225),
         (Usage(input_tokens=1000, output_tokens=1000, reasoning_tokens=900, audio_output_tokens=50), 0.018),
     ],
 )
