@@ -239,13 +239,15 @@ class Escrow(Mapping[str, Fund]):
         if term.end_ms is not None:
             entry["expire_ms"] = term.end_ms + KEPT_MS
         if self._learning:
-            entry["others"] = term.others
+            entry["others"] = {slot: str(amount) for slot, amount in term.others.items()}
         return entry
 
     def _answered(self, term: Term, used: int, answer: Sequence[Any], now: float) -> None:
         granted, spent, outstanding, starving, crossed, others = answer
         term.told(int(granted), int(spent), int(outstanding), bool(starving), used, now)
-        term.others = dict(zip(map(_text, others[::2]), map(_text, others[1::2]), strict=True))
+        known = dict(zip(map(_text, others[::2]), map(int, others[1::2]), strict=True))
+        # A store that is learning knows less than it did; what it has forgotten is remembered until it has been told.
+        term.others = _greater(term.others, known) if self._learning else known
         for percent in crossed:
             self._on_alert(Alert(term.budget, term.per, int(percent), term.spent, term.limit))
 
@@ -293,6 +295,10 @@ def _left_entry(left: tuple[str, str, tuple[int, ...]]) -> dict[str, Any]:
         "want": 0,
         "alerts": (),
     }
+
+
+def _greater(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in one.keys() | other.keys()}
 
 
 def _text(value: bytes | str) -> str:

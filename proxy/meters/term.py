@@ -85,7 +85,7 @@ class Term:
         self.granted = self.returned = self.used = self.held = 0
         self.need = 0
         self.outstanding = self.spent_by_others = 0
-        self.others: Mapping[str, str] = {}
+        self.others: Mapping[str, int] = {}
         self.starving = self.refused = False
         self.told_at: float | None = None
         self.told_used = 0

@@ -122,11 +122,16 @@ class Cluster(RuleBasedStateMachine):
     @rule()
     def wipe(self) -> None:
         """The server forgets everything; until all the living have told it, nothing may be granted."""
-        self._sync_all()
+        for process in self.living:
+            self._sync(process, REFRESH_S + 1.0)
         self.runner.run(self._flush())
         for process in self.living:
-            self.settle(self.living.index(process), 1.0, 0)
+            for _ in range(10):
+                process.spend(900)
         self._sync_all()
+        for process in self.living:
+            for _ in range(10):
+                process.spend(900)
         self._sync_all()
         self._all_have_told()
 
