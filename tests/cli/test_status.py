@@ -23,7 +23,7 @@ from proxy.meters.summary import Summary
 from proxy.meters.sync import Sync
 from proxy.policy.status import PolicyStatus
 from proxy.routing.plan import Cause
-from tests.meters.examples import LLAMA, TOGETHER, facts, outcome
+from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
 from tests.meters.test_report import MODELS, ONE_HOUR, TARGETS
 from typer.testing import CliRunner, Result
 
@@ -95,8 +95,8 @@ def filled(data_dir: Path) -> EmbeddedStore:
         ledger = Ledger()
         counters = Counters("one", ledger)
         sync = Sync(Store(embedded.url, timeout_s=30.0), counters, [GpuClock(lambda: [LLAMA], dict)])
-        ledger.settle(facts(), outcome(LLAMA))
-        ledger.settle(facts(), outcome(TOGETHER, cause=Cause.SPILLOVER))
+        ledger.settle(facts(), ROUTE, outcome(LLAMA))
+        ledger.settle(facts(), ROUTE, outcome(TOGETHER, cause=Cause.SPILLOVER))
         await sync.aclose()
 
     asyncio.run(count())

@@ -127,7 +127,7 @@ class Purse:
 class Ledger:
     """Prices attempts and keeps nothing."""
 
-    def settle(self, facts: Facts, outcome: Outcome) -> Charge:
+    def settle(self, facts: Facts, route: str, outcome: Outcome) -> Charge:
         return charge_of(outcome)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import redis.asyncio
 from proxy.meters.binary import find_server, packaged_server
 from proxy.meters.embedded import EmbeddedStore
@@ -46,6 +47,13 @@ async def raw(store_url: str) -> AsyncIterator[Any]:
     client = redis.asyncio.Redis.from_url(store_url, decode_responses=True)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def raw_now(store_url: str, namespace: str) -> Iterator[Callable[..., Any]]:
+    """Runs a script on one key."""
+    with redis.Redis.from_url(store_url) as client:
+        yield lambda script, *arguments: client.eval(script, 1, namespace, *arguments)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
 from proxy.meters.store import Store
 from proxy.meters.sync import Sync
-from tests.meters.examples import LLAMA, facts, outcome
+from tests.meters.examples import LLAMA, ROUTE, facts, outcome
 
 PUSHED = 1000
 SETTLED = 1300
@@ -28,12 +28,12 @@ async def serve(url: str) -> None:
     ledger = Ledger()
     sync = Sync(Store(url, timeout_s=30.0), Counters("owner", ledger), [GpuClock(lambda: [LLAMA], dict)])
     for _ in range(PUSHED):
-        ledger.settle(facts(), outcome())
+        ledger.settle(facts(), ROUTE, outcome())
     await sync.sync()
     print("pushed", flush=True)
     sync.start()
     for _ in range(SETTLED - PUSHED):
-        ledger.settle(facts(), outcome())
+        ledger.settle(facts(), ROUTE, outcome())
     print("settled", flush=True)
     try:
         await asyncio.get_running_loop().create_future()

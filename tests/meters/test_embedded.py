@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from proxy.meters import embedded as module
 from proxy.meters.embedded import EmbeddedStore, FolderInUse, ServerDidNotStart, ServerNotFound
-from proxy.meters.slot import Push
+from proxy.meters.part import Moment
 from proxy.meters.store import Store
 from proxy.meters.store_folder import StoreFolder
 from proxy.meters.summary import summarise
 from tests.meters.conftest import PATIENCE_S, PROGRAMS, ended, until
-from tests.meters.examples import pushed
+from tests.meters.examples import push, pushed
 from tests.meters.owner_process import PUSHED, SETTLED
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 def put(url: str, value: int, slot: str = "one") -> None:
     async def write() -> None:
         store = Store(url, timeout_s=PATIENCE_S)
-        await pushed(store, Push(slot=slot, expected=0, sequence=1, fields={"a": value}, full=True))
+        await pushed(store, push(slot, force=True, a=value))
         await store.aclose()
 
     asyncio.run(write())
@@ -41,7 +41,8 @@ def get(url: str) -> dict[str, int]:
     async def read() -> dict[str, int]:
         store = Store(url, timeout_s=PATIENCE_S)
         try:
-            return (await store.read_totals()).counters
+            counters = (await store.read_totals()).counters
+            return {name: sum(vector) for name, vector in counters.items()}
         finally:
             await store.aclose()
 
@@ -117,6 +118,35 @@ def test_it_starts_at_once_and_leaves_nothing_behind(data_dir: Path, program: Pa
     assert took_s < 3.0
 
 
+async def learning(url: str) -> bool:
+    store = Store(url, timeout_s=PATIENCE_S)
+    try:
+        heard, _ = await store.exchange(Moment("one", 0.0, None), [])
+        return heard.learning
+    finally:
+        await store.aclose()
+
+
+async def crash(embedded: EmbeddedStore) -> None:
+    """Kill the server, and wait for the next one."""
+    first = embedded.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: embedded.pid not in (None, first) and ask(embedded, b"PING\r\n") == b"+PONG\r\n")
+
+
+async def test_who_starts_it_has_forgotten_nothing_but_a_crashed_server_learns(data_dir: Path, program: Path) -> None:
+    for _ in range(2):
+        embedded = EmbeddedStore(data_dir, program)
+        embedded.start()
+        try:
+            assert not await learning(embedded.url)
+            await crash(embedded)
+            assert await learning(embedded.url)
+        finally:
+            embedded.stop()
+
+
 def test_data_survives_a_stop_whichever_server_comes_next(data_dir: Path) -> None:
     for number, program in enumerate((*PROGRAMS, *PROGRAMS)):
         with EmbeddedStore(data_dir, program) as embedded:
@@ -189,12 +219,9 @@ async def test_a_crashed_server_is_started_again_with_its_data(data_dir: Path, p
     embedded.start()
     store = Store(embedded.url, timeout_s=PATIENCE_S)
     try:
-        await pushed(store, Push(slot="one", expected=0, sequence=1, fields={"a": 3}, full=True))
-        first = embedded.pid
-        assert first is not None
-        os.kill(first, signal.SIGKILL)
-        await until(lambda: embedded.pid not in (None, first) and ask(embedded, b"PING\r\n") == b"+PONG\r\n")
-        assert (await store.read_totals()).counters == {"a": 3}
+        await pushed(store, push(force=True, a=3))
+        await crash(embedded)
+        assert (await store.read_totals()).counters == {"a": (3,)}
     finally:
         await store.aclose()
         embedded.stop()

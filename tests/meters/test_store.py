@@ -6,18 +6,22 @@ import asyncio
 from typing import Any
 
 import pytest
+from proxy.meters.aggregates import HOURS_KEPT_S, MINUTES_KEPT_S, Grain, Period
+from proxy.meters.counters import question
+from proxy.meters.fields import Series
 from proxy.meters.gauges import Gauges
-from proxy.meters.gpu_hours import GpuClock
-from proxy.meters.slot import Accepted, Behind, Folded, Push
+from proxy.meters.part import Moment
+from proxy.meters.slot import Accepted, Behind, Folded, Push, Raise
 from proxy.meters.store import Store, StoreError, StoreRefused, StoreUnavailable, StoreUrlInvalid
-from tests.meters.examples import LLAMA, asked, pushed
+from tests.meters.conftest import PATIENCE_S
+from tests.meters.examples import KEPT_S, NOON, ROUTE, asked, push, pushed, series, vector
 
 LARGE = 2**53 + 1
 """The first integer that a double cannot hold."""
 
 
-def push(slot: str = "one", at: int = 0, *, full: bool = False, **fields: int) -> Push:
-    return Push(slot=slot, expected=at, sequence=at + 1, fields=fields, full=full)
+async def counted(store: Store) -> dict[str, tuple[int, ...]]:
+    return dict((await store.read_totals()).counters)
 
 
 async def test_an_empty_store_has_nothing(store: Store) -> None:
@@ -29,37 +33,37 @@ async def test_slots_add_up(store: Store) -> None:
     assert await pushed(store, push("one", a=1, b=2)) == Accepted()
     assert await pushed(store, push("two", a=10)) == Accepted()
     totals = await store.read_totals()
-    assert (totals.counters, totals.processes) == ({"a": 11, "b": 2}, 2)
+    assert (totals.counters, totals.processes) == ({"a": (11,), "b": (2,)}, 2)
 
 
 async def test_the_same_push_twice_counts_once(store: Store) -> None:
     once = push(a=5)
     assert await pushed(store, once) == Accepted()
-    assert await pushed(store, once) == Behind()
-    assert await pushed(store, push(full=True, a=5)) == Accepted()
-    assert (await store.read_totals()).counters == {"a": 5}
+    assert await pushed(store, once) == Behind(1)
+    assert await pushed(store, push(force=True, a=5)) == Accepted()
+    assert await counted(store) == {"a": (5,)}
 
 
 async def test_a_counter_never_falls(store: Store) -> None:
     await pushed(store, push(a=100, b=9))
     await pushed(store, push(at=1, a=99, b=10))
-    assert (await store.read_totals()).counters == {"a": 100, "b": 10}
+    assert await counted(store) == {"a": (100,), "b": (10,)}
 
 
 async def test_integers_beyond_a_double_s_are_exact(store: Store) -> None:
     await pushed(store, push(a=LARGE - 1))
     await pushed(store, push(at=1, a=LARGE))
     await pushed(store, push("two", a=LARGE))
-    assert (await store.read_totals()).counters == {"a": 2 * LARGE}
+    assert await counted(store) == {"a": (2 * LARGE,)}
     assert await store.fold_dead(0.0) == 2
-    assert (await store.read_totals()).counters == {"a": 2 * LARGE}
+    assert await counted(store) == {"a": (2 * LARGE,)}
 
 
 async def test_a_wiped_slot_asks_for_everything(store: Store, raw: Any, namespace: str) -> None:
     await pushed(store, push(a=1))
     await raw.delete(f"{{{namespace}}}:2:slot:one")
-    assert await pushed(store, push(at=1, a=2)) == Behind()
-    assert await pushed(store, push(at=1, full=True, a=2, b=1)) == Accepted()
+    assert await pushed(store, push(at=1, a=2)) == Behind(None)
+    assert await pushed(store, push(at=1, force=True, a=2, b=1)) == Accepted()
     assert await pushed(store, push(at=2, a=3)) == Accepted()
 
 
@@ -67,10 +71,10 @@ async def test_a_silent_slot_is_folded_once_and_told_so(store: Store) -> None:
     await pushed(store, push(a=7))
     folded = await asyncio.gather(*(store.fold_dead(0.0) for _ in range(8)))
     assert sum(folded) == 1
-    assert (await store.read_totals()).counters == {"a": 7}
-    assert await pushed(store, push(at=1, a=9)) == Folded({"a": 7})
-    assert await pushed(store, push(at=1, full=True, a=9)) == Folded({"a": 7})
-    assert (await store.read_totals()).counters == {"a": 7}
+    assert await counted(store) == {"a": (7,)}
+    assert await pushed(store, push(at=1, a=9)) == Folded({"a": (7,)})
+    assert await pushed(store, push(at=1, force=True, a=9)) == Folded({"a": (7,)})
+    assert await counted(store) == {"a": (7,)}
 
 
 async def test_a_slot_that_was_heard_from_is_left_alone(store: Store) -> None:
@@ -85,7 +89,7 @@ async def test_totals_are_whole_while_slots_are_folded(store: Store) -> None:
         await pushed(store, push(f"slot{number}", a=1))
 
     async def read() -> set[int]:
-        return {(await store.read_totals()).counters["a"] for _ in range(20)}
+        return {(await counted(store))["a"][0] for _ in range(20)}
 
     async def fold() -> set[int]:
         await store.fold_dead(0.0)
@@ -97,13 +101,75 @@ async def test_totals_are_whole_while_slots_are_folded(store: Store) -> None:
 async def test_names_of_any_kind_pass_through(store: Store) -> None:
     name = 'requests|täg|"a\\b"|\n{}'
     await pushed(store, push(**{name: 3}))
-    assert (await store.read_totals()).counters == {name: 3}
+    assert await counted(store) == {name: (3,)}
 
 
-async def test_a_push_of_thousands_of_fields(store: Store) -> None:
-    fields = {f"requests|tenant|model|target{number}": number + 1 for number in range(20_000)}
-    assert await pushed(store, push(full=True, **fields)) == Accepted()
-    assert (await store.read_totals()).counters == fields
+async def test_a_push_of_thousands_of_series(store: Store) -> None:
+    cells = {f"tenant|key|model|route|target{number}|shared": number + 1 for number in range(5_000)}
+    assert await pushed(store, push(force=True, **cells)) == Accepted()
+    assert await counted(store) == {name: (count,) for name, count in cells.items()}
+
+
+async def test_what_raises_a_slot_is_filed_under_its_minute_and_hour_once(store: Store) -> None:
+    name, later = series(), Period(Grain.MINUTE, NOON.start_s + 60)
+    raises = (Raise(None, {name: vector(requests=10)}), Raise(NOON, {name: vector(requests=12, nano_usd=LARGE)}))
+    for _ in range(2):
+        await pushed(store, Push(slot="one", expected=0, raises=raises, force=True))
+    await pushed(store, Push(slot="two", expected=0, raises=(Raise(later, {name: vector(requests=1)}),)))
+    await pushed(store, Push(slot="one", expected=1, raises=(Raise(NOON.hour, {name: vector(requests=15)}),)))
+    minutes = await store.rows(NOON.start_s, NOON.start_s + 3600, Grain.MINUTE)
+    assert [(row.start_s - NOON.start_s, row.counts) for row in minutes] == [
+        (0, {"requests": 2, "nano_usd": LARGE}),
+        (60, {"requests": 1}),
+    ]
+    (hour,) = await store.rows(NOON.start_s + 60, NOON.start_s + 61, Grain.HOUR)
+    assert (hour.start_s, hour.grain, hour.counts) == (
+        NOON.start_s, Grain.HOUR, {"requests": 6, "nano_usd": LARGE},
+    )  # fmt: skip
+    assert hour.series == Series("anonymous", "", "llama-70b", ROUTE, "together", "shared")
+
+
+async def test_folding_files_nothing(store: Store) -> None:
+    await pushed(store, push(a=7, period=None))
+    await pushed(store, push(at=1, **{series(): 9}))
+    await store.fold_dead(0.0)
+    assert [row.counts for row in await store.rows(NOON.start_s, NOON.start_s + 60, Grain.MINUTE)] == [{"requests": 9}]
+
+
+async def test_aggregates_are_kept_for_a_set_time(store: Store, raw: Any, namespace: str) -> None:
+    for _ in range(2):
+        await pushed(store, push(force=True, a=7))
+    kept_s = [await raw.ttl(f"{{{namespace}}}:2:{period.key}") for period in (NOON, NOON.hour)]
+    assert MINUTES_KEPT_S - 60 < kept_s[0] <= MINUTES_KEPT_S
+    assert HOURS_KEPT_S - 60 < kept_s[1] <= HOURS_KEPT_S
+
+
+async def test_an_exchange_tells_the_time_and_who_lives(store: Store, raw: Any) -> None:
+    before, _ = await raw.time()
+    for process in ("one", "two", "one"):
+        heard, answers = await store.exchange(Moment(process, 0.0, None), [])
+    assert (heard.members, answers) == (2, [])
+    assert before * 1000 <= heard.store_ms <= (before + 60) * 1000
+    assert heard.learning
+    heard, _ = await store.exchange(Moment("two", 0.0, None, last=True), [])
+    assert heard.members == 1
+    assert (await store.read_totals()).processes == 1
+
+
+async def test_after_a_while_a_store_has_learnt(store_url: str, namespace: str) -> None:
+    store = Store(store_url, namespace, PATIENCE_S, learn_s=0.0)
+    heard, _ = await store.exchange(Moment("one", 0.0, None), [])
+    assert not heard.learning
+    await store.aclose()
+
+
+async def test_parts_are_answered_each_with_its_own_keys_and_in_their_order(store: Store) -> None:
+    moment = Moment("one", 0.0, None)
+    gauges, counters = Gauges(lambda: {"llama/0": 1}, lambda _: None).ask(moment), question(push(a=1), KEPT_S)
+    _, answers = await store.exchange(moment, [("gauges", gauges), ("counters", counters)])
+    assert answers == [[], [b"accepted"]]
+    _, answers = await store.exchange(moment._replace(slot="two"), [("counters", counters), ("gauges", gauges)])
+    assert answers == [[b"behind", b"1"], [b'{"llama/0":1}']]
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://host:port-is-no-number/0"])
@@ -140,8 +206,7 @@ async def test_an_error_of_the_server_is_a_refusal(store: Store, raw: Any, names
 
 
 async def test_all_keys_share_one_slot_of_a_cluster(store: Store, raw: Any, namespace: str) -> None:
-    for part in (Gauges(lambda: {"llama/0": 1}, lambda _: None), GpuClock(lambda: [LLAMA], dict)):
-        await asked(store, part)
+    await asked(store, Gauges(lambda: {"llama/0": 1}, lambda _: None))
     await pushed(store, push("one", a=1))
     await pushed(store, push("two", a=1))
     await store.fold_dead(0.0)
@@ -149,13 +214,6 @@ async def test_all_keys_share_one_slot_of_a_cluster(store: Store, raw: Any, name
     keys = [key async for key in raw.scan_iter(f"*{namespace}*")]
     names = {key.removeprefix(f"{{{namespace}}}:2:") for key in keys}
     assert names == {
-        "base",
-        "folded:one",
-        "folded:two",
-        "gauges",
-        "gpu",
-        "members",
-        "meta",
-        "slot:three",
-        "slots",
-    }
+        "base", "folded:one", "folded:two", "gauges", "members", "meta", "slot:three", "slots",
+        NOON.key, NOON.hour.key,
+    }  # fmt: skip

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from proxy.meters.fields import Series, field
 from proxy.meters.gpu_hours import GpuTotals
 from proxy.meters.store import Totals
 from proxy.meters.summary import Summary, summarise
+from tests.meters.examples import series, vector
+
+
+def of(tenant: str, model: str, target: str, route: str = "default") -> str:
+    return series(tenant=tenant, model=model, target=target, route=route)
 
 
 def totals(*, as_of_s: float = 100.0, gpus: dict[str, GpuTotals] | None = None, **counts: int) -> Totals:
-    counters = {field(name, Series("bank", "llama", "together")): value for name, value in counts.items()}
-    return Totals(counters, gpus or {}, as_of_s, 1)
+    return Totals({of("bank", "llama", "together"): vector(**counts)}, gpus or {}, as_of_s, 1)
 
 
-def test_tenants_are_added_up_and_unknown_names_left_out() -> None:
+def test_tenants_and_routes_are_added_up_and_unknown_names_left_out() -> None:
     counters = {
-        field("requests", Series("bank", "llama", "together")): 2,
-        field("requests", Series("growth", "llama", "together")): 3,
-        field("requests", Series("growth", "llama", "llama-eu")): 4,
-        field("of_a_later_release", Series("bank", "llama", "together")): 9,
-        "another shape": 9,
+        of("bank", "llama", "together"): vector(requests=2),
+        of("growth", "llama", "together"): vector(requests=3, nano_usd=7),
+        of("growth", "llama", "together", route="other"): vector(requests=1),
+        of("growth", "llama", "llama-eu"): (*vector(requests=4), 5),
+        "another shape": vector(requests=9),
     }
     summary = summarise(Totals(counters, {}, 1.0, 2))
-    assert summary.tallies == {("llama", "together"): {"requests": 5}, ("llama", "llama-eu"): {"requests": 4}}
-    assert summary.of_target("together") == {"requests": 5}
-    assert summary.all() == {"requests": 9}
+    assert summary.tallies == {
+        ("llama", "together"): {"requests": 6, "nano_usd": 7},
+        ("llama", "llama-eu"): {"requests": 4},
+    }
+    assert summary.of_target("together") == {"requests": 6, "nano_usd": 7}
+    assert summary.all() == {"requests": 10, "nano_usd": 7}
 
 
 def test_the_difference_of_two_is_what_came_between() -> None:

@@ -20,7 +20,7 @@ from proxy.meters.summary import Tally, summarise
 from proxy.meters.sync import Sync
 from proxy.policy.model import Candidate, Snapshot
 from tests.meters.conftest import PATIENCE_S, until
-from tests.meters.examples import LLAMA, TOGETHER, facts, outcome
+from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
 
 INTERVAL_S = 0.02
 SNAPSHOT = Snapshot(
@@ -78,7 +78,7 @@ async def tally(url: str, namespace: str) -> Tally:
 
 async def test_counts_reach_the_store_by_themselves(store_url: str, namespace: str) -> None:
     async with running(store_url, namespace) as proxy:
-        proxy.ledger.settle(facts(), outcome())
+        proxy.ledger.settle(facts(), ROUTE, outcome())
         await proxy.next_sync()
         await proxy.next_sync()
         assert (await tally(store_url, namespace))["requests"] == 1
@@ -90,7 +90,7 @@ async def test_closing_flushes_what_was_counted_last(store_url: str, namespace: 
     async with running(store_url, namespace) as proxy:
         await proxy.next_sync()
         for _ in range(10):
-            proxy.ledger.settle(facts(), outcome())
+            proxy.ledger.settle(facts(), ROUTE, outcome())
     assert (await tally(store_url, namespace))["requests"] == 10
 
 
@@ -127,13 +127,13 @@ async def test_a_store_that_goes_away_and_comes_back_misses_nothing(data_dir: Pa
     embedded = EmbeddedStore(data_dir)
     embedded.start()
     async with running(embedded.url, "away") as proxy:
-        proxy.ledger.settle(facts(), outcome())
+        proxy.ledger.settle(facts(), ROUTE, outcome())
         await until(lambda: proxy.sync.connected)
         embedded.stop()
         await until(lambda: not proxy.sync.connected)
         lag_s = proxy.sync.lag_s
         for _ in range(100):
-            proxy.ledger.settle(facts(), outcome())
+            proxy.ledger.settle(facts(), ROUTE, outcome())
         embedded.start()
         await until(lambda: proxy.sync.connected)
         await proxy.next_sync()
@@ -151,7 +151,7 @@ async def test_no_store_at_all_costs_nothing_but_freshness(tmp_path: Path) -> No
     proxy = Proxy(url, "nobody")
     proxy.sync.start()
     await asyncio.sleep(0)
-    assert proxy.ledger.settle(facts(), outcome()).nano_usd > 0
+    assert proxy.ledger.settle(facts(), ROUTE, outcome()).nano_usd > 0
     assert not proxy.sync.connected
     assert proxy.sync.last_sync_at is None
     await proxy.sync.aclose()
@@ -180,10 +180,10 @@ async def test_a_silent_process_that_was_folded_goes_on_under_a_new_id(store_url
     proxy = Proxy(store_url, namespace)
     store = Store(store_url, namespace, PATIENCE_S)
     for _ in range(3):
-        proxy.ledger.settle(facts(), outcome())
+        proxy.ledger.settle(facts(), ROUTE, outcome())
         await proxy.sync.sync()
         assert await store.fold_dead(0.0) == 1
-    proxy.ledger.settle(facts(), outcome())
+    proxy.ledger.settle(facts(), ROUTE, outcome())
     await proxy.sync.aclose()
     assert (await tally(store_url, namespace))["requests"] == 4
     await store.aclose()
@@ -191,11 +191,11 @@ async def test_a_silent_process_that_was_folded_goes_on_under_a_new_id(store_url
 
 async def test_the_last_minutes_are_reported_apart(store_url: str, namespace: str) -> None:
     async with running(store_url, namespace) as earlier:
-        earlier.ledger.settle(facts(), outcome())
+        earlier.ledger.settle(facts(), ROUTE, outcome())
     async with running(store_url, namespace) as proxy:
         await proxy.next_sync()
         await proxy.next_sync()
-        proxy.ledger.settle(facts(), outcome())
+        proxy.ledger.settle(facts(), ROUTE, outcome())
         await proxy.next_sync()
         await proxy.next_sync()
         report = await proxy.sync.report(SNAPSHOT)
