@@ -23,6 +23,7 @@ from proxy.api.content import TEXT_ONLY, Content, UnreadableContent, read_conten
 from proxy.api.geography import WATCHED, check_members
 from proxy.api.wishes import NO_WISHES, makes_wishes, read_wishes
 from proxy.policy.model import Endpoint, Key
+from proxy.routing.cost import tier_of
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import Call, RawHeaders
@@ -37,11 +38,14 @@ _FORWARDED = (b"user-agent", b"openai-beta", b"anthropic-version", b"anthropic-b
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
 _ANTHROPIC = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
 _decode_str = msgspec.json.Decoder(str).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _STRETCH = 1024
 _SMALL_BYTES = 4096
 """A body in which no picture fits that is worth leaving out of the estimate."""
-
+_COUNTS_OF_CHOICES = ("n", "best_of")
+_DIGITS = 6
+"""Of a number of choices: what is longer is cut, and is still more than any provider grants."""
 
 _process = os.urandom(8).hex()
 _numbers = itertools.count()
@@ -105,6 +109,8 @@ def read_facts(
         tools=("tools" in members and _is_filled(members["tools"]))
         or ("functions" in members and _is_filled(members["functions"])),
         at_s=at_s,
+        choices=_choices(endpoint, members),
+        service_tier=_service_tier(members["service_tier"]) if "service_tier" in members else "",
     )
 
 
@@ -154,6 +160,35 @@ def _output_limit(members: Members) -> int | None:
         if name in members and (text := bytes(members[name])).isdigit():
             return int(text[:18])
     return None
+
+
+def _choices(endpoint: Endpoint, members: Members) -> int:
+    """How many answers are generated: `n` or `best_of` of them, for each of the prompts of a completion."""
+    choices = 1
+    for name in _COUNTS_OF_CHOICES:
+        if name in members and (text := bytes(members[name])).isdigit():
+            choices = max(choices, int(text[:_DIGITS]))
+    if endpoint is Endpoint.COMPLETIONS and "prompt" in members:
+        choices *= _prompts(members["prompt"])
+    return choices
+
+
+def _prompts(prompt: msgspec.Raw) -> int:
+    """A text, or the numbers of its tokens, is one prompt; a list of either is as many."""
+    if not bytes(prompt).startswith(b"["):
+        return 1
+    try:
+        listed = _decode_list(prompt)
+    except msgspec.MsgspecError:
+        return 1
+    return len(listed) if listed and bytes(listed[0])[:1] in (b'"', b"[") else 1
+
+
+def _service_tier(raw: msgspec.Raw) -> str:
+    try:
+        return tier_of(_decode_str(raw))
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _refuse(message: str, param: str, code: str = "invalid_request") -> Refusal:

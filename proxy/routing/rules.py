@@ -15,6 +15,7 @@ from __future__ import annotations
 from proxy.policy.model import Endpoint, Lane, Rules, Target
 from proxy.policy.promises import Miss
 from proxy.routing import wording
+from proxy.routing.cost import expected_tier, rates_of, tier_of
 from proxy.routing.facts import Facts
 from proxy.routing.readings import Reading
 
@@ -71,22 +72,29 @@ def is_measured(rules: Rules) -> bool:
 
 
 def expected_output_tokens(facts: Facts) -> int:
-    """As many as the request allows itself, or `ASSUMED_OUTPUT_TOKENS`; none where nothing is generated."""
+    """Of each choice: as many as the request allows itself, or `ASSUMED_OUTPUT_TOKENS`; none if none are generated."""
     if facts.endpoint in _NOTHING_GENERATED:
         return 0
     return ASSUMED_OUTPUT_TOKENS if facts.max_output_tokens is None else facts.max_output_tokens
 
 
+def reckoned_tier(target: Target, facts: Facts) -> str:
+    """The service tier to reckon with before the reply names one: what is asked for, unless that is a discount."""
+    return expected_tier(tier_of(target.parameters.get("service_tier", facts.service_tier)))
+
+
 def estimated_nano_usd(target: Target, facts: Facts) -> int | None:
     """What the request would cost on the target, rounded up; None where the price is unknown.
 
-    Its output is taken to be as long as it may get; see `expected_output_tokens`.
+    Each of its choices is taken to be as long as it may get (see `expected_output_tokens`), and nothing to come from a
+    cache.
     """
     if target.lane is Lane.DEDICATED:
         return 0
     price = target.price
     if price is None:
         return None
-    output_tokens = expected_output_tokens(facts)
-    total = facts.input_tokens * price.input_nano_usd_per_mtok + output_tokens * price.output_nano_usd_per_mtok
+    rates = rates_of(price, reckoned_tier(target, facts), facts.input_tokens)
+    output_tokens = expected_output_tokens(facts) * facts.choices
+    total = facts.input_tokens * rates.input_nano_usd_per_mtok + output_tokens * rates.output_nano_usd_per_mtok
     return -(-total // 1_000_000)

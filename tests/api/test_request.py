@@ -140,6 +140,47 @@ def test_tools(member: bytes, tools: bool) -> None:
     assert read(b'{"model":"m",' + member + b"}").tools is tools
 
 
+@pytest.mark.parametrize(
+    ("member", "endpoint", "choices"),
+    [
+        (b'"messages":[]', Endpoint.CHAT, 1),
+        (b'"n":4', Endpoint.CHAT, 4),
+        (b'"n":null', Endpoint.CHAT, 1),
+        (b'"n":0', Endpoint.CHAT, 1),
+        (b'"n":-3', Endpoint.CHAT, 1),
+        (b'"n":"4"', Endpoint.CHAT, 1),
+        (b'"n":99999999999999', Endpoint.CHAT, 999_999),
+        (b'"n":2,"best_of":5', Endpoint.COMPLETIONS, 5),
+        (b'"prompt":"one"', Endpoint.COMPLETIONS, 1),
+        (b'"prompt":["one", "two"],"n":3', Endpoint.COMPLETIONS, 6),
+        (b'"prompt":[[1,2],[3]]', Endpoint.COMPLETIONS, 2),
+        (b'"prompt":[1,2,3]', Endpoint.COMPLETIONS, 1),
+        (b'"prompt":[]', Endpoint.COMPLETIONS, 1),
+        (b'"prompt":["one", "two"]', Endpoint.CHAT, 1),
+    ],
+)
+def test_how_many_answers_are_asked_for(member: bytes, endpoint: Endpoint, choices: int) -> None:
+    known = facts(b'{"model":"m",' + member + b"}", endpoint=endpoint)
+    assert isinstance(known, Facts)
+    assert known.choices == choices
+
+
+@pytest.mark.parametrize(
+    ("member", "tier"),
+    [
+        (b'"service_tier":"priority"', "priority"),
+        (b'"service_tier":"Flex"', "flex"),
+        (b'"service_tier":"auto"', ""),
+        (b'"service_tier":"standard_only"', ""),
+        (b'"service_tier":null', ""),
+        (b'"service_tier":{"a":1}', ""),
+        (b'"service_tier":"x y"', ""),
+    ],
+)
+def test_the_service_tier(member: bytes, tier: str) -> None:
+    assert read(b'{"model":"m",' + member + b"}").service_tier == tier
+
+
 PICTURE = b'{"type":"image_url","image_url":{"url":"data:image/png;base64,%b"}}'
 
 
