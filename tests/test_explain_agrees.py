@@ -34,7 +34,7 @@ from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Decision
-from proxy.routing.readings import NO_RATES, Rates, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Funds, Rates, Readings
 from proxy.telemetry.log import Line
 
 from tests.harness import Proxy, dedicated, proxy, shared, snapshot_of
@@ -73,9 +73,17 @@ class Witness(Router):
         super().__init__(snapshot)
         self.seen: dict[str, tuple[Any, ...]] = {}
 
-    def decide(self, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES) -> Decision:
-        self.seen[facts.request_id] = (facts, dict(readings), now, draw, dict(rates))
-        return super().decide(facts, readings, now, draw, rates)
+    def decide(
+        self,
+        facts: Facts,
+        readings: Readings,
+        now: float,
+        draw: float,
+        rates: Rates = NO_RATES,
+        funds: Funds = NO_FUNDS,
+    ) -> Decision:
+        self.seen[facts.request_id] = (facts, dict(readings), now, draw, dict(rates), dict(funds))
+        return super().decide(facts, readings, now, draw, rates, funds)
 
 
 def scripts(rng: random.Random) -> list[Script]:

@@ -3,17 +3,18 @@
 Theory of operation
 -------------------
 The body says what is asked in the words of a policy test: `{"request": {"model": "chat", "tags": ["gdpr"]}}`. Nothing
-is sent anywhere and nothing is counted. `readings` and `rates` may be given too, and then stand in for what this
-process sees of those targets and scopes: what if that one were full? The answer holds names, words and numbers; a
-request's content is never asked for.
+is sent anywhere and nothing is counted. `readings`, `rates` and `budgets` may be given too, and then stand in for what
+this process sees of those targets, scopes and budgets: what if that one were full, or this one used up? The answer
+holds names, words and numbers; a request's content is never asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping
+from typing import Protocol, cast
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -25,14 +26,15 @@ from proxy.cases.given import Given, read_given
 from proxy.policy.model import Candidate, Snapshot
 from proxy.policy.problem import Mistake
 from proxy.policy.words import did_you_mean
+from proxy.routing import limits
 from proxy.routing.decide import Router
 from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.plan import Refusal
-from proxy.routing.readings import Rates, Reading, Readings
+from proxy.routing.readings import NO_FUNDS, Fund, Funds, Rates, Reading, Readings
 
 MAX_BODY_BYTES = 1 << 16
-_MEMBERS = ("request", "readings", "rates")
+_MEMBERS = ("request", "readings", "rates", "budgets")
 _TIMES = ("as_of", "open_until", "full_until", "full_at", "paced_until")
 _decode_mapping = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -46,11 +48,17 @@ class Observations(Protocol):
 
 
 class Explainer:
-    """The endpoint. `current` gives the policy that a request would be decided by."""
+    """The endpoint. `current` gives the policy that a request would be decided by, `funds` what budgets have left."""
 
-    def __init__(self, current: Callable[[], Router], observations: Observations) -> None:
+    def __init__(
+        self,
+        current: Callable[[], Router],
+        observations: Observations,
+        funds: Callable[[float], Funds] = lambda now: NO_FUNDS,
+    ) -> None:
         self._current = current
         self._observations = observations
+        self._funds = funds
 
     async def answer(self, request: Request) -> Response:
         """Answer one question."""
@@ -66,20 +74,21 @@ class Explainer:
             return asked
         router, now = self._current(), time.monotonic()
         try:
-            given = read_given(router.snapshot, asked["request"], asked["readings"], asked["rates"])
+            given = read_given(router.snapshot, asked["request"], asked["readings"], asked["rates"], asked["budgets"])
         except Mistake as mistake:
             return _unusable(mistake.message, mistake.hint)
         facts = given.facts
         if "at" not in asked["request"]:
             facts = msgspec.structs.replace(facts, at_s=time.time())
         readings, rates = self._seen(router.snapshot, given, now)
-        return explain(router, facts, readings, now, given.draw, rates)
+        funds = ChainMap({**given.funds}, cast("MutableMapping[str, Fund]", self._funds(now)))
+        return explain(router, facts, readings, now, given.draw, rates, funds)
 
     def _seen(self, snapshot: Snapshot, given: Given, now: float) -> tuple[Readings, Rates]:
         """What is observed now, where nothing else is given."""
         candidates = snapshot.models.get(given.facts.model, ())
         readings = {**self._observations.read(candidates, now), **moved(given.readings, now - given.now)}
-        return readings, {**self._observations.rates(now), **given.rates}
+        return readings, limits.given(self._observations.rates(now), given.rates)
 
 
 def moved(readings: Readings, by_s: float) -> Readings:

@@ -42,6 +42,7 @@ def explain(
     target: Annotated[str | None, typer.Option(help="What it asks for in x-spillway-target")] = None,
     at: Annotated[str | None, typer.Option(help="When: 2026-01-05T12:00+01:00; default: now")] = None,
     readings: Annotated[Path | None, typer.Option(help="Made-up readings, as in a policy test")] = None,
+    exhausted: Annotated[str | None, typer.Option(help="Budgets to take as used up: growth-spill,...")] = None,
     request: Annotated[str | None, typer.Option(help="The id of a request in the log instead")] = None,
     log: Annotated[str, typer.Option(help="The request log that has it; - is standard input")] = "-",
     live: Annotated[str | None, typer.Option(help="Ask the proxy whose admin port this is: http://host:9090")] = None,
@@ -71,7 +72,7 @@ def explain(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     try:
-        found = find(path, live, given, readings, request, log)
+        found = find(path, live, given, readings, request, log, _listed(exhausted) or ())
     except Unanswerable as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None

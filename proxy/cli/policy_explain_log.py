@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from proxy.policy.model import Target
+from proxy.routing.budgets import name_of
 from proxy.routing.capacity import max_in_flight
 from proxy.routing.plan import Exclusion
 from proxy.telemetry.log import Line
@@ -91,6 +92,13 @@ def rates_words(line: Line) -> dict[str, dict[str, object]]:
         if scope and name and used.isdigit():
             found.setdefault(scope, {})[name] = int(used)
     return found
+
+
+def budgets_words(line: Line) -> dict[str, str]:
+    """The budgets that had no money left for the request, and whether more could be asked for; by name."""
+    refused = line.refusal.code if line.refusal is not None else ""
+    word = "unavailable" if refused == "budget_unavailable" else "exhausted"
+    return {name: word for one in line.excluded if (name := name_of(one)) is not None}
 
 
 def _seen(one: Exclusion, target: Target) -> dict[str, Any]:

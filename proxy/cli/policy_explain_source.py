@@ -6,18 +6,19 @@ from __future__ import annotations
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from proxy.cases.funds import EXHAUSTED, read_funds
 from proxy.cases.given import Given, read_given
 from proxy.cases.observed import read_rates, read_readings
 from proxy.cases.request import Request, key_of
 from proxy.cli.policy_assumed import compiled, listing
-from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words, request_words
+from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words, request_words
 from proxy.meters.prices import PriceListUnreadable
 from proxy.policy.document import Document, read_document
 from proxy.policy.findings import Findings
@@ -27,11 +28,11 @@ from proxy.policy.source import read_source
 from proxy.routing.decide import Router
 from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
-from proxy.routing.readings import Rates, Readings
+from proxy.routing.readings import Funds, Rates, Readings
 from proxy.telemetry.log import Line
 
 FETCH_TIMEOUT_S = 5.0
-SECTIONS = frozenset({"readings", "rates"})
+SECTIONS = frozenset({"readings", "rates", "budgets"})
 
 Words = Mapping[str, object]
 
@@ -74,7 +75,8 @@ class Found:
         if was.plan is None or not planned:
             refused = was.refusal.code if was.refusal and was.plan is None else None
             return (route, refused) == (was.route, now.refusal.code if now.refusal else None)
-        return (route, planned[0]) == (was.route, was.plan[0])
+        # Another model has a route of its own, and that is the one that was logged.
+        return planned[0] == was.plan[0] and (now.served_as is not None or route == was.route)
 
     def to_json(self) -> str:
         """The explanation as `POST /admin/explain` gives it; with what was recorded beside it, if that was asked."""
@@ -85,9 +87,15 @@ class Found:
 
 
 def find(
-    path: Path | None, live: str | None, asked: Words, readings: Path | None, request_id: str | None, log: str
+    path: Path | None,
+    live: str | None,
+    asked: Words,
+    readings: Path | None,
+    request_id: str | None,
+    log: str,
+    exhausted: Sequence[str] = (),
 ) -> Found:
-    """The explanation that was asked for. Raises Unanswerable."""
+    """The explanation that was asked for, with some budgets taken to be exhausted. Raises Unanswerable."""
     recorded = None
     if request_id is not None:
         if asked:
@@ -97,10 +105,10 @@ def find(
     try:
         made_up = Document() if readings is None else _document(readings)
         if live is not None:
-            return _from_proxy(live, path, asked, made_up, recorded)
+            return _from_proxy(live, path, asked, made_up, recorded, exhausted)
         if path is None:
             raise Unanswerable("which policy? (hint: name its file, or a running proxy with `--live http://host:9090`)")
-        return _from_policy(path, asked, made_up, recorded)
+        return _from_policy(path, asked, made_up, recorded, exhausted)
     except PolicyError as error:
         raise Unanswerable(listing(error.problems)) from None
     except PriceListUnreadable as error:
@@ -119,24 +127,28 @@ def _outcome(recorded: Line | None) -> str:
     return f"request `{recorded.request_id}` {ended}; "
 
 
-def _from_policy(path: Path, asked: Words, made_up: Document, recorded: Line | None) -> Found:
+def _from_policy(path: Path, asked: Words, made_up: Document, recorded: Line | None, exhausted: Sequence[str]) -> Found:
     if not path.exists():
         raise Unanswerable(f"no such file or folder: `{path}`")
     snapshot = compiled(path)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    given = _given(snapshot, {"at": now, **asked}, recorded)
-    readings, rates = _made_up(made_up, snapshot)
+    given = _given(snapshot, {"at": now, **asked}, recorded, exhausted)
+    readings, rates, funds = _made_up(made_up, snapshot, given.facts.at_s)
     readings, rates = {**given.readings, **readings}, {**given.rates, **rates}
-    found = explain(Router(snapshot), given.facts, readings, given.now, given.draw, rates)
+    funds = {**funds, **given.funds}
+    found = explain(Router(snapshot), given.facts, readings, given.now, given.draw, rates, funds)
     return Found(explanation=found, policy=str(path), informed=bool(readings or rates), recorded=recorded)
 
 
-def _given(snapshot: Snapshot, asked: Words, recorded: Line | None) -> Given:
+def _given(snapshot: Snapshot, asked: Words, recorded: Line | None, exhausted: Sequence[str]) -> Given:
     """The question, with the readings that the log tells of."""
+    budgets = dict.fromkeys(exhausted, EXHAUSTED)
     if recorded is None:
-        return read_given(snapshot, asked)
+        return read_given(snapshot, asked, budgets=budgets)
     readings, rates = readings_words(recorded, snapshot.targets), rates_words(recorded)
-    return read_given(snapshot, {**asked, "tags": _still_allowed(snapshot, recorded)}, readings, rates)
+    known = {budget.name for budget in snapshot.budgets}
+    budgets = {name: word for name, word in budgets_words(recorded).items() if name in known} | budgets
+    return read_given(snapshot, {**asked, "tags": _still_allowed(snapshot, recorded)}, readings, rates, budgets)
 
 
 def _still_allowed(snapshot: Snapshot, recorded: Line) -> list[str]:
@@ -156,22 +168,23 @@ def _document(path: Path) -> Document:
 
 
 def _sections(document: Document) -> Mapping[str, object]:
-    """`readings` and `rates`; a file without these words is all readings."""
+    """`readings`, `rates` and `budgets`; a file without these words is all readings."""
     return document.root if SECTIONS & document.root.keys() else {"readings": document.root}
 
 
-def _made_up(document: Document, snapshot: Snapshot) -> tuple[Readings, Rates]:
+def _made_up(document: Document, snapshot: Snapshot, at_s: float) -> tuple[Readings, Rates, Funds]:
     findings = Findings(document)
     if not document.root:
-        return {}, {}
+        return {}, {}, {}
     sections, within = _sections(document), ("readings",) if SECTIONS & document.root.keys() else ()
     for name in sections.keys() - SECTIONS:
-        findings.problem((name,), f"unknown section `{name}`", "write `readings:` and `rates:`", key=True)
+        findings.problem((name,), f"unknown section `{name}`", "write `readings:`, `rates:` and `budgets:`", key=True)
     readings = read_readings(sections.get("readings", {}), snapshot, within, findings)
     rates = read_rates(sections.get("rates", {}), snapshot, ("rates",), findings)
+    funds = read_funds(sections.get("budgets", {}), snapshot, at_s, ("budgets",), findings)
     if findings.problems:
         raise PolicyError(findings.problems)
-    return readings, rates
+    return readings, rates, funds
 
 
 def _recorded(request_id: str, log: str) -> Line:
@@ -196,11 +209,20 @@ def _recorded(request_id: str, log: str) -> Line:
     return line
 
 
-def _from_proxy(live: str, path: Path | None, asked: Words, made_up: Document, recorded: Line | None) -> Found:
+def _from_proxy(
+    live: str, path: Path | None, asked: Words, made_up: Document, recorded: Line | None, exhausted: Sequence[str]
+) -> Found:
     url = f"{live.rstrip('/')}/admin/explain"
     if not url.startswith(("http://", "https://")):
         raise Unanswerable(f"`{live}` is no URL (hint: begin with `http://` or `https://`)")
-    body = msgspec.json.encode({"request": asked, **_sections(made_up)})
+    sections = dict(_sections(made_up))
+    if exhausted:
+        budgets = sections.get("budgets")
+        sections["budgets"] = {
+            **(budgets if isinstance(budgets, Mapping) else {}),
+            **dict.fromkeys(exhausted, EXHAUSTED),
+        }
+    body = msgspec.json.encode({"request": asked, **sections})
     question = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310  (checked above)
     try:
         with urllib.request.urlopen(question, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (checked above)

@@ -14,6 +14,7 @@ from proxy.cli import policy_explain_words as words
 from proxy.cli.policy_explain_log import when
 from proxy.cli.policy_explain_source import Found
 from proxy.policy.promises import UNKNOWN
+from proxy.routing.explain.clauses import is_for_good
 from proxy.routing.explain.explained import Applied, Explanation, Standing
 
 MOST_ROWS, LAST_ROWS = 20, 3
@@ -49,6 +50,9 @@ def _print(found: Found, console: Console) -> None:
     if explanation.rates:
         _head(console, "Rates", "used in the last minute, by all proxies together")
         console.print(_indented(map(words.rate, explanation.rates)))
+    if explanation.budgets:
+        _head(console, "Budgets", "money of all proxies together; windows begin and end by UTC")
+        console.print(_indented(line for one in explanation.budgets for line in words.budget(one)))
     if explanation.shadow:
         _head(console, "In shadow", "recorded, and applied to nothing")
         console.print(_indented(map(words.shadowed, explanation.shadow)))
@@ -113,7 +117,7 @@ def _print_targets(found: Found, console: Console) -> None:
     table = _columns(4)
     for one in _shortened(explanation.targets, table):
         place = f"{one.places[0].ordinal + 1:4}." if one.places else "  out" if one.out is not None else "    -"
-        style = IN if one.places else FOR_NOW if one.out is not None and not one.out.hard else OUT
+        style = IN if one.places else FOR_NOW if one.out is not None and not is_for_good(one.out) else OUT
         lane = Text.assemble(one.lane.value, "\n", ("no region" if one.region in UNKNOWN else one.region, ASIDE))
         name = Text(one.target, style="bold" if one is explanation.first else "")
         table.add_row(Text(place, style=style), name, lane, _why(found, one))
@@ -128,12 +132,9 @@ def _why(found: Found, one: Standing) -> Text:
     """Why it stands there, what else would keep it out, what it misses, what was seen of it, what it costs."""
     lines: list[tuple[str, str]] = [(words.placed(place, one), "") for place in one.places]
     if one.out is not None:
-        lines.append(
-            (
-                f"{'not allowed' if one.out.hard else 'not able now'}: {words.barred(one.out)}",
-                OUT if one.out.hard else FOR_NOW,
-            )
-        )
+        kept_out = is_for_good(one.out)
+        what = "not allowed" if kept_out else "not able now"
+        lines.append((f"{what}: {words.barred(one.out)}", OUT if kept_out else FOR_NOW))
     elif not one.places and not one.others:
         lines.append(("nothing would keep it out", ASIDE))
     lines += [(f"{'also' if one.out else 'in any case'}: {words.barred(bar)}", ASIDE) for bar in one.others]

@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 from proxy.policy.model import Lane, Prefer
 from proxy.routing import wording
 from proxy.routing.explain import clauses
-from proxy.routing.explain.explained import Asked, Explanation, Observed, Place, Scope, Standing, Stated, Told, Uptime
+from proxy.routing.explain.explained import (
+    Asked,
+    Explanation,
+    Observed,
+    Place,
+    Purse,
+    Scope,
+    Standing,
+    Stated,
+    Told,
+    Uptime,
+)
 from proxy.routing.plan import Cause, Exclusion
 from proxy.routing.readings import Breaker, Quantiles
 from proxy.telemetry.log import Line
@@ -124,6 +135,26 @@ def rate(one: Scope) -> str:
     over = f"; {_MODES[one.mode]}" if one.over else ""
     name = one.rule.rpartition(".")[2]
     return f"{one.scope.replace(':', ' ', 1)}: {one.used:,} of {one.allowed:,} {_UNITS[name]}{over} [{one.rule}]"
+
+
+def budget(one: Purse) -> Iterator[str]:
+    """A budget: what it pays for, what it has left, and what comes after."""
+    pays = " and ".join(f"`{target}`" for target in one.targets) or "no target of this model"
+    yield f"{one.budget} ({one.enforce}): {' and '.join(one.limits)}, pays for {pays} [budget:{one.budget}]"
+    if one.spent_nano_usd is not None and one.free_nano_usd is not None:
+        resets = "" if one.resets_in_s is None else f", again whole in {_long(one.resets_in_s)}"
+        left = f"{wording.usd(one.free_nano_usd)} to be had here"
+        asked = "" if one.known else ", and the store cannot be asked for more"
+        yield f"  {wording.usd(one.spent_nano_usd)} of {one.limit} spent, {left}{asked}{resets}"
+    if one.targets:
+        yield f"  {'too little for this request' if one.over else 'when that is spent'}: {one.then}"
+
+
+def _long(span_s: float) -> str:
+    """A time of minutes or days, in two units."""
+    minutes = round(span_s / 60)
+    hours, days = minutes // 60, minutes // 1440
+    return f"{days} d {hours % 24} h" if days else f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 
 def observed(seen: Sequence[Observed]) -> Iterator[str]:

@@ -158,5 +158,4 @@ def _observed(fund: Fund) -> str:
 
 
 def _limit(fund: Fund) -> str:
-    limit = wording.usd(fund.limit_nano_usd)
-    return f"{limit} in all" if fund.resets_in_s is None else f"{limit} a {fund.per}"
+    return wording.usd_per(fund.limit_nano_usd, fund.per)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from proxy.policy.model import Per
+
 NANO = 10**9
+_WINDOWS = {Per.HOUR: "an hour", Per.TOTAL: "in all"}
 
 
 def seconds(value: float) -> str:
@@ -28,6 +31,11 @@ def usd(nano_usd: int) -> str:
 def usd_per_mtok(nano_usd: int) -> str:
     """`$1.50/M tokens`."""
     return f"${nano_usd / NANO:.2f}/M tokens"
+
+
+def usd_per(nano_usd: int, per: Per) -> str:
+    """The limit of a window: `$500 a day`, `$20000 in all`."""
+    return f"{usd(nano_usd)} {_WINDOWS.get(per, f'a {per}')}"
 
 
 def listed(names: frozenset[str]) -> str:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
 import msgspec
 import pytest
-from proxy.api.explain import MAX_BODY_BYTES, moved
-from proxy.policy.model import Limits, Match, Route, Rules, Schedule, Snapshot, Tenant
+from proxy.api.explain import MAX_BODY_BYTES, Explainer, moved
+from proxy.policy.model import (
+    Budget,
+    Candidate,
+    Cap,
+    Exhausted,
+    Limits,
+    Match,
+    Per,
+    Route,
+    Rules,
+    Schedule,
+    Snapshot,
+    Tenant,
+)
+from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Explanation
-from proxy.routing.readings import Reading
+from proxy.routing.readings import Fund, Rates, Reading, Readings
+from starlette.requests import Request
 from tests.harness import Proxy, Reply, dedicated, proxy, shared, snapshot_of
 from tests.scripted import HOLD, scripted
 
@@ -74,6 +90,42 @@ async def test_rates_may_be_made_up() -> None:
     assert (found.refusal.status, found.refusal.retry_after_s) == (429, 2.0)
 
 
+async def test_budgets_may_be_made_up_and_the_others_are_those_of_the_moment() -> None:
+    def current() -> Router:
+        return router
+
+    caps = (Cap(5 * 10**9, Per.DAY),)
+    budgets = (Budget(name="a", caps=caps), Budget(name="b", caps=caps, exhausted=Exhausted.REJECT))
+    router = Router(replace(snapshot_of(GPU, API), budgets=budgets))
+    live = {"a": Fund(free_nano_usd=1, limit_nano_usd=5 * 10**9, per=Per.DAY)}
+    explainer = Explainer(current, Unobserved(), lambda now: live)
+
+    async def purses(body: Any) -> list[tuple[str, int | None, bool]]:
+        sent = iter([{"type": "http.request", "body": json.dumps(body).encode()}])
+
+        async def receive() -> Any:
+            return next(sent)
+
+        answer = await explainer.answer(Request({"type": "http", "method": "POST", "headers": []}, receive))
+        found = msgspec.json.decode(bytes(answer.body), type=Explanation)
+        return [(one.budget, one.free_nano_usd, one.over) for one in found.budgets]
+
+    request = {"model": "m"}
+    assert await purses({"request": request}) == [("a", 1, True), ("b", None, False)]
+    spent = {"request": request, "budgets": {"b": "exhausted"}}
+    assert await purses(spent) == [("a", 1, True), ("b", 0, True)]
+    richer = {"request": request, "budgets": {"a": {"spent": 0}}}
+    assert await purses(richer) == [("a", 5 * 10**9, False), ("b", None, False)]
+
+
+class Unobserved:
+    def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings:
+        return {}
+
+    def rates(self, now: float) -> Rates:
+        return {}
+
+
 async def test_a_request_that_names_no_time_comes_now() -> None:
     never = Route(name="never", match=Match(schedule=Schedule(zone=UTC, days=frozenset())))
     always = Route(name="always", match=Match(schedule=Schedule(zone=UTC)))
@@ -102,6 +154,7 @@ async def test_tenants_keys_and_their_tags() -> None:
         ({"request": {"model": "mm"}}, 400, "invalid_request", "unknown model `mm`"),
         ({"request": {"model": "m", "tennant": "x"}}, 400, "invalid_request", "did you mean `tenant`?"),
         ({"request": {"model": "m"}, "readings": {"gpuu": {}}}, 400, "invalid_request", "did you mean `gpu`?"),
+        ({"request": {"model": "m"}, "budgets": {"cap": "exhausted"}}, 400, "invalid_request", "unknown budget `cap`"),
         (
             {"request": {"model": "m"}, "readings": {"gpu": {"in_flight": -1}}},
             400,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from proxy.cli.policy import app
-from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words
+from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words
 from proxy.cli.policy_explain_source import Unanswerable, find
-from proxy.policy.model import Endpoint, Lane, Traffic
+from proxy.policy.model import Budget, Cap, Endpoint, Lane, Per, Traffic
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.plan import Cause, Exclusion
 from proxy.telemetry.log import Attempted, Line, Refused
@@ -155,6 +156,55 @@ def test_every_state_of_a_replica_has_its_words(policy: Path) -> None:
     assert "its provider's limit is nearly used up (used up) [quota]" in said
     assert "status 503 at_capacity" in said
     assert "retry after 1.00 s" in said
+
+
+BUDGETS = """\
+budgets:
+  - {name: spill, match: {tenant: growth, target: api}, limit: [$500/day, $5000/month]}
+  - {name: everybody, limit: $90/hour, enforce: soft, exhausted: reject, match: {model: chat}}
+"""
+
+
+@pytest.fixture
+def budgeted(policy: Path) -> Path:
+    policy.write_text(POLICY + BUDGETS)
+    return policy
+
+
+ASKED = ("--model", "chat", "--tenant", "growth", "--at", "2026-01-05T12:00Z")
+
+
+def test_budgets_are_told_with_what_comes_after_them(budgeted: Path) -> None:
+    said = words(explain(budgeted, *ASKED))
+    assert "spill (hard): $500 a day and $5000 a month, pays for `api` [budget:spill]" in said
+    assert "when that is spent: it goes to `gpu` (dedicated)" in said
+    assert "everybody (soft): $90 an hour, pays for `api` and `unpriced` [budget:everybody]" in said
+    assert "when that is spent: the request is refused with 429 `budget_exceeded`" in said
+
+
+def test_budgets_can_be_taken_as_exhausted(budgeted: Path) -> None:
+    result = explain(budgeted, *ASKED, "--lane", "shared", "--exhausted", "spill")
+    said = words(result)
+    assert result.exit_code == 0
+    assert "out api shared not able now: budget `spill` has no money left for it" in said
+    assert "$500 of $500 a day spent, $0 to be had here, again whole in 12 h 0 min" in said
+    assert "too little for this request: it goes to `unpriced` (shared)" in said
+    both = explain(budgeted, *ASKED, "--lane", "shared", "--exhausted", "spill, everybody")
+    assert both.exit_code == 1
+    assert "429 budget_exceeded" in words(both)
+    unknown = explain(budgeted, *ASKED, "--exhausted", "spil")
+    assert (unknown.exit_code, unknown.stderr) == (2, "unknown budget `spil` (hint: did you mean `spill`?)\n")
+
+
+def test_made_up_readings_may_say_what_budgets_have_left(budgeted: Path) -> None:
+    seen = readings(budgeted, "budgets: {spill: {spent: 4999.99, window: month}, everybody: unavailable}\n")
+    said = words(explain(budgeted, *ASKED, "--readings", seen))
+    assert "$4999.99 of $5000 a month spent, $0.01 to be had here, again whole in 26 d 12 h" in said
+    assert "$90 of $90 an hour spent, $0 to be had here, and the store cannot be asked for more" in said
+    assert "Refused with 429 `budget_unavailable`" in said
+    wrong = explain(budgeted, *ASKED, "--readings", readings(budgeted, "readings: {}\nbudgets: {spil: exhausted}\n"))
+    assert wrong.exit_code == 2
+    assert "readings.yaml:2:11: unknown budget `spil` (hint: did you mean `spill`?)" in wrong.stderr
 
 
 def test_a_refusal_says_what_the_client_gets(policy: Path) -> None:
@@ -411,15 +461,34 @@ def test_what_was_observed_becomes_readings_and_rates_again() -> None:
     assert rates_words(line) == {"key:bank/ci": {"tokens": 70000}, "route:gdpr": {"in_flight": 9}}
 
 
+def test_a_logged_request_that_nothing_paid_for_is_explained_from_its_line(budgeted: Path) -> None:
+    spent = Exclusion("api", "budget:spill", "$500 spent", "$500 a day", True)
+    gone = Exclusion("api", "budget:gone", "$5 spent", "$5 in all", True)
+    full = Exclusion("gpu", "capacity", "128 of 128 in flight", "128 in flight", False)
+    line = logged(excluded=(full, spent, gone), attempts=[tried("unpriced", Lane.SHARED, "full")], plan=["unpriced"])
+    (read,) = lines_of([line], "r1")
+    assert budgets_words(read) == {"spill": "exhausted", "gone": "exhausted"}
+    data = json.loads(explain(budgeted, "--request", "r1", "--format", "json", stdin=line).stdout)
+    assert data["agrees"]
+    assert [one["over"] for one in data["explanation"]["budgets"]] == [False, True]
+    refused = logged(
+        excluded=(full, spent), attempts=[], plan=None, refusal=Refused(429, "budget_unavailable", "budget:spill")
+    )
+    (read,) = lines_of([refused], "r1")
+    assert budgets_words(read) == {"spill": "unavailable"}
+
+
 async def test_a_running_proxy_is_asked(policy: Path) -> None:
     served = snapshot_of(
         dedicated("gpu", "http://127.0.0.1:1/v1", max_in_flight=4), shared("api", "http://127.0.0.1:1/v1")
     )
+    served = replace(served, budgets=(Budget(name="spill", caps=(Cap(5 * 10**9, Per.DAY),)),))
     full = readings(policy, "gpu: {in_flight: 4}\n")
     async with proxy(served) as spillway:
         live = ("--live", f"http://127.0.0.1:{spillway.admin_port}")
         result = await asyncio.to_thread(explain, "--model", "m", *live)
         spilled = await asyncio.to_thread(explain, "--model", "m", *live, "--readings", full)
+        poor = await asyncio.to_thread(explain, "--model", "m", *live, "--exhausted", "spill", "--readings", full)
         unknown = await asyncio.to_thread(explain, "--model", "nope", *live)
         another = await asyncio.to_thread(find, policy, live[1], {"model": "m"}, None, None, "-")
         elsewhere = await asyncio.to_thread(explain, "--model", "m", "--live", f"http://127.0.0.1:{spillway.port}")
@@ -431,5 +500,6 @@ async def test_a_running_proxy_is_asked(policy: Path) -> None:
         "Goes to `api` (shared): `gpu` (dedicated) would come first, but it is full, with 4 of 4 in flight."
         in words(spilled)
     )
+    assert (poor.exit_code, "429 budget_exceeded" in words(poor)) == (1, True)
     assert (unknown.exit_code, "unknown model `nope`" in unknown.stderr) == (2, True)
     assert (elsewhere.exit_code, "unknown request URL" in elsewhere.stderr) == (2, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from proxy.policy.model import Per
 from proxy.routing import wording
 
 
@@ -16,6 +17,9 @@ from proxy.routing import wording
         (wording.usd(500_000), "$0.0005"),
         (wording.usd(20_000_000_000), "$20"),
         (wording.usd_per_mtok(1_500_000_000), "$1.50/M tokens"),
+        (wording.usd_per(500 * 10**9, Per.DAY), "$500 a day"),
+        (wording.usd_per(5 * 10**8, Per.HOUR), "$0.5 an hour"),
+        (wording.usd_per(20 * 10**9, Per.TOTAL), "$20 in all"),
         (wording.listed(frozenset({"int4", "fp8"})), "fp8, int4"),
     ],
 )

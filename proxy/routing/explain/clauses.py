@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from proxy.routing.budgets import name_of
 from proxy.routing.plan import Exclusion
+
+PRICE_UNKNOWN = "price unknown"
+"""What a hard budget observes of a target that it cannot count."""
+
+
+def is_for_good(one: Exclusion) -> bool:
+    """Whether the policy keeps the target out, whatever the moment: money comes back with the next window."""
+    return one.hard and name_of(one) is None
 
 
 def barred(one: Exclusion) -> str:
@@ -30,5 +39,15 @@ def barred(one: Exclusion) -> str:
         case "require.training":
             return "it trains on prompts" if seen == "true" else "it does not say that it never trains on prompts"
         case rule:
-            block, _, name = rule.partition(".")
-            return f"its {name} is {seen}, and the route {block}s {limit}"
+            return _unpaid(one) if name_of(one) is not None else _ruled(rule, seen, limit)
+
+
+def _unpaid(one: Exclusion) -> str:
+    if one.observed == PRICE_UNKNOWN:
+        return f"its price is unknown, and hard budget `{name_of(one)}` cannot count it"
+    return f"budget `{name_of(one)}` has no money left for it ({one.observed}, of {one.limit})"
+
+
+def _ruled(rule: str, seen: str, limit: str) -> str:
+    block, _, name = rule.partition(".")
+    return f"its {name} is {seen}, and the route {block}s {limit}"

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from proxy.policy import promises
-from proxy.policy.model import Candidate, Lane, Limits, Route, Target
-from proxy.routing import capacity, gates, limits, uptime
-from proxy.routing.decide import Router
+from proxy.policy.model import Candidate, Enforce, Lane, Limits, Route, Target
+from proxy.routing import budgets, capacity, gates, limits, uptime
+from proxy.routing.decide import Moment, Router
 from proxy.routing.explain import conditions, ruled
 from proxy.routing.explain.explained import (
     Allowance,
@@ -35,9 +35,10 @@ from proxy.routing.explain.explained import (
     Told,
 )
 from proxy.routing.explain.headline import headline
+from proxy.routing.explain.paid import purses
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Decision, Exclusion, Plan, Refusal
-from proxy.routing.readings import NO_RATES, Breaker, Quota, Rate, Rates, Reading, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, Quota, Rate, Rates, Reading, Readings
 from proxy.routing.rules import estimated_nano_usd, missed_by_reading
 
 _WITHOUT: Mapping[str, dict[str, Any]] = {
@@ -48,22 +49,33 @@ _WITHOUT: Mapping[str, dict[str, Any]] = {
 
 
 def explain(
-    router: Router, facts: Facts, readings: Readings, now: float, draw: float, rates: Rates = NO_RATES
+    router: Router,
+    facts: Facts,
+    readings: Readings,
+    now: float,
+    draw: float,
+    rates: Rates = NO_RATES,
+    funds: Funds = NO_FUNDS,
 ) -> Explanation:
     """Decide as `Router.decide` does with the same arguments, and say why."""
-    decision = router.decide(facts, readings, now, draw, rates)
-    route = next((one for one in router.snapshot.routes if one.name == decision.route), None)
+    decision = router.decide(facts, readings, now, draw, rates, funds)
+    moment = Moment(readings, now, draw)
     lawful = router.lawful_set(facts)
+    # A plan for another model has that model's route; what is explained is what became of the request's own.
+    name = lawful.route if isinstance(lawful, Refusal) else lawful.route.name
+    route = next((one for one in router.snapshot.routes if one.name == name), None)
     found = Explanation(
         policy=router.snapshot.revision,
         request=_asked(facts),
         refusal=_told(decision) if isinstance(decision, Refusal) else None,
-        passed_over=_passed_over(router, facts, decision),
+        passed_over=_passed_over(router, facts, name),
         route=None if route is None else _applied(route),
-        targets=() if route is None else _Field(router, route, facts, readings, now).standings(decision),
+        targets=() if route is None else _Field(router, route, facts, moment, funds).standings(decision),
         relaxed=isinstance(decision, Plan) and decision.relaxed,
         shadow=decision.shadow,
         rates=() if isinstance(lawful, Refusal) else _scopes(lawful.held + limits.of_caller(facts), facts, rates),
+        budgets=() if isinstance(lawful, Refusal) else purses(router, facts, name, moment, rates, funds),
+        served_as=decision.served_as if isinstance(decision, Plan) else None,
         uptime=None if isinstance(lawful, Refusal) else uptime.of_lawful(lawful, readings),
         output_tokens=limits.estimated_tokens(facts) - facts.input_tokens,
         output_assumed=facts.max_output_tokens is None,
@@ -103,17 +115,17 @@ def _told(refusal: Refusal) -> Told:
     )
 
 
-def _passed_over(router: Router, facts: Facts, decision: Decision) -> tuple[PassedOver, ...]:
+def _passed_over(router: Router, facts: Facts, name: str) -> tuple[PassedOver, ...]:
     """The routes before the one that applies; all of them if none does, and none if there is no such model."""
     rows = {id(row.match): row for row in router.rows(facts)}
     if not rows:
         return ()
     found = []
     for route in router.snapshot.routes:
-        if route.name == decision.route:
+        if route.name == name:
             break
         unmet = conditions.unmet(route.match, rows.get(id(route.match)), facts)
-        assert unmet is not None, f"route {route.name} matches, and {decision.route} applies"
+        assert unmet is not None, f"route {route.name} matches, and {name} applies"
         found.append(PassedOver(route=route.name, needs=unmet[0], has=unmet[1]))
     return tuple(found)
 
@@ -134,9 +146,9 @@ def _scopes(held: tuple[limits.Held, ...], facts: Facts, rates: Rates) -> tuple[
     """Every limit by itself, with what has been used of it."""
     found = []
     for one in held:
-        rate, mode = rates.get(one.scope, limits.UNUSED), one.manner.name.lower()
+        rate, mode = limits.used(one, rates), one.manner.name.lower()
         for name, used, allowed, alone in _each(one.limits, rate):
-            verdict = limits.judge((limits.Held(one.scope, one.rule, alone, one.manner),), facts, rates)
+            verdict = limits.judge((limits.Held(one.scope, one.rule, alone, one.manner, one.bucket),), facts, rates)
             over = verdict.refused is not None or bool(verdict.wanted or verdict.shadow)
             rule = f"{one.rule}.{name}"
             found.append(Scope(scope=one.scope, rule=rule, used=used, allowed=allowed, mode=mode, over=over))
@@ -156,9 +168,10 @@ def _each(given: Limits, rate: Rate) -> Iterator[tuple[str, int, int, Limits]]:
 class _Field:
     """The targets of one model under one route, as one request meets them."""
 
-    def __init__(self, router: Router, route: Route, facts: Facts, readings: Readings, now: float) -> None:
+    def __init__(self, router: Router, route: Route, facts: Facts, moment: Moment, funds: Funds) -> None:
         self._router, self._route = router, route
-        self._facts, self._readings, self._now = facts, readings, now
+        self._facts, self._readings, self._now = facts, moment.readings, moment.now
+        self._funds = funds
         self._asked = gates.Asked(
             require=route.require,
             endpoint=facts.endpoint,
@@ -167,9 +180,14 @@ class _Field:
         )
 
     def standings(self, decision: Decision) -> tuple[Standing, ...]:
-        """Each target once: those of the plan in its order, then the others in the model's."""
-        candidates = self._router.snapshot.models[self._facts.model]
-        found = [self._standing(candidate, decision) for candidate in candidates]
+        """Each target once: those of the plan in its order, then the others in the model's.
+
+        The targets of a model that is served instead come before those of the model that was asked for.
+        """
+        models, served_as = self._router.snapshot.models, decision.served_as if isinstance(decision, Plan) else None
+        candidates = models[served_as] + models[self._facts.model] if served_as else models[self._facts.model]
+        once = {candidate.target.name: candidate for candidate in reversed(candidates)}
+        found = [self._standing(candidate, decision) for candidate in reversed(once.values())]
         last = len(found)
         return tuple(sorted(found, key=lambda one: one.places[0].ordinal if one.places else last))
 
@@ -203,6 +221,7 @@ class _Field:
             found = gate(target, self._asked)
             if found is not None:
                 yield found
+        yield from self._unaffordable(target)
         yield from self._unfit(target)
         seen, room = self._seen(target), self._router.room
         usable = capacity.able(target, seen, self._facts, self._now, room)
@@ -211,6 +230,12 @@ class _Field:
         misses = [missed_by_reading(self._route.require, reading) for reading in usable or seen]
         if all(misses):
             yield from gates.recorded(target, misses[0])
+
+    def _unaffordable(self, target: Target) -> Iterator[Exclusion]:
+        """Every budget that cannot pay for the target."""
+        for budget in self._router.budgets_of(self._facts, self._route.name):
+            if budget.enforce is not Enforce.SHADOW:
+                yield from budgets.judge((budget,), (target,), self._facts, self._funds).left_out.values()
 
     def _unfit(self, target: Target) -> Iterator[Exclusion]:
         """Every way in which the request does not fit: asked again without the claim that was found wanting."""

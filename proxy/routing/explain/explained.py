@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.policy.model import Endpoint, Lane, Modality, Prefer, Traffic
+from proxy.policy.model import Endpoint, Enforce, Lane, Modality, Prefer, Traffic
 from proxy.routing.plan import Cause, Exclusion
 from proxy.routing.readings import Breaker, Quantiles
 
@@ -157,6 +157,28 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     over: bool
 
 
+class Purse(msgspec.Struct, frozen=True, kw_only=True):
+    """One budget that the request falls under, all its `limits`, and those of the model's `targets` that it pays for.
+
+    `free_nano_usd`, `spent_nano_usd` and `resets_in_s` are of its tightest window, whose limit is `limit`; None where
+    nothing is known of it, and so everything taken to be there. `known` is False while the store cannot be asked for
+    more. `over` says that it has too little for this request, and `then` what becomes of the request in that case.
+    """
+
+    budget: str
+    enforce: Enforce
+    lane: Lane
+    limits: tuple[str, ...]
+    targets: tuple[str, ...]
+    known: bool
+    free_nano_usd: int | None
+    spent_nano_usd: int | None
+    limit: str | None
+    resets_in_s: float | None
+    over: bool
+    then: str
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What the client would get instead of an answer."""
 
@@ -174,8 +196,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     `route` is None when none applies. `targets` has each target of the model once, those of the plan first and in its
     order. `relaxed` says that the first of them misses a wish of the route. `shadow` is what rules in shadow mode would
-    have changed. Costs are estimated with `output_tokens`, which are `output_assumed` where the request sets no limit.
-    `summary` is the answer in a sentence.
+    have changed. `budgets` are those that it falls under, and `served_as` is the model that a spent one has had put in
+    the place of the one asked for. Costs are estimated with `output_tokens`, which are `output_assumed` where the
+    request sets no limit. `summary` is the answer in a sentence.
     """
 
     policy: str
@@ -187,6 +210,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     relaxed: bool
     shadow: tuple[Exclusion, ...]
     rates: tuple[Scope, ...]
+    budgets: tuple[Purse, ...]
+    served_as: str | None
     uptime: Uptime | None
     output_tokens: int
     output_assumed: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.policy.model import Prefer, Tenant
+from proxy.routing.budgets import name_of
 from proxy.routing.decide import spill_reason
 from proxy.routing.explain import clauses
 from proxy.routing.explain.explained import Explanation, Standing, Told
@@ -23,14 +24,18 @@ def headline(found: Explanation, tenant: Tenant) -> str:
         return f"Refused with {found.refusal.status} `{found.refusal.code}`: {why}."
     first = found.first
     assert first is not None
-    return f"Goes to `{first.target}` ({first.lane}): {_why_there(found, first)}."
+    instead = "" if found.served_as is None else f", as model `{found.served_as}`"
+    return f"Goes to `{first.target}` ({first.lane}){instead}: {_why_there(found, first)}."
 
 
 def _why_there(found: Explanation, first: Standing) -> str:
     assert found.route is not None
     route, place = found.route, first.places[0]
-    allowed = [one for one in found.targets if one.places or (one.out is not None and not one.out.hard)]
-    if place.cause is Cause.SPILLOVER:
+    allowed = [one for one in found.targets if one.places or (one.out and not clauses.is_for_good(one.out))]
+    unpaid = _unpaid(found, allowed)
+    if unpaid:
+        why = unpaid
+    elif place.cause is Cause.SPILLOVER:
         why = _why_spilled(found, place.reason)
     elif len(found.targets) == 1:
         why = f"it is the only target of model `{found.request.model}`"
@@ -44,6 +49,18 @@ def _why_there(found: Explanation, first: Standing) -> str:
         " and ".join(clauses.barred(one) for one in first.wants) or "a rate that the route wants to keep is used up"
     )
     return f"{why}, although {missed}"
+
+
+def _unpaid(found: Explanation, allowed: list[Standing]) -> str:
+    """The clause for a target that cannot be paid, where that has left only one, or another model's."""
+    others = [one.out for one in allowed if one.out is not None]
+    spent = [one for one in allowed if one.out is not None and name_of(one.out) is not None]
+    left = len(allowed) - len(others)
+    if not spent or not (found.served_as or (left == 1 and len(spent) == len(others))):
+        return ""
+    out = spent[0].out
+    assert out is not None
+    return f"`{spent[0].target}` ({spent[0].lane}) is out, since {clauses.barred(out)}"
 
 
 def _why_spilled(found: Explanation, reason: str) -> str:
@@ -61,7 +78,7 @@ def _why_refused(found: Explanation, told: Told, tenant: Tenant) -> str:
         models = ", ".join(f"`{model}`" for model in sorted(tenant.models)) or "none"
         return f"tenant `{tenant.name}` may not ask for model `{found.request.model}`; its models: {models}"
     outs = [one for one in found.targets if one.out is not None]
-    if found.route is None or not outs:
+    if found.route is None or not outs or told.rule.startswith("budget:"):
         return told.message
     if len(outs) == 1:
         out = outs[0].out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from proxy.routing import gates
-from proxy.routing.explain.clauses import barred
+from proxy.routing.explain.clauses import barred, is_for_good
 from proxy.routing.plan import Exclusion
 
 
@@ -38,11 +38,24 @@ from proxy.routing.plan import Exclusion
         ("require.training", "true", "false", "it trains on prompts"),
         ("require.training", "unknown", "false", "it does not say that it never trains on prompts"),
         ("require.region", "us", "eu-*", "its region is us, and the route requires eu-*"),
+        (
+            "budget:spill",
+            "$500 spent",
+            "$500 a day",
+            "budget `spill` has no money left for it ($500 spent, of $500 a day)",
+        ),
+        ("budget:spill", "price unknown", "a price", "its price is unknown, and hard budget `spill` cannot count it"),
         ("want.ttft_p99", "2.31 s", "2.00 s", "its ttft_p99 is 2.31 s, and the route wants 2.00 s"),
     ],
 )
 def test_clauses(rule: str, observed: str, limit: str, clause: str) -> None:
     assert barred(Exclusion("target", rule, observed, limit, True)) == clause
+
+
+def test_money_comes_back_and_a_gate_stays() -> None:
+    assert is_for_good(Exclusion("target", "require.region", "us", "eu-*", True))
+    assert not is_for_good(Exclusion("target", "budget:spill", "$5 spent", "$5 a day", True))
+    assert not is_for_good(Exclusion("target", "capacity", "8 of 8", "8", False))
 
 
 def test_no_gate_is_forgotten() -> None:
