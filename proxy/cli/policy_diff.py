@@ -146,12 +146,13 @@ def _recorded(logs: list[Path], recorder: Side, both: tuple[Snapshot, Snapshot])
 
 
 def _lines(logs: list[Path]) -> Iterator[bytes]:
+    from proxy.cli.log_lines import log_lines
+
     for path in logs:
         if str(path) == "-":
             yield from sys.stdin.buffer
             continue
         try:
-            with path.open("rb") as file:
-                yield from file
+            yield from log_lines(path)
         except OSError as error:
             _fail(f"`{path}` cannot be read: {(error.strerror or type(error).__name__).lower()}")

@@ -18,6 +18,7 @@ from proxy.cases.given import Given, read_given
 from proxy.cases.observed import read_rates, read_readings
 from proxy.cases.request import Request, key_of
 from proxy.cli.policy_assumed import compiled, listing
+from proxy.cli.log_lines import log_lines
 from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words, request_words
 from proxy.meters.prices import PriceListUnreadable
 from proxy.policy.document import Document, read_document
@@ -194,8 +195,7 @@ def _recorded(request_id: str, log: str) -> Line:
         if log == "-":
             found = lines_of(sys.stdin.buffer, request_id)
         else:
-            with Path(log).open("rb") as text:
-                found = lines_of(text, request_id)
+            found = lines_of(log_lines(Path(log)), request_id)
     except OSError as error:
         raise Unanswerable(f"cannot read the log `{log}`: {error.strerror}") from None
     if not found:
