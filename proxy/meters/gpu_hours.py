@@ -35,7 +35,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import orjson
 
 from proxy.meters.fields import gauge
 from proxy.meters.gpu_watch import Piece, Watch
@@ -66,6 +65,11 @@ class GpuTotals(msgspec.Struct, frozen=True, gc=False):
     def __sub__(self, earlier: GpuTotals) -> GpuTotals:
         mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(earlier)
         return GpuTotals(*(a - b for a, b in zip(mine, theirs, strict=True)))
+
+    def __or__(self, other: GpuTotals) -> GpuTotals:
+        """The greater of each: of two readings of sums that only grow, all that is known."""
+        mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return GpuTotals(*map(max, mine, theirs))
 
 
 Hours = Mapping[str, GpuTotals]
@@ -189,7 +193,7 @@ class GpuClock:
         return Accrual(
             target=target,
             pieces=tuple(watch.pieces(begin, now + STEP_S, store_ms + round(STEP_S * 1000.0))),
-            vouched_ms=int((now - watch.since) * 1000.0),
+            vouched_ms=round((now - watch.since) * 1000.0),
             stepped_ms=known.stepped_ms,
             seen_mark_ms=known.mark_ms,
             seen=known.seen,
@@ -206,7 +210,10 @@ def _busy(target: Target, replicas: int, in_flight: Mapping[str, int]) -> int:
 
 
 def _remember(hours: dict[str, GpuTotals], latest: Hours) -> None:
-    hours.update(latest)
+    for hour, totals in latest.items():
+        # A store that was wiped knows less than we do, until it is told.
+        if totals != GpuTotals():
+            hours[hour] = totals | hours.get(hour, GpuTotals())
     for hour in sorted(hours)[:-REMEMBERED_HOURS]:
         del hours[hour]
 
@@ -228,7 +235,7 @@ def question(accruals: Sequence[Accrual], expected_ms: int, keep_hours_s: float 
         "expected_ms": expected_ms,
         "accruals": [_entry(accrual) for accrual in accruals],
     }
-    return Ask(KEYS, orjson.dumps(asked))
+    return Ask(KEYS, msgspec.json.encode(asked))
 
 
 def answer(reply: Sequence[Sequence[Any]]) -> dict[str, Accrued]:

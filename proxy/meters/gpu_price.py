@@ -7,7 +7,7 @@ a whole minute of local time. So a span of time falls into pieces of one rate ea
 the exact integral.
 
 Within an hour of UTC in which the zone's offset does not change, the edges are the minutes of the schedule and
-midnight, brought back by the offset. In one in which it does, every minute may be an edge.
+midnight, brought back by the offset. In one at whose end it is another, every minute may be an edge, the last too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _edges_of(schedule: Schedule, begin_ms: int, end_ms: int) -> Iterator[int]:
     for hour_ms in range(begin_ms - begin_ms % MS_PER_HOUR, end_ms, MS_PER_HOUR):
         before, after = _offset_minutes(schedule.zone, hour_ms), _offset_minutes(schedule.zone, hour_ms + MS_PER_HOUR)
         first = hour_ms // MS_PER_MINUTE + before  # of local time, in minutes
-        for minute in range(60) if before != after else _turns(schedule, first):
+        for minute in range(61) if before != after else _turns(schedule, first):
             yield hour_ms + minute * MS_PER_MINUTE
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from proxy.meters.counters import Counters
@@ -15,7 +16,8 @@ from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
-from proxy.meters.store import Store
+from proxy.meters.part import Ask, Heard, Moment
+from proxy.meters.store import Store, StoreError
 from proxy.meters.summary import Tally, summarise
 from proxy.meters.sync import Sync
 from proxy.policy.model import Candidate, Snapshot
@@ -42,7 +44,7 @@ class Proxy:
         self.synced = asyncio.Event()
         self.gauges = Gauges(lambda: self.in_flight, self._absorb)
         self.sync = Sync(
-            Store(url, namespace, PATIENCE_S),
+            Store(url, namespace, PATIENCE_S, learn_s=0.0),
             Counters(secrets.token_hex(8), self.ledger),
             [self.gauges, GpuClock(SNAPSHOT.targets.values, self.gauges.everywhere)],
             interval_s=INTERVAL_S,
@@ -92,6 +94,74 @@ async def test_closing_flushes_what_was_counted_last(store_url: str, namespace: 
         for _ in range(10):
             proxy.ledger.settle(facts(), ROUTE, outcome())
     assert (await tally(store_url, namespace))["requests"] == 10
+
+
+class Marks:
+    """A journal that counts up, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.marked: list[int] = []
+        self.stored: list[int] = []
+
+    def mark(self, at_ms: int = 0) -> int:
+        self.marked.append(at_ms)
+        return len(self.marked)
+
+    def checkpoint(self, mark: int) -> None:
+        self.stored.append(mark)
+
+
+class Unsettled:
+    """A part that has something to tell, twice."""
+
+    name = "gauges"
+
+    def __init__(self) -> None:
+        self.told_times = 0
+
+    @property
+    def settled(self) -> bool:
+        return self.told_times > 1
+
+    def ask(self, moment: Moment) -> Ask:
+        return Gauges(dict, lambda _: None).ask(moment)
+
+    def told(self, reply: Any, heard: Heard, moment: Moment) -> None:
+        self.told_times += 1
+
+    def unheard(self, moment: Moment) -> None:
+        raise AssertionError("the store is there")
+
+
+async def test_the_journal_is_told_once_everything_up_to_its_mark_is_stored(store: Store) -> None:
+    journal, ledger, part = Marks(), Ledger(), Unsettled()
+    sync = Sync(store, Counters("one", ledger), [part], journal=journal, durable=[part])
+    ledger.settle(facts(), ROUTE, outcome())
+    await sync.sync()
+    assert (journal.marked, journal.stored) == ([0], [])
+    await sync.sync()
+    assert journal.stored == [2]
+    assert journal.marked[1] > 0
+
+
+async def test_a_mark_that_did_not_arrive_is_not_taken_for_stored(tmp_path: Path) -> None:
+    journal = Marks()
+    sync = Sync(Store(f"unix://{tmp_path}/nobody.sock"), Counters("one", Ledger()), journal=journal)
+    with pytest.raises(StoreError):
+        await sync.sync()
+    assert (len(journal.marked), journal.stored) == (1, [])
+
+
+async def test_the_store_s_clock_is_told_between_replies(store: Store, raw: Any) -> None:
+    now = 1000.0
+    sync = Sync(store, Counters("one", Ledger()), clock=lambda: now)
+    assert sync.store_ms(now) is None
+    before, _ = await raw.time()
+    await sync.sync()
+    after, _ = await raw.time()
+    told = sync.store_ms(now + 7.5)
+    assert told is not None
+    assert before * 1000 <= told - 7500 <= (after + 1) * 1000
 
 
 async def test_processes_learn_what_the_others_have_in_flight(store_url: str, namespace: str) -> None:
