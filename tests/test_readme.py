@@ -86,7 +86,7 @@ def test_the_flags_of_serve() -> None:
     given = {option.opts[0]: (option.envvar, option.default) for option in command.params if option.opts[0] != "--help"}
     rows = {names(flag)[0]: (names(env)[0], default) for flag, env, default, _ in table("table: serve") if flag}
     assert {flag: env for flag, (env, _) in rows.items()} == {flag: env for flag, (env, _) in given.items()}
-    fixed = {flag: str(default) for flag, (_, default) in given.items() if isinstance(default, int)}
+    fixed = {flag: str(default) for flag, (_, default) in given.items() if type(default) is int}
     assert fixed == {flag: names(rows[flag][1])[0] for flag in fixed}
 
 
