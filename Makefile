@@ -3,11 +3,11 @@
 
 BIN := .venv/bin
 TESTS ?=
-SLOW := tests/e2e tests/faults tests/fuzz tests/engine tests/clients
+SLOW := tests/e2e tests/faults tests/redis tests/fuzz tests/engine tests/clients
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-e2e test-fuzz test-engine test-clients bench check format lock clean
+.PHONY: help setup demo test test-e2e test-redis test-fuzz test-engine test-clients bench check format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -23,6 +23,9 @@ test: setup  ## the fast tests, on every core
 
 test-e2e: setup  ## whole processes: serving, faults, the README's commands
 	$(BIN)/pytest $(wildcard tests/e2e tests/faults) $(TESTS)
+
+test-redis: setup  ## the store on real Redis servers: TLS, sentinels, clusters, failovers (needs redis-server, openssl)
+	$(BIN)/pytest -n 4 tests/redis $(TESTS)
 
 test-fuzz: setup  ## texts, requests and faults by the hundred thousand, the same ones each time
 	$(BIN)/pytest -n auto tests/fuzz $(TESTS)

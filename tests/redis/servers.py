@@ -196,18 +196,36 @@ class SentinelSet:
 
 @contextmanager
 def start_sentinel_set(
-    folder: Path, settings: Mapping[str, str] | None = None, *, down_after_ms: int = 500, sentinels: int = 3
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    admin: Mapping[str, Any] | None = None,
+    *,
+    down_after_ms: int = 500,
+    sentinels: int = 3,
+    sentinel_password: str = "",
 ) -> Iterator[SentinelSet]:
-    """A master, a replica and sentinels that call the master down after so long, and most of which must agree."""
-    master = Server(folder=folder / "master", port=free_port(), settings=settings or {})
+    """A master, a replica and sentinels that call the master down after so long, and most of which must agree.
+
+    `admin` has the servers' password where `settings` set one.
+    """
+    admin = admin or {}
+    master = Server(folder=folder / "master", port=free_port(), settings=settings or {}, admin=admin)
     following = {**(settings or {}), "replicaof": f"{HOST} {master.port}"}
-    replica = Server(folder=folder / "replica", port=free_port(), settings=following)
+    replica = Server(folder=folder / "replica", port=free_port(), settings=following, admin=admin)
     watching = (
         f"sentinel monitor {MASTER} {HOST} {master.port} {sentinels // 2 + 1}\n"
         f"sentinel down-after-milliseconds {MASTER} {down_after_ms}\n"
         f"sentinel failover-timeout {MASTER} 5000\n"
     )
-    guards = [Server(folder=folder / f"sentinel{n}", port=free_port(), sentinel=watching) for n in range(sentinels)]
+    if "password" in admin:
+        watching += f"sentinel auth-pass {MASTER} {admin['password']}\n"
+    if sentinel_password:
+        watching += f"requirepass {sentinel_password}\nsentinel sentinel-pass {sentinel_password}\n"
+    asked_by = {"password": sentinel_password} if sentinel_password else {}
+    guards = [
+        Server(folder=folder / f"sentinel{number}", port=free_port(), sentinel=watching, admin=asked_by)
+        for number in range(sentinels)
+    ]
     whole = SentinelSet(master=master, replica=replica, sentinels=guards)
     with _all_of(whole.servers):
         for one in guards:
