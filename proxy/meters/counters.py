@@ -28,7 +28,7 @@ SEQUENCE = b"#sequence"
 
 
 class Left(Protocol):
-    """What one dead process has left; its `cells` by kind and name are what the store may lack."""
+    """What one dead process has left, by kind and name: a `meters.left_behind.Left`."""
 
     @property
     def slot(self) -> str:
@@ -37,7 +37,12 @@ class Left(Protocol):
 
     @property
     def cells(self) -> Mapping[tuple[str, str], Vector]:
-        """The latest values by kind and name."""
+        """The latest values of what the store may lack."""
+        ...
+
+    @property
+    def acknowledged(self) -> Mapping[tuple[str, str], Vector]:
+        """The latest values of what it has, unless it was wiped since."""
         ...
 
 
@@ -45,8 +50,8 @@ class _Legacy:
     """The slot of a dead process, and whom to tell when all is in it."""
 
     def __init__(self, left: Left, done: Callable[[], None]) -> None:
-        self._cells = {name: vector for (kind, name), vector in left.cells.items() if kind == SERIES}
-        self.slot = Slot(self, left.slot, force=True)
+        self._cells = _series(left.cells)
+        self.slot = Slot(self, left.slot, accepted=_series(left.acknowledged))
         self.done = done
 
     def changed(self) -> dict[str, Vector]:
@@ -142,6 +147,10 @@ def vectors(flat: Iterable[bytes | None]) -> dict[str, Vector]:
         for name, value in zip(pairs, pairs, strict=True)
         if name is not None and value is not None and name != SEQUENCE
     }
+
+
+def _series(cells: Mapping[tuple[str, str], Vector]) -> dict[str, Vector]:
+    return {name: vector for (kind, name), vector in cells.items() if kind == SERIES}
 
 
 def _periods(raised: Raise) -> tuple[Period, ...]:

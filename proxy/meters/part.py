@@ -62,3 +62,12 @@ class Part(Protocol):
     def unheard(self, moment: Moment) -> None:
         """No answer came to the question of `moment`; it may have been acted upon or not."""
         ...
+
+
+class Durable(Part, Protocol):
+    """A part that notes in the journal what it tells the store."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was noted when it was last asked is known to be in the store."""
+        ...

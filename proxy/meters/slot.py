@@ -103,20 +103,24 @@ class _Group:
 
 
 class Slot:
-    """One process's place in the store. `process` is its random id; `force` if it may have been written to before."""
+    """One process's place in the store. `process` is its random id.
 
-    def __init__(self, source: Source, process: str, *, force: bool = False) -> None:
+    `accepted` is for the slot of a dead process: what the store is known to have had of it.
+    """
+
+    def __init__(self, source: Source, process: str, accepted: Mapping[str, Vector] | None = None) -> None:
         self._source = source
         self._process = process
         self._folds = 0
         self._folded: dict[str, Vector] = {}
-        self._accepted: dict[str, Vector] = {}
+        self._accepted = dict(accepted or {})
         # To be raised again before anything else, and filed nowhere.
         self._lost: dict[str, Vector] = {}
         self._waiting: list[_Group] = []
         self._period: Period | None = None
-        self._sequence = 0
-        self._force = force
+        # No slot is ever there: what has become of a dead process's is to be found out first.
+        self._sequence = 0 if accepted is None else -1
+        self._force = False
         self.id = process
 
     @property
@@ -204,10 +208,8 @@ class Slot:
             self._lost = dict(self._accepted)
         elif sequence != self._sequence + 1:
             self._wait_again(self._accepted)
-        else:
-            self._sequence = sequence
-            return
-        self._force = True
+        self._force = sequence != self._sequence + 1
+        self._sequence = max(self._sequence, sequence or 0)
 
     def _begin_again(self, folded: Mapping[str, Vector]) -> None:
         for name, vector in folded.items():

@@ -21,9 +21,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from proxy.meters.counters import Counters
-from proxy.meters.part import Ask, Moment, Part
+from proxy.meters.part import Ask, Durable, Moment, Part
 from proxy.meters.report import MeterReport, report
 from proxy.meters.store import Store, StoreError
 from proxy.meters.summary import summarise
@@ -41,11 +42,24 @@ FLUSH_S = 5.0
 PUSHES_PER_SYNC = 8
 
 
+class Journal(Protocol):
+    """What this process has counted, where it outlives the process: a `meters.journal.Journal`."""
+
+    def mark(self, at_ms: int = 0) -> int:
+        """How far has been noted, at the store's time `at_ms`, 0 when that is not known."""
+        ...
+
+    def checkpoint(self, mark: int) -> None:
+        """Everything noted up to `mark` is in the store."""
+        ...
+
+
 class Sync:
     """Keeps `store` and the parts of this process up to date with one another.
 
     `counters` come first in every exchange, and are pushed again at once while more of them wait; `parts` take part in
-    the first exchange of each sync.
+    the first exchange of each sync. The `journal` is told what it need not keep for them any more: what the counters
+    and those of the parts that are `durable` know to be in the store.
     """
 
     def __init__(
@@ -54,12 +68,16 @@ class Sync:
         counters: Counters,
         parts: Sequence[Part] = (),
         *,
+        journal: Journal | None = None,
+        durable: Sequence[Durable] = (),
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._counters = counters
         self._parts: tuple[Part, ...] = (counters, *parts)
+        self._journal = journal
+        self._durable: tuple[Durable, ...] = (counters, *durable)
         self._window = Window()
         self._interval_s = interval_s
         self._clock = clock
@@ -138,12 +156,17 @@ class Sync:
                     await self._stopping.wait()
 
     async def _sync(self, *, last: bool) -> None:
+        # Nothing is awaited between the mark and the questions, so they cover all that is noted up to it.
+        mark = 0 if self._journal is None else self._journal.mark(self.store_ms(self._clock()) or 0)
         moment = await self._exchange(self._parts, last=last)
-        for _ in range(PUSHES_PER_SYNC):
-            if self._counters.settled:
-                self.last_sync_at = moment.now
-                return
+        pushes = 1
+        while not self._counters.settled and pushes < PUSHES_PER_SYNC:
             moment = await self._exchange((self._counters,), last=last)
+            pushes += 1
+        if self._counters.settled:
+            self.last_sync_at = moment.now
+        if self._journal is not None and all(part.settled for part in self._durable):
+            self._journal.checkpoint(mark)
 
     async def _exchange(self, parts: Sequence[Part], *, last: bool) -> Moment:
         now = self._clock()

@@ -23,6 +23,7 @@ class Found:
 
     slot: str
     cells: dict[tuple[str, str], Vector]
+    acknowledged: dict[tuple[str, str], Vector] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
 
 
@@ -57,7 +58,7 @@ async def test_what_the_dead_had_counted_is_adopted_once_and_told_when_it_is_in(
         while not heir.settled:
             await asked(store, heir, store_ms=NOON_MS + 120_000)
             turns += 1
-        assert turns <= 6
+        assert turns <= 8
     assert left.done == ["told", "told"]
     assert summarise(await store.read_totals()).all()["requests"] == 3
     rows = await store.rows(NOON.start_s, NOON.start_s + 180, Grain.MINUTE)
@@ -84,3 +85,14 @@ async def test_nothing_of_ours_in_a_journal_is_adopted_at_once(store: Store) -> 
     await asked(store, counters)
     assert left.done == ["told"]
     assert counters.settled
+
+
+async def test_a_wiped_store_learns_from_a_journal_what_it_had(store: Store) -> None:
+    had = {(SERIES, series()): vector(requests=40), (SERIES, series(target="other")): vector(requests=7)}
+    counters = Counters("one", Ledger())
+    left = Found("dead", {(SERIES, series()): vector(requests=42)}, had)
+    counters.adopt(left, lambda: left.done.append("told"))
+    while not counters.settled:
+        await asked(store, counters, store_ms=NOON_MS)
+    assert summarise(await store.read_totals()).all()["requests"] == 49
+    assert [row.counts for row in await store.rows(NOON.start_s, NOON.start_s + 60, Grain.MINUTE)] == [{"requests": 2}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from proxy.meters.aggregates import Grain, Period
 from proxy.meters.slot import MAX_CELLS, MAX_HOURS, MAX_MINUTES, Accepted, Behind, Folded, Push, Raise, Slot
 from proxy.meters.vectors import Vector
@@ -144,11 +145,25 @@ def test_what_a_folded_slot_had_lost_is_published() -> None:
 
 
 def test_the_slots_of_a_dead_process_are_found_from_its_first() -> None:
-    slot = Slot(Counts(a=10), "dead", force=True)
+    slot = Slot(Counts(a=10), "dead", accepted={})
     slot.replied(slot.next_push(NOON), Folded(raised(a=4)))
     slot.replied(slot.next_push(NOON), Folded(raised(a=5)))
     push = slot.next_push(NOON)
     assert (push.slot, sent(push)) == ("dead~2", [(NOON, {"a": 1})])
+
+
+@pytest.mark.parametrize("sequence", [None, 1, 7])
+def test_the_slot_of_a_dead_process_is_written_to_once_it_is_known_where_it_stands(sequence: int | None) -> None:
+    """A slot that is there is raised in the present minute, one that was wiped only by what it never had."""
+    slot = Slot(Counts(a=10), "dead", accepted=raised(a=4, b=1))
+    first = slot.next_push(NOON)
+    assert (first.expected, first.force) == (-1, False)
+    slot.replied(first, Behind(sequence))
+    push = slot.next_push(NOON)
+    assert push.force
+    assert sent(push) == [(NOON if sequence else None, {"a": 4, "b": 1}), (NOON, {"a": 10})]
+    slot.replied(push, Accepted())
+    assert slot.settled
 
 
 def test_a_burst_is_sent_in_parts() -> None:
