@@ -42,6 +42,7 @@ from proxy.policy.watch import Watch
 from proxy.reload import SWITCH_S, Folder, Follower, Reload
 from proxy.routing.decide import Router
 from proxy.settings import Settings
+from proxy.telemetry.decision_log import opened
 
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
@@ -74,7 +75,14 @@ class Loaded:
 
 
 def load(settings: Settings) -> Loaded:
-    """The compiled policy; its problems, all of them, become the `StartError`."""
+    """The compiled policy; its problems, all of them, become the `StartError`. The decision log has to be writable."""
+    try:
+        opened(settings)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise StartError(
+            f"not started: the decision log `{settings.decision_log}` cannot be written: {reason}"
+        ) from None
     try:
         source = read_source(settings.policy)
         return Loaded(source, compiled(source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ class Settings:
     redis_url: str | None = None
     workers: int = 1
     data_dir: Path = Path("data")
+    decision_log: Path | None = None
+    decision_log_max_bytes: int = 100 * 1024 * 1024
+    decision_log_max_age_s: float | None = None
+    decision_log_keep: int = 10
+    decision_log_gzip: bool = False
     max_body_bytes: int = 10 * 1024 * 1024
     max_in_flight: int = 4096
     drain_s: float = 30.0
@@ -31,3 +37,16 @@ def data_dir(env: Mapping[str, str]) -> Path:
         return Path(given)
     base = env.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "spillway"
+
+
+_SIZE = re.compile(r"([0-9]{1,15}) ?(B|[kKMG]B|[KMG]iB)?")
+_BYTES = {"": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def size_bytes(text: str) -> int:
+    """`100MiB`, `1GB` or `4096` -> bytes, at least 1. Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(match[1]) * _BYTES[match[2] or ""] if match else 0
+    if not size:
+        raise ValueError(f"expected a size, got `{text}` (hint: write `100MiB`, `1GB` or a number of bytes)")
+    return size

@@ -2,15 +2,15 @@
 
 Theory of operation
 -------------------
-Lines are made on the event loop and written by a thread, in batches, so that a full pipe never holds up a token. If the
-reader of the log stays away the oldest lines are dropped and the loss is counted; requests go on.
+A line is made once, on the event loop, and goes to standard output and, where one is kept, to the decision log. Each is
+written by a thread of its own, so that a full pipe or a slow disk holds up neither a token nor the other. If the reader
+of the log stays away the oldest lines are dropped and the loss is counted; requests go on.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from typing import BinaryIO
 
 import msgspec
@@ -19,17 +19,19 @@ from proxy.policy.model import Endpoint, Lane, Modality, Traffic
 from proxy.routing.charge import Charge
 from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
+from proxy.telemetry.decision_log import DecisionLog
+from proxy.telemetry.line_writer import LineWriter
 from proxy.telemetry.records import Record
-
-FLUSH_S = 0.1
-MAX_PENDING_LINES = 50_000
-CLOSE_S = 1.0
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Attempted(msgspec.Struct, frozen=True, gc=False):
-    """One attempt in a line."""
+class Attempted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One attempt in a line.
+
+    `work_us` is the time that its tokens took of a dedicated replica, in microseconds, and `gpu_s` the same in seconds
+    of GPUs: all those of the replica. `service_tier` is the one that was served.
+    """
 
     target: str
     lane: Lane
@@ -48,6 +50,14 @@ class Attempted(msgspec.Struct, frozen=True, gc=False):
     estimated: bool
     nano_usd: int
     price: str
+    reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    service_tier: str = ""
+    work_us: int = 0
+    gpu_s: float = 0.0
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
@@ -64,7 +74,9 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     `at` is wall time in seconds, of the request's end, and `received_at` of its beginning; durations are milliseconds.
     `tags` are the tenant's, the key's and the request's together, `input_tokens` the estimate that was decided on.
     `plan` names the targets in the plan's order, one for each attempt that it allowed: a second mention is a second
-    replica. `shadow` is what rules in shadow mode would have left out. What has a default is left out when it has it.
+    replica. `shadow` is what rules in shadow mode would have left out. `served_as` is the model that a spent budget put
+    in the place of the one asked for, `budgets` those that its attempts were held against. What has a default is left
+    out when it has it.
     """
 
     at: float
@@ -94,48 +106,56 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     plan: list[str] | None = None
     shadow: tuple[Exclusion, ...] = ()
     refusal: Refused | None = None
+    choices: int = 1
+    service_tier: str = ""
+    served_as: str | None = None
+    budgets: list[str] = []
 
 
 class RequestLog:
-    """Writes records to a binary stream, from a thread of its own."""
+    """Writes records to a binary stream, and to the decision log if there is one."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._lines: deque[bytes] = deque(maxlen=MAX_PENDING_LINES)
-        self._closing = threading.Event()
-        self._writer = threading.Thread(target=self._write, name="request-log", daemon=True)
-        self.dropped = 0
-        self._writer.start()
+    def __init__(self, stream: BinaryIO, decision_log: DecisionLog | None = None) -> None:
+        self._stream = LineWriter("request-log", _into(stream))
+        self._file = None if decision_log is None else LineWriter("decision-log", decision_log.write)
+        self._writers = [self._stream] if self._file is None else [self._stream, self._file]
+
+    @property
+    def dropped(self) -> int:
+        """Lines that did not reach the stream."""
+        return self._stream.dropped
+
+    @property
+    def dropped_from_file(self) -> int:
+        """Lines that did not reach the decision log."""
+        return 0 if self._file is None else self._file.dropped
 
     def record(self, record: Record) -> None:
-        if len(self._lines) == MAX_PENDING_LINES:
-            self.dropped += 1
-        self._lines.append(_encode(line_of(record, time.time())))
+        line = _encode(line_of(record, time.time()))
+        for writer in self._writers:
+            writer.add(line)
 
     def close(self) -> None:
-        """Write what is left; gives up after a second if nobody reads."""
-        self._closing.set()
-        self._writer.join(timeout=CLOSE_S)
+        """Write what is left; gives up after a second on who does not take it."""
+        for writer in self._writers:
+            writer.stop()
+        for writer in self._writers:
+            writer.join()
 
-    def _write(self) -> None:
-        while not self._closing.wait(FLUSH_S):
-            self._drain()
-        self._drain()
 
-    def _drain(self) -> None:
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not lines:
-            return
-        try:
-            self._stream.write(b"\n".join([*lines, b""]))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.dropped += len(lines)
+def _into(stream: BinaryIO) -> Callable[[list[bytes]], int]:
+    def write(lines: list[bytes]) -> int:
+        stream.write(b"\n".join([*lines, b""]))
+        stream.flush()
+        return 0
+
+    return write
 
 
 def line_of(record: Record, at: float) -> Line:
     """One request's line, written at wall time `at`."""
     facts, decision, refusal = record.facts, record.decision, record.refusal
+    plan = decision if type(decision) is Plan else None
     return Line(
         int(at * 1000) / 1000,
         facts.request_id,
@@ -147,7 +167,7 @@ def line_of(record: Record, at: float) -> Line:
         decision.route,
         [*map(_attempted, record.outcomes, record.charges)],
         decision.excluded,
-        type(decision) is Plan and decision.relaxed,
+        plan is not None and plan.relaxed,
         _ms(record.overhead_s),
         _ms(record.duration_s),
         record.snapshot.revision,
@@ -161,9 +181,13 @@ def line_of(record: Record, at: float) -> Line:
         facts.lane_override,
         facts.target_override,
         facts.session,
-        [attempt.target.name for attempt in decision.attempts] if type(decision) is Plan else None,
+        None if plan is None else [attempt.target.name for attempt in plan.attempts],
         decision.shadow,
         None if refusal is None else _refused(refusal),
+        facts.choices,
+        facts.service_tier,
+        None if plan is None else plan.served_as,
+        [budget.name for budget in plan.budgets] if plan is not None and plan.budgets else [],
     )
 
 
@@ -184,9 +208,17 @@ def _attempted(outcome: Outcome, charge: Charge) -> Attempted:
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_input_tokens,
-        usage.estimated,
+        usage.estimated or charge.estimated,
         charge.nano_usd,
         charge.price_source,
+        usage.reasoning_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+        usage.service_tier,
+        charge.work_us,
+        charge.work_us * target.gpus.count / 1_000_000 if target.gpus is not None else 0.0,
     )
 
 

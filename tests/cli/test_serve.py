@@ -55,6 +55,36 @@ def test_the_environment_stands_in_for_options(started: list[Settings], tmp_path
     assert (settings.redis_url, settings.workers, settings.data_dir) == ("redis://r", 4, tmp_path)
 
 
+def test_the_decision_log_is_told_how_to_rotate(started: list[Settings], tmp_path: Path) -> None:
+    given = {"--decision-log": tmp_path / "log", "--decision-log-max-bytes": "1GB", "--decision-log-max-age": "24h"}
+    given |= {"--decision-log-keep": "3"}
+    options = [str(word) for pair in given.items() for word in pair]
+    ran = CliRunner().invoke(app, ["serve", "--policy", "p.yaml", *options, "--decision-log-gzip"])
+    assert ran.exit_code == 0, ran.output
+    (settings,) = started
+    assert (settings.decision_log, settings.decision_log_max_bytes) == (tmp_path / "log", 10**9)
+    assert (settings.decision_log_max_age_s, settings.decision_log_keep) == (86_400.0, 3)
+    assert settings.decision_log_gzip
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--decision-log-max-bytes", "much", "expected a size, got `much`"),
+        ("--decision-log-max-age", "1day", "not a unit of time"),
+        ("--decision-log-keep", "0", "greater than or equal to 1"),
+    ],
+)
+def test_a_rotation_that_makes_no_sense_is_refused(
+    started: list[Settings], monkeypatch: pytest.MonkeyPatch, flag: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ran = CliRunner().invoke(app, ["serve", "--policy", "p.yaml", flag, value])
+    assert (ran.exit_code, started) == (2, [])
+    assert said in ran.output
+    assert flag in ran.output
+
+
 @pytest.mark.parametrize(
     "options",
     [

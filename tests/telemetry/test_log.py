@@ -5,23 +5,23 @@ from __future__ import annotations
 import io
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.policy.model import Key, Lane, Modality, Secret, Tenant, Traffic
+from proxy.policy.model import Budget, Cap, Gpus, Key, Lane, Modality, Per, Secret, Tenant, Traffic
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Usage
 from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
-from proxy.telemetry import log as log_module
+from proxy.telemetry.decision_log import DecisionLog, Rotation
 from proxy.telemetry.log import RequestLog
 from tests.harness import proxy, shared, snapshot_of
 from tests.scripted import CHAT_REPLY, CLOSE, chat_stream, reply, scripted
-from tests.telemetry.requests import API, GPU, REFUSED, attempt, outcome, record
+from tests.telemetry.requests import API, GPU, REFUSED, attempt, charge, outcome, record
 
 CANARY = "canary-7f3a9b"
 SLO = Exclusion(target="gpu", rule="slo", observed="2.3 s", limit="2 s", hard=False)
@@ -97,6 +97,8 @@ def test_all_that_was_decided_on_is_there_so_that_the_decision_can_be_made_again
         "target_override": "api",
         "modalities": frozenset({Modality.IMAGE, Modality.FILE}),
         "tools": True,
+        "choices": 3,
+        "service_tier": "flex",
         "at_s": 1_700_000_000.1239,
     }
     (line,) = lines(record(outcome(), facts=facts))
@@ -115,6 +117,8 @@ def test_all_that_was_decided_on_is_there_so_that_the_decision_can_be_made_again
         "target_override": "api",
         "modalities": ["file", "image"],
         "tools": True,
+        "choices": 3,
+        "service_tier": "flex",
         "received_at": 1_700_000_000.123,
     }
     assert {*Facts.__struct_fields__} - {"at_s"} <= line.keys()
@@ -144,6 +148,38 @@ def test_counts_that_nobody_confirmed_are_marked() -> None:
     used = Usage(input_tokens=7, output_tokens=2, estimated=True)
     (line,) = lines(record(outcome(failure=Failure.CLIENT_LEFT, usage=used)))
     assert line["attempts"][0]["estimated"] is True
+
+
+def test_an_attempt_has_every_kind_of_token_and_the_time_that_it_took_of_gpus() -> None:
+    gpus = Gpus(type="H100", count=4, nano_usd_per_hour=1)
+    used = Usage(
+        input_tokens=70,
+        output_tokens=30,
+        reasoning_tokens=20,
+        cache_write_tokens=9,
+        cache_write_1h_tokens=4,
+        audio_input_tokens=3,
+        audio_output_tokens=2,
+        service_tier="priority",
+    )
+    one = outcome(replace(GPU, gpus=gpus), usage=used)
+    worked = charge(one, work_us=1_500_000, estimated=True)
+    (line,) = lines(record(one, charges=(worked,)))
+    (said,) = line["attempts"]
+    assert {name: said[name] for name in (*Usage.__struct_fields__, "work_us", "gpu_s") if name in said} == {
+        **msgspec.to_builtins(used),
+        "cached_input_tokens": 0,
+        "estimated": True,
+        "work_us": 1_500_000,
+        "gpu_s": 6.0,
+    }
+
+
+def test_a_line_names_the_budgets_and_the_model_that_was_served_instead() -> None:
+    budget = Budget(name="growth-spill", caps=(Cap(500, Per.DAY),))
+    plan = Plan(route="default", attempts=(attempt(API),), budgets=(budget,), served_as="small")
+    (line,) = lines(record(outcome(API), decision=plan))
+    assert (line["model"], line["served_as"], line["budgets"]) == ("m", "small", ["growth-spill"])
 
 
 ODD = st.text() | st.sampled_from(['"', "\n", "\u2028", "\x00\x1b[31m", "\\u0000", "é😀"])
@@ -206,73 +242,52 @@ async def test_neither_content_nor_secrets_reach_log_or_metrics(answer: bytes, m
     assert CANARY not in seen
 
 
-# a reader that stays away
-
-
-class Clogged(io.RawIOBase):
-    """A pipe that nobody reads: a write waits until somebody does."""
-
-    def __init__(self) -> None:
-        self.waiting, self.read = threading.Event(), threading.Event()
-        self.written = b""
-
-    def write(self, data: Any) -> int:
-        self.waiting.set()
-        self.read.wait(10)
-        self.written += bytes(data)
-        return len(data)
-
-
-@pytest.fixture
-def clogged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clogged]:
-    monkeypatch.setattr(log_module, "FLUSH_S", 0.001)
-    stream = Clogged()
-    yield stream
-    stream.read.set()
+# where lines go
 
 
 def numbered(number: int) -> Any:
     return record(outcome(), facts={"request_id": f"req_{number}"})
 
 
-def test_a_full_pipe_holds_up_no_request_and_what_is_lost_is_counted(
-    clogged: Clogged, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = RequestLog(cast(BinaryIO, clogged))
-    log.record(numbered(0))
-    assert clogged.waiting.wait(5)
-    waiting = 100
-    monkeypatch.setattr(log_module, "MAX_PENDING_LINES", waiting)
-    log._lines = type(log._lines)(maxlen=waiting)
-    for number in range(1, 151):
-        log.record(numbered(number))
-    assert log.dropped == 50
-    clogged.read.set()
-    log.close()
-    ids = [json.loads(line)["request_id"] for line in clogged.written.splitlines()]
-    assert ids == ["req_0", *(f"req_{number}" for number in range(51, 151))]
-
-
 def test_closing_writes_what_is_left() -> None:
     assert [line["request_id"] for line in lines(*map(numbered, range(500)))] == [f"req_{n}" for n in range(500)]
 
 
-def test_closing_gives_up_on_a_pipe_that_nobody_reads(clogged: Clogged, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "CLOSE_S", 0.01)
-    log = RequestLog(cast(BinaryIO, clogged))
-    log.record(numbered(0))
-    assert clogged.waiting.wait(5)
+def test_the_decision_log_has_the_same_lines(tmp_path: Path) -> None:
+    stream, path = io.BytesIO(), tmp_path / "decisions.jsonl"
+    log = RequestLog(stream, DecisionLog(path, Rotation()))
+    for number in range(500):
+        log.record(numbered(number))
     log.close()
-    assert clogged.written == b""
+    assert path.read_bytes() == stream.getvalue()
+    assert (log.dropped, log.dropped_from_file) == (0, 0)
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("write to closed file")])
-def test_a_pipe_that_broke_costs_its_lines_and_nothing_else(error: Exception) -> None:
-    class Broken(io.BytesIO):
-        def write(self, data: Any) -> int:
-            raise error
+class Broken(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise BrokenPipeError
 
+
+def test_what_one_of_them_does_not_take_the_other_has_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "decisions.jsonl"
+    path.parent.mkdir()
+    log = RequestLog(Broken(), DecisionLog(path, Rotation()))
+    log.record(numbered(0))
+    log.close()
+    assert (log.dropped, log.dropped_from_file) == (1, 0)
+    assert path.read_bytes().count(b"\n") == 1
+    stream, decisions = io.BytesIO(), DecisionLog(path, Rotation())
+    path.unlink()
+    path.parent.rmdir()
+    log = RequestLog(stream, decisions)
+    log.record(numbered(0))
+    log.close()
+    assert (log.dropped, log.dropped_from_file) == (0, 1)
+    assert stream.getvalue().count(b"\n") == 1
+
+
+def test_without_a_decision_log_nothing_of_it_is_dropped() -> None:
     log = RequestLog(Broken())
     log.record(numbered(0))
     log.close()
-    assert log.dropped == 1
+    assert (log.dropped, log.dropped_from_file) == (1, 0)
