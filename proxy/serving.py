@@ -77,19 +77,19 @@ class Loaded:
 def load(settings: Settings) -> Loaded:
     """The compiled policy; its problems, all of them, become the `StartError`. The decision log has to be writable."""
     try:
-        opened(settings)
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise StartError(
-            f"not started: the decision log `{settings.decision_log}` cannot be written: {reason}"
-        ) from None
-    try:
         source = read_source(settings.policy)
-        return Loaded(source, compiled(source))
+        loaded = Loaded(source, compiled(source))
     except PolicyError as error:
         raise StartError(f"{error}\nnot started: the policy `{settings.policy}` has mistakes") from None
     except PriceListUnreadable as error:
         raise StartError(f"not started: {error}") from None
+    try:
+        opened(settings)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        message = f"not started: the decision log `{settings.decision_log}` cannot be written: {reason}"
+        raise StartError(message) from None
+    return loaded
 
 
 def compiled(source: Source) -> Snapshot:

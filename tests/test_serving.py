@@ -89,3 +89,10 @@ def test_where_others_call_a_policy_that_lost_its_tenants_is_not(tmp_path: Path)
     assert problem.path == str(tmp_path / "policy.yaml")
     assert problem.message == "without `tenants`, anybody who reaches `0.0.0.0` could spend your money"
     assert news.revision == read_source(tmp_path / "policy.yaml").digest[:12]
+
+
+def test_a_decision_log_that_cannot_be_written_is_a_reason_not_to_start(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(PLAIN)
+    settings = Settings(policy=tmp_path / "policy.yaml", decision_log=tmp_path / "nowhere" / "log")
+    with pytest.raises(StartError, match=r"the decision log `.*/nowhere/log` cannot be written: no such file"):
+        load(settings)
