@@ -63,11 +63,15 @@ class Rest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """One budget as it is written, at the index that it has in the file."""
+    """One budget as it is written, at the index that it has in the file.
+
+    `is_way_out_stated` says that it has `exhausted`, which is `dedicated_only` otherwise.
+    """
 
     index: int
     budget: Budget
     each: Each | None
+    is_way_out_stated: bool
 
     @property
     def loc(self) -> Loc:
@@ -87,7 +91,7 @@ def compile_budgets(specs: Iterable[tuple[int, BudgetSpec]], findings: Findings)
         loc: Loc = ("budgets", index)
         _check_repeats(spec, loc, findings)
         _check_words(spec, loc, findings)
-        declared.append(Declared(index=index, budget=_budget(spec), each=spec.each))
+        declared.append(_declared(index, spec))
     return tuple(declared)
 
 
@@ -185,6 +189,11 @@ def _check_words(spec: BudgetSpec, loc: Loc, findings: Findings) -> None:
         message = "`dedicated_only` is no way out of a budget for dedicated GPUs"
         hint = "write `exhausted: reject`, or `exhausted: {downgrade: model}`"
         findings.problem(at, message, hint, check=Check.CONTRADICTION)
+
+
+def _declared(index: int, spec: BudgetSpec) -> Declared:
+    stated = spec.exhausted is not None
+    return Declared(index=index, budget=_budget(spec), each=spec.each, is_way_out_stated=stated)
 
 
 def _budget(spec: BudgetSpec) -> Budget:

@@ -50,6 +50,7 @@ class Check(StrEnum):
     ODD_PRICE = "odd-price", Severity.WARNING, "a price that is on the wrong side of another"
     UNKNOWN_PRICE = "unknown-price", Severity.WARNING, "a shared target whose price nobody knows"
     PRICE_NEEDED = "price-needed", Severity.WARNING, "the same, and a required price bars it from a route"
+    UNPRICED_BUDGET = "unpriced-budget", Severity.WARNING, "the same, and a hard budget, which cannot count it, bars it"
     REFUSED_MODEL = "refused-model", Severity.WARNING, "a route takes a model, and has no lawful target for it"
     UNKNOWN_TAG = "unknown-tag", Severity.WARNING, "a route matches a tag that no tenant, key or request can have"
     UNUSED_TARGET = "unused-target", Severity.WARNING, "no model lists it, or no route would ever use it"
@@ -71,6 +72,10 @@ class Check(StrEnum):
     OBJECTIVE_TOO_TIGHT = "objective-too-tight", Severity.WARNING, "no target can be, or was ever seen, so fast"
     UNSERVABLE_TENANT = "unservable-tenant", Severity.WARNING, "a tenant, or a model of its own, that is always refused"
     LIMIT_OUT_OF_REACH = "limit-out-of-reach", Severity.WARNING, "a limit above what can ever get that far"
+    UNMET_BUDGET = "unmet-budget", Severity.WARNING, "a budget that no request can come under"
+    NO_WAY_OUT = "no-way-out", Severity.WARNING, "a spent budget leaves only dedicated targets, and there are none"
+    IDLE_DOWNGRADE = "idle-downgrade", Severity.WARNING, "a spent budget has another model served, which cannot be"
+    UNNAMED_KEYS = "unnamed-keys", Severity.WARNING, "a budget for each key, and keys without a name have none"
 
     UNKNOWN_REGION = "unknown-region", Severity.ADVICE, "a shared target without a region, where routes ask for one"
     CHUNK_SIZE = "chunk-size", Severity.ADVICE, "the engine's step that fits a route's ITL objective"

@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from proxy.policy.cap import Cap as Cap  # noqa: PLC0414  (part of the model)
+from proxy.policy.cap import Enforce as Enforce  # noqa: PLC0414
+from proxy.policy.cap import Exhausted as Exhausted  # noqa: PLC0414
+from proxy.policy.cap import Per as Per  # noqa: PLC0414
 from proxy.policy.gpus import Gpus as Gpus  # noqa: PLC0414  (part of the model)
 from proxy.policy.price import Price as Price  # noqa: PLC0414  (part of the model)
 from proxy.policy.schedule import Schedule as Schedule  # noqa: PLC0414  (part of the model)
@@ -307,44 +311,6 @@ class Route:
     lane_override: bool = True
     target_override: bool = False
     max_failovers: int = 1
-
-
-class Per(StrEnum):
-    """The window of a budget, in UTC by the store's clock; a week begins on Monday. `total` never ends."""
-
-    HOUR = "hour"
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-    TOTAL = "total"
-
-
-class Enforce(StrEnum):
-    """How a budget binds. `hard` is never overspent: money is set aside before it is spent, and a stream is cut when
-    there is no more. `soft` refuses what begins after the limit was reached. `shadow` only records what soft would do.
-    """
-
-    HARD = "hard"
-    SOFT = "soft"
-    SHADOW = "shadow"
-
-
-class Exhausted(StrEnum):
-    """What becomes of requests once a budget is used up: served by targets it does not cover, refused, or served as
-    another model.
-    """
-
-    DEDICATED_ONLY = "dedicated_only"
-    REJECT = "reject"
-    DOWNGRADE = "downgrade"
-
-
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """So much money in each window."""
-
-    nano_usd: int
-    per: Per
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,57 @@ def test_a_policy_that_makes_sense_is_left_alone(tmp_path: Path, routes: str) ->
     assert found(tmp_path, routes) == []
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [
+        "limit: $5/day",
+        "limit: [$1/hour, $20/day, $100/week, $400/month, $1000/total]",
+        "limit: [$5/day, $155/month]",
+        "limit: $5/day, each: key, match: {key: a/ci}",
+        "limit: $5/day, each: tenant, exhausted: reject",
+        "limit: $5/day, match: {tenant: b, tags: eu}",
+        "limit: $5/day, match: {key: a/ci, route: eu, target: api}",
+        "limit: $5/day, exhausted: {downgrade: small}",
+        "limit: $5/day, lane: dedicated, exhausted: {downgrade: hosted}",
+        "limit: $5/day, match: {model: hosted}, enforce: shadow",
+        "limit: $5/day, match: {model: hosted}, exhausted: reject",
+    ],
+)
+def test_budgets_that_make_sense_are_left_alone(tmp_path: Path, budget: str) -> None:
+    models = SOUND + "  small: [own]\n  hosted: [api]\n"
+    tenants = f"""tenants:
+  a: {{keys: [{{name: ci, digest: "{DIGEST}"}}], tags: [eu]}}
+  b: {{keys: ["{OTHER}"], request_tags: [eu]}}
+"""
+    routes = f"routes: [{{name: eu, match: {{tags: eu}}}}, {{name: default}}]\nbudgets: [{{name: cap, {budget}}}]\n"
+    assert lint(compiled(tmp_path, models + tenants + routes)) == ()
+
+
+def test_a_hard_budget_without_a_price_is_told_once_of_each_target(tmp_path: Path) -> None:
+    text = SOUND.replace("price: {input: 1, output: 2}", "training: false")
+    caps = "budgets: [{name: a, limit: $5/day}, {name: b, limit: $5/week}]\n"
+    (told,) = lint(compiled(tmp_path, text + caps))
+    assert (told.check.value, told.message.rpartition(": ")[2]) == (
+        "unpriced-budget",
+        "hard budget `a` never lets it be used",
+    )
+    soft = lint(compiled(tmp_path, text + caps.replace("}", ", enforce: soft}")))
+    assert [one.check.value for one in soft] == ["unknown-price"]
+
+
+def test_a_month_has_at_most_six_weeks_and_a_week_168_hours(tmp_path: Path) -> None:
+    def idle(limits: str) -> list[str]:
+        told = lint(compiled(tmp_path, SOUND + f"budgets: [{{name: a, limit: [{limits}]}}]\n"))
+        return [one.message.partition("`/")[2].partition("`")[0] for one in told]
+
+    assert idle("$10/week, $60/month") == []
+    assert idle("$10/week, $61/month") == ["month"]
+    assert idle("$1/hour, $168/week") == []
+    assert idle("$1/hour, $169/week") == ["week"]
+    assert idle("$10/week, $10/total") == ["week"]
+    assert idle("$10/week, $100000/total") == []
+
+
 def test_a_wish_for_what_is_required_is_pointless(tmp_path: Path) -> None:
     assert found(tmp_path, "routes: [{name: a, require: {ttft_p99: 2s}, want: {ttft_p99: 2s}}]\n") == ["pointless-rule"]
 

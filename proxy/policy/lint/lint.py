@@ -12,6 +12,7 @@ from __future__ import annotations
 from proxy.policy.checks import Check
 from proxy.policy.compile import Compiled
 from proxy.policy.findings import Findings
+from proxy.policy.lint.budgets import lint_budgets
 from proxy.policy.lint.callers import lint_callers
 from proxy.policy.lint.routes import lint_route
 from proxy.policy.lint.scope import scopes
@@ -32,6 +33,7 @@ def lint(compiled: Compiled, observed: Observed = NOTHING_SEEN) -> tuple[Problem
         lint_route(scope, findings)
     lint_targets(snapshot, routes, findings)
     lint_callers(snapshot, routes, findings)
+    lint_budgets(compiled.declared, snapshot, routes, findings)
     lint_speed(snapshot, routes, observed, findings)
     texts = {file.path: file.text for file in compiled.source.files}
     lint_secrets(compiled.document.root, texts, findings)
@@ -40,5 +42,5 @@ def lint(compiled: Compiled, observed: Observed = NOTHING_SEEN) -> tuple[Problem
 
 def _still_worth_saying(warnings: tuple[Problem, ...], lints: tuple[Problem, ...]) -> tuple[Problem, ...]:
     """The compiler's warnings without those that a lint puts more sharply: a missing price that bars a target."""
-    sharper = {problem.where for problem in lints if problem.check is Check.PRICE_NEEDED}
+    sharper = {problem.where for problem in lints if problem.check in (Check.PRICE_NEEDED, Check.UNPRICED_BUDGET)}
     return tuple(one for one in warnings if one.check is not Check.UNKNOWN_PRICE or one.where not in sharper)
