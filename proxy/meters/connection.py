@@ -46,10 +46,18 @@ class Client:
         return (await self._call([("EVAL", script, len(keys), *keys, *arguments)]))[0]
 
     async def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to `commands`, all as of one instant, in RESP2's own shapes. Raises StoreError."""
-        replies = await self._call([("MULTI",), *commands, ("EXEC",)])
-        result: list[Any] = replies[-1]
-        return result
+        """The replies to `commands`, all as of one instant, in RESP2's own shapes. Raises StoreError.
+
+        A server that was a master when we came, and is a replica now, still answers: with old data, or with none while
+        it copies the new master's. It would refuse to write, but nobody may want to.
+        """
+        *_, answer = await self._call([("MULTI",), ("INFO", "replication"), *commands, ("EXEC",)])
+        replies: list[Any]
+        role, *replies = answer
+        if b"role:slave" in role:
+            self._forget()
+            raise StoreUnavailable("the store's server is a replica by now")
+        return replies
 
     async def aclose(self) -> None:
         """Close what is idle. A later call opens anew."""
