@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from proxy.cases.expect import ASPECTS
+from proxy.cases.funds import FundSpec
 from proxy.cases.observed import RateSpec, ReadingSpec
 from proxy.cases.request import Request
 from proxy.cli.command import app
@@ -22,12 +23,22 @@ from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
 from proxy.meters.report import Period
 from proxy.policy.compile import compile_policy
-from proxy.policy.schema import GpusSpec, MatchSpec, PriceSpec, RouteSpec, RulesSpec, TargetSpec, TenantSpec
+from proxy.policy.schema import (
+    BudgetSpec,
+    GpusSpec,
+    MatchSpec,
+    PriceSpec,
+    RouteSpec,
+    RulesSpec,
+    SpenderSpec,
+    TargetSpec,
+    TenantSpec,
+)
 from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
 from proxy.telemetry.metrics import Metrics
 from typer.main import get_command
 
-from tests.readme import README, ROOT, block, blocks, names, table
+from tests.readme import README, ROOT, Block, block, blocks, names, table
 
 SOURCES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "proxy").rglob("*.py")}
 SECTIONS = ["Two commands", "Your first policy", "Point an app at it"]
@@ -73,8 +84,10 @@ def test_the_first_policy_has_twenty_lines_at_most_beside_comments() -> None:
     assert len([line for line in lines if line and not line.startswith("#")]) <= 20
 
 
-@pytest.mark.parametrize("text", [b.text for b in blocks() if b.language == "yaml"])
-def test_its_policies_compile(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", [b for b in blocks() if b.language == "yaml"], ids=lambda one: f"line {one.line}")
+def test_its_policies_compile(of: Block, tmp_path: Path) -> None:
+    """A part of one, with the complete policy before it."""
+    text = block("policy", "complete").text + of.text if "part" in of.notes else of.text
     path = tmp_path / "policy.yaml"
     path.write_text(text)
     env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "sk-for-this-test")
@@ -140,7 +153,14 @@ def test_the_metrics() -> None:
 
 @pytest.mark.parametrize(
     ("section", "spec"),
-    [("targets", TargetSpec), ("gpus", GpusSpec), ("price", PriceSpec), ("tenants", TenantSpec), ("routes", RouteSpec)],
+    [
+        ("targets", TargetSpec),
+        ("gpus", GpusSpec),
+        ("price", PriceSpec),
+        ("tenants", TenantSpec),
+        ("routes", RouteSpec),
+        ("budgets", BudgetSpec),
+    ],
 )
 def test_the_keys_of_a_policy(section: str, spec: type) -> None:
     assert is_dataclass(spec)
@@ -151,6 +171,8 @@ def test_the_keys_of_a_policy(section: str, spec: type) -> None:
 def test_the_keys_of_a_match() -> None:
     (text,) = [row[1] for row in table("keys: routes") if names(row[0]) == ["match"]]
     assert {field.name for field in fields(MatchSpec)} <= set(names(text))
+    (text,) = [row[1] for row in table("keys: budgets") if names(row[0]) == ["match"]]
+    assert {field.name for field in fields(SpenderSpec)} <= set(names(text))
 
 
 def test_the_keys_of_rules() -> None:
@@ -188,6 +210,7 @@ def test_the_keys_of_a_case() -> None:
     assert listed["given"] == {one.name for one in fields(Request)}
     assert listed["readings"] == {one.name for one in fields(ReadingSpec)}
     assert listed["rates"] == {one.name for one in fields(RateSpec)}
+    assert listed["budgets"] == {one.name for one in fields(FundSpec)}
     assert listed["expect"] == set(ASPECTS)
 
 

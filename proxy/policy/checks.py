@@ -52,7 +52,7 @@ class Check(StrEnum):
     PRICE_NEEDED = "price-needed", Severity.WARNING, "the same, and a required price bars it from a route"
     UNPRICED_BUDGET = "unpriced-budget", Severity.WARNING, "the same, and a hard budget, which cannot count it, bars it"
     REFUSED_MODEL = "refused-model", Severity.WARNING, "a route takes a model, and has no lawful target for it"
-    UNKNOWN_TAG = "unknown-tag", Severity.WARNING, "a route matches a tag that no tenant, key or request can have"
+    UNKNOWN_TAG = "unknown-tag", Severity.WARNING, "a route or a budget matches a tag that nobody has or may bring"
     UNUSED_TARGET = "unused-target", Severity.WARNING, "no model lists it, or no route would ever use it"
     UNUSED_MODEL = "unused-model", Severity.WARNING, "no tenant may ask for it"
     MATCHES_NOTHING = "matches-nothing", Severity.WARNING, "one of several words or globs of a gate that fits no target"
