@@ -11,7 +11,8 @@ price as the policy has it, to the millisecond and the nano-USD. It is added to 
 A gap since the mark is bridged whole when it is short (`BRIDGE_S`: a restart does not stop the GPUs). Of a longer gap
 only the part is charged that the caller vouches for: the time since it last saw the target accrue, on its own monotonic
 clock. So an outage of the store is charged in full by the proxies that lived through it, and a night in which no proxy
-ran at all is not.
+ran at all is not. What the first to return cannot vouch for stays open for those who can: a proxy that was restarted
+during an outage takes nothing away.
 
 Sums, and the mark that they stand at, come back with every call and are offered again with the next one: the store
 keeps the greater, so one surviving process restores them after the store was wiped or has failed over to a copy that

@@ -219,6 +219,27 @@ def test_an_outage_is_charged_as_it_was_by_those_who_lived_through_it(gpu_store:
     assert gpu_store.totals()[NAME].replica_ms == 3 * HOUR_MS + HOUR_MS + 1000
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_an_outage_is_charged_also_when_a_fresh_process_is_the_first_to_return(gpu_store: GpuStore, first: int) -> None:
+    scene = Scene(replicas=3)
+    proxies = [Proxy(gpu_store, scene) for _ in range(2)]
+    run(proxies, START_MS, START_MS + 60_000)
+    for proxy in proxies:
+        proxy.cut_off = True
+    run(proxies, START_MS + 61_000, START_MS + HOUR_MS, 1000)
+    scene.count = 2
+    run(proxies, START_MS + HOUR_MS + 1000, START_MS + 2 * HOUR_MS, 1000)
+    proxies.append(Proxy(gpu_store, scene))
+    for proxy in proxies:
+        proxy.cut_off = False
+    proxies = proxies[first:] + proxies[:first]
+    for back, at_ms in zip(proxies, (0, 30_000, 60_000), strict=True):
+        run([back], START_MS + 2 * HOUR_MS + at_ms + 200, START_MS + 2 * HOUR_MS + at_ms + 30_000)
+    run(proxies, START_MS + 2 * HOUR_MS + 90_200, START_MS + 2 * HOUR_MS + 120_000)
+    assert gpu_store.totals()[NAME].replica_ms == 3 * HOUR_MS + 2 * (HOUR_MS + 120_000)
+    assert sum(of[NAME].replica_ms for of in gpu_store.hours().values()) == gpu_store.totals()[NAME].replica_ms
+
+
 def test_those_who_were_cut_off_do_not_count_again_what_the_others_did(gpu_store: GpuStore) -> None:
     here, there = ([Proxy(gpu_store, Scene()) for _ in range(2)] for _ in range(2))
     run(here + there, START_MS, START_MS + 60_000)

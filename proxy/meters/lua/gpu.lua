@@ -1,6 +1,6 @@
 -- Accrue GPU time up to the store's now, once per cluster. Theory: proxy/meters/gpu_hours.py.
--- Keys: GPU hash, with fields <sum>|<target>, and mark|<target>, carry|<target>; the beginning of the names of the hours'
---   hashes, with fields <sum>|<target> (all in the slot of these two)
+-- Keys: GPU hash, with fields <sum>|<target>, and mark|<target>, carry|<target>, open_from|<target>, open_to|<target>; the
+--   beginning of the names of the hours' hashes, with fields <sum>|<target> (all in the slot of these two)
 -- Argument: JSON {bridge_ms: longest gap that is bridged whole, shortest_ms: shortest interval worth writing,
 --   step_ms: a larger difference of clocks is a step, keep_ms: how long an hour is kept, expected_ms: the caller's idea of
 --   the time, accruals: [{target, vouched_ms, stepped_ms, seen_mark_ms, seen: sums, hours: {hour: sums},
@@ -112,24 +112,55 @@ local function add(hash, names, amounts)
   end
 end
 
-local function accrue(gpu, hours, asked, entry, mark, now)
-  local step = now - asked.expected_ms
-  if math.abs(step) <= asked.step_ms then
-    step = 0
-  end
-  local ms = owed(asked, entry, mark, now, step)
-  if not ms then
-    return mark
-  end
-  local names, to = fields(entry.target), now - step
+local function charge(gpu, hours, asked, entry, from, to)
+  local names = fields(entry.target)
   local carry = tonumber(redis.call('HGET', gpu, 'carry|' .. entry.target) or '0')
-  local by_hour, order, rest = integral(entry.pieces, to - ms, to, carry)
+  local by_hour, order, rest = integral(entry.pieces, from, to, carry)
   for _, hour in ipairs(order) do
     add(gpu, names, by_hour[hour])
     add(hours .. hour, names, by_hour[hour])
     redis.call('PEXPIRE', hours .. hour, asked.keep_ms)
   end
-  redis.call('HSET', gpu, 'mark|' .. entry.target, integer(now), 'carry|' .. entry.target, integer(rest))
+  redis.call('HSET', gpu, 'carry|' .. entry.target, integer(rest))
+end
+
+-- What the mark has passed over, because whoever moved it could not vouch for it: the latest such gap is open to those
+-- who can.
+local function leave_open(gpu, target, from, to)
+  if from < to then
+    redis.call('HSET', gpu, 'open_from|' .. target, integer(from), 'open_to|' .. target, integer(to))
+  else
+    redis.call('HDEL', gpu, 'open_from|' .. target, 'open_to|' .. target)
+  end
+end
+
+local function close(gpu, hours, asked, entry, now)
+  local open = redis.call('HMGET', gpu, 'open_from|' .. entry.target, 'open_to|' .. entry.target)
+  local from, to, since = tonumber(open[1] or nil), tonumber(open[2] or nil), now - entry.vouched_ms
+  if from and to and since < to then
+    charge(gpu, hours, asked, entry, math.max(from, since), to)
+    leave_open(gpu, entry.target, from, math.max(from, since))
+  end
+end
+
+local function accrue(gpu, hours, asked, entry, mark, now)
+  local step = now - asked.expected_ms
+  if math.abs(step) <= asked.step_ms then
+    step = 0
+  end
+  local steady = step == 0 and entry.stepped_ms == 0
+  if steady then
+    close(gpu, hours, asked, entry, now)
+  end
+  local ms, to = owed(asked, entry, mark, now, step), now - step
+  if not ms then
+    return mark
+  end
+  charge(gpu, hours, asked, entry, to - ms, to)
+  if steady and mark and mark < now - ms then
+    leave_open(gpu, entry.target, mark, now - ms)
+  end
+  redis.call('HSET', gpu, 'mark|' .. entry.target, integer(now))
   return now
 end
 
@@ -139,7 +170,9 @@ return function(keys, argument, context)
   for i, entry in ipairs(asked.accruals) do
     local mark, names = restore(gpu, hours, entry, now, asked.keep_ms), fields(entry.target)
     -- A server that learns has not heard of all that was accrued: the time is kept until it has.
-    if not context.learning then
+    if context.learning then
+      leave_open(gpu, entry.target, 0, 0)  -- it may be of a copy that lagged, and closed meanwhile
+    else
       mark = accrue(gpu, hours, asked, entry, mark, now)
     end
     -- The hour that a minute ago belonged to: whoever remembers hours has to see each after its last moment.
