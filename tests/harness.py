@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from proxy.api.server import ReceivingLimits, guarded_protocol
 from proxy.app import Spillway
+from proxy.meters.fields import COUNTERS
 from proxy.policy.model import Candidate, Endpoint, Key, Lane, Price, Route, Snapshot, Target, Tenant
 from proxy.settings import Settings
 
@@ -75,6 +76,10 @@ class Proxy:
     spillway: Spillway
     port: int
     admin_port: int
+
+    def counted(self, counter: str) -> int:
+        """What has been counted so far of one of `COUNTERS`, over all series."""
+        return sum(vector[COUNTERS.index(counter)] for vector in self.spillway.ledger.totals().values())
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
