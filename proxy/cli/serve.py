@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from proxy.meters.store_error import StoreUrlInvalid
+from proxy.meters.store_url import store_url
 from proxy.settings import Settings, data_dir, size_bytes
 
 DecisionLog = Annotated[
@@ -54,7 +56,7 @@ def serve(
         port=port,
         admin_host=os.environ.get("SPILLWAY_ADMIN_HOST"),
         admin_port=admin_port,
-        redis_url=redis_url,
+        redis_url=_store_url(redis_url),
         workers=workers,
         data_dir=data_dir(os.environ),
         decision_log=decision_log,
@@ -68,6 +70,13 @@ def serve(
     except StartError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _store_url(given: str | None) -> str | None:
+    try:
+        return None if given is None else store_url(given, os.environ)
+    except StoreUrlInvalid as error:
+        raise typer.BadParameter(str(error), param_hint="--redis-url") from None
 
 
 def _size(text: str) -> int:

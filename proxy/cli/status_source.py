@@ -6,6 +6,7 @@ Which policy is served, only a running proxy knows.
 from __future__ import annotations
 
 import asyncio
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +18,7 @@ from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.meters.report import MeterReport, report
 from proxy.meters.store import Store, StoreError, StoreUnavailable
 from proxy.meters.store_folder import StoreFolder
+from proxy.meters.store_url import store_url
 from proxy.meters.summary import summarise
 from proxy.policy.status import PolicyStatus
 
@@ -34,7 +36,7 @@ def read_report(admin_url: str, redis_url: str | None, data_dir: Path | None) ->
         raise StatusUnavailable("`--redis-url` and `--data-dir` name two stores (hint: give one of them)")
     try:
         if redis_url is not None:
-            return asyncio.run(_from_store(redis_url))
+            return asyncio.run(_from_store(store_url(redis_url, os.environ)))
         if data_dir is not None:
             return _from_folder(data_dir)
     except (StoreError, EmbeddedStoreError) as error:

@@ -110,6 +110,14 @@ def parse_store_url(url: str) -> StoreAddress:
     return _tcp(parts, Form(kind or Form.SINGLE), secure=scheme == "rediss")
 
 
+def store_url(given: str, env: Mapping[str, str]) -> str:
+    """The URL, with the password in `SPILLWAY_REDIS_PASSWORD` if that is set. Raises StoreUrlInvalid."""
+    if password := env.get("SPILLWAY_REDIS_PASSWORD"):
+        return with_password(given, password)
+    parse_store_url(given)
+    return given
+
+
 def with_password(url: str, password: str) -> str:
     """The URL of the same store, with this password in it. Raises StoreUrlInvalid when it has one already."""
     given = parse_store_url(url).login
@@ -172,30 +180,18 @@ def _servers(parts: SplitResult, port: int, *, several: bool) -> Iterator[Server
 
 def _login(parts: SplitResult, options: Mapping[str, str]) -> Login:
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    file = options.get("password_file")
-    if password and file:
-        raise _invalid("the store's URL has both a password and a `password_file`")
-    return _checked(
-        Login(username=unquote(user), password=unquote(password), password_file=Path(file) if file else None)
-    )
+    return _one_password(unquote(user), unquote(password), options.get("password_file", ""), "the store's URL has")
 
 
 def _sentinel_login(options: Mapping[str, str]) -> Login:
-    file = options.get("sentinel_password_file")
-    return _checked(
-        Login(
-            username=options.get("sentinel_username", ""),
-            password=options.get("sentinel_password", ""),
-            password_file=Path(file) if file else None,
-        )
-    )
+    user, password, file = (options.get(f"sentinel_{name}", "") for name in ("username", "password", "password_file"))
+    return _one_password(user, password, file, "the sentinels have")
 
 
-def _checked(login: Login) -> Login:
-    """Whether a user's password comes from elsewhere (`with_password`) is not known here, so none is asked for."""
-    if login.password and login.password_file:
-        raise _invalid("the sentinels have both a password and a password file")
-    return login
+def _one_password(username: str, password: str, file: str, whose: str) -> Login:
+    if password and file:
+        raise _invalid(f"{whose} both a password and a password file")
+    return Login(username=username, password=password, password_file=Path(file) if file else None)
 
 
 def _tls(options: Mapping[str, str]) -> Tls:

@@ -46,13 +46,21 @@ def test_the_environment_stands_in_for_options(started: list[Settings], tmp_path
         "SPILLWAY_ADMIN_HOST": "127.0.0.1",
         "SPILLWAY_ADMIN_PORT": "2",
         "SPILLWAY_REDIS_URL": "redis://r",
+        "SPILLWAY_REDIS_PASSWORD": "p@ss",
         "SPILLWAY_WORKERS": "4",
         "SPILLWAY_DATA_DIR": str(tmp_path),
     }
     assert CliRunner().invoke(app, ["serve"], env=env).exit_code == 0
     (settings,) = started
     assert (settings.host, settings.admin_host, settings.port, settings.admin_port) == ("10.0.0.1", "127.0.0.1", 1, 2)
-    assert (settings.redis_url, settings.workers, settings.data_dir) == ("redis://r", 4, tmp_path)
+    assert (settings.redis_url, settings.workers, settings.data_dir) == ("redis://:p%40ss@r", 4, tmp_path)
+
+
+def test_a_store_that_cannot_be_one_is_told_without_its_password(started: list[Settings]) -> None:
+    ran = CliRunner().invoke(app, ["serve", "--policy", "p.yaml", "--redis-url", "http://:canary-9a44@r"])
+    assert (ran.exit_code, started) == (2, [])
+    assert "--redis-url" in ran.output
+    assert "canary-9a44" not in ran.output
 
 
 def test_the_decision_log_is_told_how_to_rotate(started: list[Settings], tmp_path: Path) -> None:

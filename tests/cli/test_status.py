@@ -173,8 +173,8 @@ def test_what_is_no_report_is_explained(admin: HTTPServer, answer: tuple[int, by
     [
         (["--admin-url", "http://127.0.0.1:1"], "start one with `spillway serve`"),
         (["--admin-url", "file:///etc/passwd"], "is no URL"),
-        (["--redis-url", "redis://127.0.0.1:1"], "no answer from the store"),
-        (["--redis-url", "http://x"], "`redis://`"),
+        (["--redis-url", "redis://127.0.0.1:1"], "no connection to the store"),
+        (["--redis-url", "http://x"], "hint: `redis://host:6379/0`"),
         (["--redis-url", "redis://x", "--data-dir", "y"], "give one of them"),
     ],
 )

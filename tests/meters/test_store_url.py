@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from proxy.meters.store_error import StoreUrlInvalid
-from proxy.meters.store_url import Form, Login, Server, StoreAddress, Tls, parse_store_url, with_password
+from proxy.meters.store_url import Form, Login, Server, StoreAddress, Tls, parse_store_url, store_url, with_password
 
 TLS = Tls()
 
@@ -131,8 +131,11 @@ def test_each_form(url: str, address: StoreAddress) -> None:
         ("redis+sentinel://host/m?sentinel_tls=no", "no option `sentinel_tls`"),
         ("rediss://host?key=/k.pem", "goes with `cert`"),
         ("rediss://host?check_hostname=maybe", "neither `yes` nor `no`"),
-        ("redis://:p@host?password_file=/p", "both a password and a `password_file`"),
-        ("redis+sentinel://h/m?sentinel_password=p&sentinel_password_file=/p", "both a password and a password file"),
+        ("redis://:p@host?password_file=/p", "URL has both a password and a password file"),
+        (
+            "redis+sentinel://h/m?sentinel_password=p&sentinel_password_file=/p",
+            "sentinels have both a password and a password file",
+        ),
     ],
 )
 def test_what_cannot_be_one_is_told_with_a_hint(url: str, problem: str) -> None:
@@ -181,3 +184,16 @@ def test_a_password_from_elsewhere(url: str) -> None:
 def test_a_password_is_given_once(url: str) -> None:
     with pytest.raises(StoreUrlInvalid, match="given twice"):
         with_password(url, "two")
+
+
+def test_the_password_of_the_store_joins_its_url() -> None:
+    env = {"SPILLWAY_REDIS_PASSWORD": "a/b"}
+    assert store_url("redis://user@host/1", env) == "redis://user:a%2Fb@host/1"
+    assert store_url("redis://user@host/1", {}) == "redis://user@host/1"
+
+
+@pytest.mark.parametrize("url", ["redis://:one@host", "localhost"])
+def test_a_url_that_is_none_or_has_a_password_is_refused(url: str) -> None:
+    with pytest.raises(StoreUrlInvalid) as told:
+        store_url(url, {"SPILLWAY_REDIS_PASSWORD": "canary"})
+    assert "canary" not in str(told.value)
