@@ -55,6 +55,7 @@ class Dialect:
         if refusal.route:
             headers.append((b"x-spillway-route", refusal.route.encode()))
         headers.append((b"x-spillway-reason", f"refused: {refusal.rule}".encode()))
+        headers += refusal.headers
         return headers
 
 

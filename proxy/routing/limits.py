@@ -3,20 +3,24 @@
 Theory of operation
 -------------------
 A limit belongs to a *scope*, and a request is held against every scope that it falls under: all of them must have room.
-Use is counted over a sliding minute by `signals/`, all proxies together; a request that is refused uses nothing. Tokens
-are estimated while a request is on its way and settled by its reply, so a long answer is paid for by those that follow.
+Each limit is a bucket that holds a minute's worth and is refilled all the time; `meters/buckets.py` keeps it, all
+proxies together, and says what this one may use of it. A request that is refused uses nothing. Tokens are estimated
+while a request is on its way and settled by its reply, so a long answer is paid for by those that follow. A request
+that is larger than a whole minute is served when the bucket is full.
+
 Limits of tenants and keys, and of a route under `require`, refuse; those under `want` are recorded, like those in
-shadow mode.
+shadow mode. These have buckets of their own, from which a request takes only what fits: what is beyond a limit that
+refuses is not used either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from enum import Enum, auto
 
 import msgspec
 
-from proxy.policy.model import UNLIMITED, Limits, Mode, Route
+from proxy.policy.model import UNLIMITED, Limits, Mode, Route, Snapshot
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion
 from proxy.routing.readings import Rate, Rates
@@ -35,22 +39,29 @@ class Manner(Enum):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """One scope that a request is held against; `rule` begins the name under which a miss is recorded."""
+    """One scope that a request is held against; `rule` begins the name under which a miss is recorded.
+
+    `bucket` is where it is counted: the scope, or, where nothing is refused, a name that no scope has.
+    """
 
     scope: str
     rule: str
     limits: Limits
     manner: Manner
+    bucket: str = ""
 
 
 class Over(msgspec.Struct, frozen=True, gc=False):
-    """A limit that one more request would exceed; there is room again after `retry_after_s`."""
+    """A limit that one more request would exceed; there is room again after `retry_after_s`. `among` are the buckets of
+    all limits that the request was held against.
+    """
 
     held: Held
     limit: str
     used: int
     allowed: int
     retry_after_s: float
+    among: tuple[str, ...] = ()
 
     @property
     def exclusion(self) -> Exclusion:
@@ -77,7 +88,7 @@ def of_route(route: Route) -> tuple[Held, ...]:
         ("require", route.shadow_require.limits, Manner.SHADOW),
         ("want", route.shadow_want.limits, Manner.SHADOW),
     )
-    return tuple(Held(scope, rule, limits, manner) for rule, limits, manner in manners if limits)
+    return tuple(_held(scope, rule, limits, manner) for rule, limits, manner in manners if limits)
 
 
 def of_caller(facts: Facts) -> tuple[Held, ...]:
@@ -90,13 +101,25 @@ def of_caller(facts: Facts) -> tuple[Held, ...]:
     return held
 
 
-def judge(held: Iterable[Held], facts: Facts, rates: Rates) -> Verdict:
+def of_policy(snapshot: Snapshot) -> Iterator[Held]:
+    """All limits of all tenants, keys and routes; one that several keys share comes once for each of them."""
+    for tenant in snapshot.tenants.values():
+        if tenant.limits:
+            yield _callers("tenant", tenant.name, tenant.limits)
+    for key in snapshot.keys.values():
+        if key.limits:
+            yield _callers("key", key.name, key.limits)
+    for route in snapshot.routes:
+        yield from of_route(route)
+
+
+def judge(held: tuple[Held, ...], facts: Facts, rates: Rates) -> Verdict:
     """Ask every limit about one more request."""
     refused: Over | None = None
     wanted: tuple[Exclusion, ...] = ()
     shadow: tuple[Exclusion, ...] = ()
     for one in held:
-        over = _over(one, facts, rates.get(one.scope, UNUSED))
+        over = _over(one, facts, used(one, rates))
         if over is None:
             continue
         if one.manner is Manner.SHADOW:
@@ -104,23 +127,40 @@ def judge(held: Iterable[Held], facts: Facts, rates: Rates) -> Verdict:
         elif one.manner is Manner.WANT:
             wanted += (over.exclusion,)
         elif refused is None:
-            refused = over
+            refused = msgspec.structs.replace(over, among=scopes(held))
     return Verdict(refused, wanted, shadow)
 
 
+def used(held: Held, rates: Rates) -> Rate:
+    """What is used of a limit: of its own bucket, where that is known."""
+    rate = rates.get(held.bucket)
+    return rates.get(held.scope, UNUSED) if rate is None else rate
+
+
+def given(live: Rates, assumed: Rates) -> Rates:
+    """What is known of rates, where something else is assumed of some scopes: of all their buckets, then."""
+    others = tuple([f".{scope}" for scope in assumed])
+    return {**{name: rate for name, rate in live.items() if not name.endswith(others)}, **assumed}
+
+
 def scopes(held: tuple[Held, ...]) -> tuple[str, ...]:
-    """The scopes, each once: where the request is to be counted."""
-    return tuple(dict.fromkeys([one.scope for one in held]))
+    """The buckets: where the request is to be counted."""
+    return tuple([one.bucket for one in held])
 
 
 def estimated_tokens(facts: Facts) -> int:
     """What a request is taken to use until its reply tells: its input, and the output it allows itself."""
-    return facts.input_tokens + expected_output_tokens(facts)
+    return facts.input_tokens + expected_output_tokens(facts) * facts.choices
 
 
 def _callers(kind: str, name: str, limits: Limits) -> Held:
     manner = Manner.SHADOW if limits.mode is Mode.SHADOW else Manner.REQUIRE
-    return Held(f"{kind}:{name}", kind, limits, manner)
+    return _held(f"{kind}:{name}", kind, limits, manner)
+
+
+def _held(scope: str, rule: str, limits: Limits, manner: Manner) -> Held:
+    prefix = {Manner.REQUIRE: "", Manner.WANT: "want.", Manner.SHADOW: f"shadow.{rule}."}[manner]
+    return Held(scope, rule, limits, manner, prefix + scope)
 
 
 def _over(held: Held, facts: Facts, rate: Rate) -> Over | None:
@@ -128,7 +168,14 @@ def _over(held: Held, facts: Facts, rate: Rate) -> Over | None:
     if limits.rpm is not None and rate.requests >= limits.rpm:
         return Over(held, "rpm", rate.requests, limits.rpm, rate.frees_in_s)
     if limits.tpm is not None and rate.tokens + estimated_tokens(facts) > limits.tpm and rate.tokens:
-        return Over(held, "tpm", rate.tokens, limits.tpm, rate.frees_in_s)
+        return Over(held, "tpm", rate.tokens, limits.tpm, _refilled_in_s(rate, estimated_tokens(facts), limits.tpm))
     if limits.concurrency is not None and rate.in_flight >= limits.concurrency:
         return Over(held, "concurrency", rate.in_flight, limits.concurrency, CONCURRENCY_RETRY_AFTER_S)
     return None
+
+
+def _refilled_in_s(rate: Rate, tokens: int, limit: int) -> float:
+    """When so many tokens fit; a request larger than the limit waits for all of it."""
+    if not rate.tokens_per_s:
+        return rate.frees_in_s
+    return max(rate.frees_in_s, (rate.tokens + min(tokens, limit) - limit) / rate.tokens_per_s)

@@ -78,6 +78,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `rule` is the refusing rule (a gate's name, `capacity`, `auth`, `body` ...); `message` is lower case, without a full
     stop, and free of secrets. `retryable` becomes `x-should-retry`, which the OpenAI SDKs obey.
     `verbatim` is the upstream's own error body when that is in the caller's protocol already.
+    `scopes` are the rate limits' that the request was held against when one of them refused it. `headers` go out with
+    the refusal.
     """
 
     status: int
@@ -92,6 +94,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     excluded: tuple[Exclusion, ...] = ()
     verbatim: bytes | None = None
     shadow: tuple[Exclusion, ...] = ()
+    scopes: tuple[str, ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 Decision = Plan | Refusal

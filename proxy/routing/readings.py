@@ -83,19 +83,23 @@ Readings = Mapping[str, tuple[Reading, ...]]
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one scope has used in the last minute, over all workers, and has in flight.
+    """What one scope has used of its minute, over all workers, and has in flight.
 
-    The oldest request leaves the minute in `frees_in_s`.
+    What this worker may not use counts as used. There is room for another request in `frees_in_s`; `tokens_per_s` come
+    back each second, 0 where that is not known.
     """
 
     requests: int = 0
     tokens: int = 0
     in_flight: int = 0
     frees_in_s: float = 0.0
+    tokens_per_s: float = 0.0
 
 
 Rates = Mapping[str, Rate]
-"""By scope: `tenant:name`, `key:tenant/name`, `route:name`, `target:name`; a scope that is not there is unused."""
+"""By bucket (`limits.Held.bucket`) or, for all buckets of a scope, by scope: `tenant:name`, `key:tenant/name`,
+`route:name`, `target:name`. One that is not there is unused.
+"""
 
 NO_RATES: Rates = {}
 

@@ -138,6 +138,7 @@ def rate_limited(route: Route, over: Over) -> Refusal:
         retry_after_s=max(over.retry_after_s, MIN_RETRY_AFTER_S),
         retryable=True,
         excluded=(over.exclusion,),
+        scopes=over.among,
     )
 
 

@@ -427,7 +427,7 @@ class TestRules:
         assert decision.relaxed
         assert [str(one) for one in decision.excluded] == [": want.rpm 5 used by route:r against 1"]
         assert [one.rule for one in decision.shadow] == ["require.rpm", "tenant.rpm"]
-        assert decision.scopes == ("route:r", "tenant:bank")
+        assert decision.scopes == ("want.route:r", "shadow.require.route:r", "shadow.tenant.tenant:bank")
 
     def test_shadow_rules_of_every_kind_are_noted(self) -> None:
         shadow = Rules(regions=("eu-*",), objectives=ttft_p99(0.5), max_nano_usd_per_request=1)

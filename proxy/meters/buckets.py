@@ -1,0 +1,326 @@
+"""Rates of tenants, keys and routes, shared by all processes: the part of the sync that leases them.
+
+Theory of operation
+-------------------
+Each limit is one bucket of L tokens that is refilled at L a minute; its state is in the store, what it holds is spread
+over the processes (`lease.py`). At any time what is left in the store and all that is held is L at most, so for every
+span of w seconds the admissions of all processes stay within L * w / 60 + L. A request asks nobody: it takes from
+what its process holds. The sync asks for what demand will need, and the store divides the bucket by water-filling;
+what nobody needs it divides equally. A process that gets less than its due has the bucket put on a list that all read,
+and at the next sync the others give back what they do not need. All demand may so move to another process within a
+second, and the whole limit follows it.
+
+What a question says is what is held after giving back, and questions are numbered: one that is late changes nothing.
+So a question or an answer that is lost can only lose tokens, never make some. Places (`concurrency`) are not lost
+either: the free ones are those that nobody holds.
+
+How many are admitted, of a limit of L a minute, whatever the number of processes:
+
+    always                    L * w / 60 + L in w seconds. Tokens count when they are charged: by estimate when a
+                              request is admitted, and by the difference at its end, so what is in flight may go beyond
+                              by what it was underestimated, which is paid back before anything new is granted
+    the store is away         the same: each process refills its leases at its share (`contact.py`) and up to its share
+    some are cut off          the same, for `FORGET_S`: the store refills for those that reach it, and keeps apart what
+                              the others hold and refill. After that they are forgotten, and their shares given out
+                              again: should they still be there, beyond by their shares
+    the store is wiped, or    the same: nothing is granted until all that live have said what they hold, or for
+    another takes over        `FORGET_S` if one of them does not come; meanwhile they live by their shares
+    a process dies            the same; its share and what it held are missing for `FORGET_S`, or until `bury`
+    a process that has never  refills 1/`expected_members` of the limit from 1.5 s after its start, and has that part
+    reached the store         of the places
+    the store's clock jumps   forward: L more, once. Backward: less for as long as the last sync was ago
+    places                    never more than L, but by those of a process that was forgotten, or never heard the store
+
+A limit below the number of processes leaves some without a request of their own while the store is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+import orjson
+
+from proxy.meters.contact import Contact
+from proxy.meters.lease import MINUTE_S, Kind, Lease
+from proxy.meters.part import Ask, Heard, Moment
+from proxy.meters.rate_headers import Headers, rate_headers
+from proxy.policy.model import Snapshot
+from proxy.routing import limits
+from proxy.routing.readings import Rate, Rates
+
+FORGET_S = 60.0
+"""A process that has been silent for so long is taken for dead."""
+MAX_ASKED = 500
+"""Leases in one question: more would hold up the event loop, and the store."""
+MAX_LOOKED_AT = 500
+PAUSE_S = 1.0
+"""How often an idle lease asks for the rest of its part."""
+MOVES_IN_S = 0.5
+"""How long it takes until what is held elsewhere can be used here."""
+KEYS = ("bucket_peers", "buckets", "bucket_shortages")
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """A request that was admitted; wanted back by `Buckets.settle`, exactly once."""
+
+    leases: tuple[tuple[Lease, int], ...]
+
+
+class Scope:
+    """The leases of one scope, and what goes out in headers of it."""
+
+    __slots__ = ("enforced", "leases", "places", "requests", "tokens")
+
+    def __init__(self, enforced: bool) -> None:
+        self.enforced = enforced
+        self.requests: Lease | None = None
+        self.tokens: Lease | None = None
+        self.places: Lease | None = None
+        self.leases: tuple[Lease, ...] = ()
+
+    def put(self, leases: Iterable[Lease]) -> None:
+        """These are all its leases from now on."""
+        self.leases = tuple(leases)
+        by_kind = {lease.kind: lease for lease in self.leases}
+        self.requests, self.tokens = by_kind.get(Kind.REQUESTS), by_kind.get(Kind.TOKENS)
+        self.places = by_kind.get(Kind.PLACES)
+
+    def rate(self, now: float) -> Rate:
+        """What of it may not be used here and now counts as used."""
+        requests, tokens, places = self.requests, self.tokens, self.places
+        frees_in_s = per_s = 0.0
+        if requests is not None and requests.free(now) < 1:
+            moves = requests.level > 0 or requests.elsewhere > 0
+            frees_in_s = MOVES_IN_S if moves else MINUTE_S / requests.limit + PAUSE_S
+        if tokens is not None:
+            per_s = tokens.limit / MINUTE_S
+        return Rate(
+            requests=0 if requests is None else requests.used(now),
+            tokens=0 if tokens is None else tokens.used(now),
+            in_flight=0 if places is None else places.used(now),
+            frees_in_s=frees_in_s,
+            tokens_per_s=per_s,
+        )
+
+
+class Buckets(Mapping[str, Rate]):
+    """A part of the sync; as a mapping, the rates at the time that `rates` was last given (`readings.Rates`).
+
+    `expected_members` is by how many processes the limits are divided while nothing is known of the others. `clock` is
+    the monotonic clock of all times given.
+    """
+
+    name = "buckets"
+
+    def __init__(
+        self,
+        *,
+        expected_members: int = 1,
+        forget_s: float = FORGET_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._contact = Contact(expected_members, clock())
+        self._forget_ms = int(forget_s * 1000)
+        self._scopes: dict[str, Scope] = {}
+        self._leases: dict[bytes, Lease] = {}
+        self._due: dict[Lease, None] = {}
+        self._untold: dict[Lease, None] = {}
+        self._spare: dict[Lease, None] = {}
+        self._retired: dict[Lease, None] = {}
+        self._asked: list[Lease] = []
+        self._number = 0
+        self._dead: frozenset[str] = frozenset()
+        self._looked_at = 0
+        self._idle: tuple[Lease, ...] = ()
+        self._now = clock()
+
+    # the policy
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Follow a new policy: what is leased under a limit stays leased, whatever it is now."""
+        before, self._leases = self._leases, {}
+        self._scopes = {}
+        for held in limits.of_policy(snapshot):
+            if held.bucket not in self._scopes:
+                self._scopes[held.bucket] = self._scope(held, before)
+        self._retired.update(dict.fromkeys([before[name] for name in before.keys() - self._leases.keys()]))
+        self._idle = tuple(self._leases.values())
+        self._untold = {lease: None for lease in self._untold if lease not in self._retired}
+
+    def bury(self, slots: Iterable[str]) -> None:
+        """These processes are known to have died: what they held need not be kept for them."""
+        self._dead |= frozenset(slots)
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that the policy limits has been asked for."""
+        return not self._untold
+
+    # the path
+
+    def rates(self, now: float) -> Rates:
+        """What of every scope may not be used at `now`, until the next call."""
+        self._now = now
+        return self
+
+    def admit(self, scopes: Iterable[str], tokens: int, now: float) -> Taken:
+        """A request is served: it takes from its scopes, with the tokens that it is estimated to use."""
+        taken = []
+        for name in scopes:
+            scope = self._scopes.get(name)
+            if scope is None or not (scope.enforced or self._fits(scope, tokens, now)):
+                continue
+            for lease in scope.leases:
+                amount = tokens if lease.kind is Kind.TOKENS else 1
+                lease.take(amount)
+                self._due[lease] = None
+                taken.append((lease, amount))
+        return Taken(tuple(taken))
+
+    def settle(self, admitted: Taken, tokens: int, now: float) -> None:
+        """The request has ended, having used so many tokens."""
+        for lease, amount in admitted.leases:
+            if lease.kind is Kind.REQUESTS:
+                continue
+            lease.settle(amount, tokens)
+            self._due[lease] = None
+
+    def missed(self, scopes: Iterable[str], tokens: int, now: float) -> None:
+        """A request was refused for its rates: what it lacked is asked for."""
+        for name in scopes:
+            scope = self._scopes.get(name)
+            for lease in () if scope is None else scope.leases:
+                amount = tokens if lease.kind is Kind.TOKENS else 1
+                if not lease.takes(amount, now):
+                    lease.miss(amount, now)
+                    self._due[lease] = None
+
+    def headers(self, scopes: Iterable[str], now: float, *, refused_tokens: int | None = None) -> Headers:
+        """`x-ratelimit-*`, of the tightest of the scopes that refuse; `refused_tokens` is the size of a request that is
+        being refused.
+        """
+        found = [scope for name in scopes if (scope := self._scopes.get(name)) is not None and scope.enforced]
+        if not found:
+            return ()
+        return rate_headers([(one.requests, one.tokens) for one in found], now, refused_tokens)
+
+    # the sync
+
+    def ask(self, moment: Moment) -> Ask | None:
+        """Demand first, then what was never asked for, then what idles; at most `MAX_ASKED` at a time."""
+        if not self._leases and not self._contact.members:
+            return None
+        now = moment.now
+        self._number += 1
+        self._asked = list(self._leases.values()) if moment.last else self._chosen(now)
+        asks = [lease.ask(now, spare=self._spares(lease, moment)) for lease in self._asked]
+        for lease in self._asked:
+            self._spare.pop(lease, None)
+        contact = self._contact
+        question = {
+            "n": self._number,
+            "echo": contact.echo,
+            "run": contact.run,
+            "share": contact.share,
+            "members": contact.members,
+            "whole": not self._untold,
+            "forget_ms": self._forget_ms,
+            "dead": sorted(self._dead),
+            "asks": asks,
+        }
+        return Ask(KEYS, orjson.dumps(question))
+
+    def told(self, reply: Any, heard: Heard, moment: Moment) -> None:
+        """What was granted; and which buckets are short, so that what is not needed of them is given back next time."""
+        asked, self._asked = self._asked, []
+        if not reply:
+            return
+        run, learning, share, members, away, short, answers = reply
+        if run.decode() != self._contact.run:
+            self._contact.run = run.decode()
+            self._untold = dict.fromkeys(self._leases.values())
+        else:
+            for lease in asked:
+                self._untold.pop(lease, None)
+        if learning:
+            self._contact.learned(share)
+            return
+        now = self._clock()
+        self._contact.answered(self._number, share, members, away=bool(away), sent_at=moment.now, now=now)
+        self._dead = frozenset()
+        amounts = iter(answers)
+        for lease, granted, level, elsewhere in zip(asked, amounts, amounts, amounts, strict=False):
+            lease.told(granted, level, elsewhere)
+            if lease.active:
+                self._due[lease] = None
+            if not lease.held and not lease.in_use:
+                self._retired.pop(lease, None)
+        for name in short:
+            wanted = self._leases.get(name)
+            if wanted is not None and wanted.held > wanted.wanted:
+                self._spare[wanted] = None
+
+    def unheard(self, moment: Moment) -> None:
+        """Nobody knows what became of the question: what it gave back is lost, what it was told of is told again."""
+        self._due.update(dict.fromkeys([lease for lease in self._asked if lease.active]))
+        self._asked = []
+
+    def _chosen(self, now: float) -> list[Lease]:
+        chosen: dict[Lease, None] = {}
+        for source in (self._spare, self._due, self._retired, self._untold):
+            chosen.update(dict.fromkeys(islice(source, MAX_ASKED)))
+            if len(chosen) >= MAX_ASKED:
+                break
+        else:
+            chosen.update(dict.fromkeys(self._lacking(now)))
+        asked = list(islice(chosen, MAX_ASKED))
+        for lease in asked:
+            self._due.pop(lease, None)
+        return asked
+
+    def _lacking(self, now: float) -> Iterator[Lease]:
+        """Of the idle, some at a time."""
+        idle, first = self._idle, self._looked_at
+        self._looked_at = first + MAX_LOOKED_AT if first + MAX_LOOKED_AT < len(idle) else 0
+        return (lease for lease in idle[first : first + MAX_LOOKED_AT] if lease.lacks(now, PAUSE_S))
+
+    def _spares(self, lease: Lease, moment: Moment) -> bool:
+        return moment.last or lease in self._spare or lease in self._retired
+
+    def _fits(self, scope: Scope, tokens: int, now: float) -> bool:
+        return all(one.takes(tokens if one.kind is Kind.TOKENS else 1, now) for one in scope.leases)
+
+    def _scope(self, held: limits.Held, before: Mapping[bytes, Lease]) -> Scope:
+        scope = Scope(held.manner is limits.Manner.REQUIRE)
+        found = (held.limits.rpm, Kind.REQUESTS), (held.limits.tpm, Kind.TOKENS), (held.limits.concurrency, Kind.PLACES)
+        scope.put([self._lease(held, kind, limit, before) for limit, kind in found if limit is not None])
+        return scope
+
+    def _lease(self, held: limits.Held, kind: Kind, limit: int, before: Mapping[bytes, Lease]) -> Lease:
+        name = f"{held.bucket} {kind.name.lower()}"
+        lease = before.get(name.encode())
+        if lease is None:
+            enforced = held.manner is limits.Manner.REQUIRE
+            lease = Lease(name, kind, limit, self._contact, enforced=enforced, now=self._clock())
+            self._untold[lease] = None
+        elif lease.limit != limit:
+            lease.limit = limit
+            self._due[lease] = None
+        self._leases[name.encode()] = lease
+        return lease
+
+    # the mapping
+
+    def __getitem__(self, bucket: str) -> Rate:
+        return self._scopes[bucket].rate(self._now)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scopes)
+
+    def __len__(self) -> int:
+        return len(self._scopes)
