@@ -27,12 +27,16 @@ _PROMPT_DETAILS = ("cached_tokens", "audio_tokens", "cache_write_tokens")
 _COMPLETION_DETAILS = (
     "reasoning_tokens", "audio_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
 )  # fmt: skip
+_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _ENVELOPE = ("system_fingerprint", "service_tier")
 DONE = b"data: [DONE]\n\n"
 
 
 def usage(found: Json) -> Json:
-    """OpenAI's `usage`: totals always, details where the provider reported them."""
+    """OpenAI's `usage`: totals always, details where the provider reported them.
+
+    What was written to a cache for an hour costs more than the rest: it is told by Anthropic's name for it.
+    """
     prompt, completion = int(found.get("prompt_tokens") or 0), int(found.get("completion_tokens") or 0)
     shaped: Json = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     for name, known in (("prompt_tokens_details", _PROMPT_DETAILS), ("completion_tokens_details", _COMPLETION_DETAILS)):
@@ -40,6 +44,9 @@ def usage(found: Json) -> Json:
         kept = {key: details[key] for key in known if details.get(key) is not None}
         if kept:
             shaped[name] = kept
+    written = (found.get("prompt_tokens_details") or {}).get("cache_creation_token_details") or {}
+    if written.get("ephemeral_1h_input_tokens"):
+        shaped["cache_creation"] = {key: written[key] for key in _WRITES if written.get(key) is not None}
     return shaped
 
 

@@ -35,12 +35,13 @@ def usage(found: Json | None) -> Json:
         return {"input_tokens": 0, "output_tokens": 0}
     details = found.get("prompt_tokens_details") or {}
     read, written = int(details.get("cached_tokens") or 0), int(details.get("cache_write_tokens") or 0)
-    return {
+    shaped = {
         "input_tokens": max(0, found["prompt_tokens"] - read - written),
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
         "output_tokens": found["completion_tokens"],
     }
+    return shaped | ({"cache_creation": found["cache_creation"]} if "cache_creation" in found else {})
 
 
 def message(shaped: Json, tool_names: Mapping[str, str]) -> Json:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from proxy.upstream import translated_chat as chat
+from proxy.upstream.usage import read_usage
 
 DUMP: dict[str, Any] = {"id": "chatcmpl-1", "created": 7, "model": "m", "object": "chat.completion"}
 
@@ -73,6 +74,16 @@ def test_usage_keeps_the_details_that_were_reported() -> None:
         "prompt_tokens_details": {"cached_tokens": 4},
         "completion_tokens_details": {"reasoning_tokens": 2},
     }
+
+
+def test_what_was_written_to_a_cache_for_an_hour_can_still_be_priced() -> None:
+    writes = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 60}
+    details = {"cache_write_tokens": 160, "cache_creation_token_details": writes}
+    told = chat.usage({"prompt_tokens": 200, "completion_tokens": 5, "prompt_tokens_details": details})
+    assert told["cache_creation"] == writes
+    usage = read_usage(orjson.dumps({"usage": told}))
+    assert usage is not None
+    assert (usage.cache_write_tokens, usage.cache_write_1h_tokens) == (160, 60)
 
 
 @pytest.mark.parametrize("delta", [{}, {"content": ""}, {"reasoning_content": ""}, {"provider_specific_fields": {}}])

@@ -70,6 +70,11 @@ def test_input_tokens_leave_out_the_cache() -> None:
     }
 
 
+def test_what_was_written_to_the_cache_is_told_by_how_long_it_is_kept() -> None:
+    writes = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 2}
+    assert message({**reply(), "usage": {**USAGE, "cache_creation": writes}}, {})["usage"]["cache_creation"] == writes
+
+
 def test_blocks_come_in_anthropics_order() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "short", "arguments": ""}}
     given = reply("tool_calls", content="text", reasoning_content="think", tool_calls=[call])
