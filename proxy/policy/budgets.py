@@ -52,8 +52,8 @@ class Rest:
     def callers(self, budget: Budget) -> dict[str, Tenant]:
         """The tenants whose requests may count, by name."""
         owners = None
-        if budget.keys is not None:
-            owners = {key.tenant.name for key in self.keys if key.name in budget.keys}
+        if budget.keys is not None or budget.tags:
+            owners = {key.tenant.name for key in self.keys if is_spent_with(budget, key)}
         return {
             name: tenant
             for name, tenant in self.tenants.items()
@@ -82,6 +82,13 @@ class Declared:
 def is_spent_on(budget: Budget, target: Target) -> bool:
     """Whether what is sent to `target` is paid out of `budget`, if the rest matches."""
     return target.lane is budget.lane and (budget.targets is None or target.name in budget.targets)
+
+
+def is_spent_with(budget: Budget, key: Key) -> bool:
+    """Whether a request that comes with `key` can be one of those that the budget matches."""
+    may_add = key.tenant.request_tags
+    tagged = may_add is None or budget.tags <= key.tags | may_add
+    return tagged and (budget.keys is None or key.name in budget.keys)
 
 
 def compile_budgets(specs: Iterable[tuple[int, BudgetSpec]], findings: Findings) -> tuple[Declared, ...]:
@@ -264,8 +271,8 @@ def _members(budget: Budget, each: Each, rest: Rest) -> list[str]:
             return list(rest.callers(budget))
         case Each.KEY:
             tenants = rest.callers(budget)
-            named = dict.fromkeys(key.name for key in rest.keys if key.name and key.tenant.name in tenants)
-            return [name for name in named if budget.keys is None or name in budget.keys]
+            keys = (key for key in rest.keys if key.tenant.name in tenants and is_spent_with(budget, key))
+            return list(dict.fromkeys(key.name for key in keys if key.name))
         case Each.MODEL:
             return list(rest.covered(budget))
         case Each.TARGET:

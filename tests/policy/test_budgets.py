@@ -101,6 +101,8 @@ def test_no_alerts_is_a_choice(tmp_path: Path) -> None:
         ("each: tenant", "tenants", ["bank", "shop"]),
         ("each: tenant, match: {tenant: shop}", "tenants", ["shop"]),
         ("each: tenant, match: {key: bank/ci}", "tenants", ["bank"]),
+        ("each: tenant, match: {tags: gdpr}", "tenants", ["bank"]),
+        ("each: tenant, match: {tags: eval}", "tenants", ["shop"]),
         ("each: key", "keys", ["bank/ci", "bank/web"]),
         ("each: key, match: {key: bank/web}", "keys", ["bank/web"]),
         ("each: model", "models", ["m"]),

@@ -13,7 +13,7 @@ from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_policy, check_source
 from proxy.policy.lint.lint import lint
-from proxy.policy.model import Match, Route, Rules, Traffic
+from proxy.policy.model import Enforce, Match, Route, Rules, Traffic
 from proxy.policy.source import Source, SourceFile
 from proxy.policy.starter.answers import Answers, Pattern, UsageAnswer
 from proxy.policy.starter.kinds import Kind
@@ -24,7 +24,8 @@ from tests.policy.answers import models_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "policies" / "presets"
 PRODUCTS = ("consumer-online", "consumer-offline", "b2b-online", "b2b-offline")
-NAMES = (*Kind, *PRODUCTS)
+BUDGETED = ("monthly-cap", "per-tenant-budgets")
+NAMES = (*Kind, *PRODUCTS, *BUDGETED)
 FIRST_LINE = "# yaml-language-server: $schema=../schema.json"
 
 
@@ -73,7 +74,7 @@ def suiting(route: Route) -> tuple[object, ...]:
     )
 
 
-def test_there_is_one_for_each_kind_and_product() -> None:
+def test_there_is_one_for_each_kind_and_product_and_some_for_money() -> None:
     files = {path.name for path in FOLDER.iterdir()}
     assert files == {f"{name}{suffix}" for name in NAMES for suffix in (".yaml", ".test.yaml")}
 
@@ -131,6 +132,13 @@ def test_products_have_tenants_with_limits(name: str) -> None:
     tenants = preset(name).snapshot.tenants
     assert len(tenants) > 1
     assert all(tenant.limits for tenant in tenants.values())
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_what_is_hard_can_be_counted(name: str) -> None:
+    snapshot = preset(name).snapshot
+    assert any(one.enforce is Enforce.HARD for one in snapshot.budgets)
+    assert all(target.price or target.gpus for target in snapshot.targets.values())
 
 
 @pytest.mark.parametrize("name", ["b2b-online", "b2b-offline"])

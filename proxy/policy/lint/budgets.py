@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from proxy.policy.budgets import Declared, Rest, is_spent_on
+from proxy.policy.budgets import Declared, Rest, is_spent_on, is_spent_with
 from proxy.policy.checks import Check
 from proxy.policy.findings import Findings
 from proxy.policy.lint.scope import Scope
@@ -54,7 +54,7 @@ def lint_budgets(declared: Sequence[Declared], snapshot: Snapshot, routes: Seque
 def _meet(budget: Budget, rest: Rest, routes: Sequence[Scope]) -> Iterator[bool]:
     """A True for every way in which a request can come under the budget."""
     tenants = rest.callers(budget)
-    keys = [key for key in rest.keys if key.tenant.name in tenants and _is_callers(budget, key)]
+    keys = [key for key in rest.keys if key.tenant.name in tenants and is_spent_with(budget, key)]
     for scope in routes:
         if budget.routes is not None and scope.route.name not in budget.routes:
             continue
@@ -62,12 +62,6 @@ def _meet(budget: Budget, rest: Rest, routes: Sequence[Scope]) -> Iterator[bool]
             named = budget.models is None or model in budget.models
             if named and any(is_spent_on(budget, target) for target in targets):
                 yield not rest.tenants or any(_gets_there(key, model, scope) for key in keys)
-
-
-def _is_callers(budget: Budget, key: Key) -> bool:
-    may_add = key.tenant.request_tags
-    tagged = may_add is None or budget.tags <= key.tags | may_add
-    return tagged and (budget.keys is None or key.name in budget.keys)
 
 
 def _gets_there(key: Key, model: str, scope: Scope) -> bool:
