@@ -36,7 +36,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from proxy.api.catalogue import ABSENT, refusal_response
@@ -159,6 +159,29 @@ class Worker:
                 writer.close()
         return int(head.split(b" ", 2)[1]), answer
 
+    async def relay(self, path: str) -> Response:
+        """GET from the worker's admin application, to be passed on as it comes. Raises OSError."""
+        import httpx  # noqa: PLC0415  (slow to import, and only this needs it)
+
+        client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(self.admin)), timeout=httpx.Timeout(60.0, connect=ASK_TIMEOUT_S)
+        )
+        try:
+            answer = await client.send(client.build_request("GET", f"http://worker{path}"), stream=True)
+        except httpx.TransportError as error:
+            await client.aclose()
+            raise OSError(str(error)) from None
+
+        async def portions() -> AsyncIterator[bytes]:
+            try:
+                async for portion in answer.aiter_bytes():
+                    yield portion
+            finally:
+                await answer.aclose()
+                await client.aclose()
+
+        return StreamingResponse(portions(), answer.status_code, media_type=answer.headers.get("content-type"))
+
 
 @contextlib.asynccontextmanager
 async def _kept(workers: list[Worker], drain_s: float, server: _Supervisor) -> AsyncIterator[None]:
@@ -246,6 +269,13 @@ def merged_admin(workers: list[Worker]) -> Starlette:
         status, body = min(answers, key=lambda answer: (answer[0], not _tells_of_an_error(answer[1])))
         return Response(body, status, media_type="application/json")
 
+    async def rows(request: Request) -> Response:
+        path = f"{request.url.path}?{request.url.query}"
+        for worker in workers:
+            with contextlib.suppress(OSError):
+                return await worker.relay(path)
+        return Response(_SILENCE, 503, media_type="application/json")
+
     async def ready(request: Request) -> Response:
         answers = await _ask_all(workers, "/readyz")
         status, body = max(answers, key=_trouble)
@@ -257,6 +287,7 @@ def merged_admin(workers: list[Worker]) -> Starlette:
     gets = [
         ("/metrics", metrics),
         ("/admin/meters", first),
+        ("/admin/meters/rows", rows),
         ("/admin/policy", first),
         ("/readyz", ready),
         ("/healthz", alive),

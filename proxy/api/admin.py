@@ -5,27 +5,48 @@ Everything here only reads. `POST /admin/explain` is a question too long for a U
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from proxy.api.catalogue import ABSENT
 from proxy.api.explain import Explainer
 from proxy.api.health import Health
+from proxy.meters.aggregates import Grain
+from proxy.meters.standing import NOTHING_KNOWN, Standing
+from proxy.meters.store_error import StoreError
+from proxy.meters.usage_rows import HOUR_S, MAX_HOURS, failed_line, whole_hours
 
 Report = Callable[[], Awaitable[bytes | None]]
+UsageLines = Callable[[int, int, Grain], AsyncIterator[bytes]]
+"""What `usage_lines` is, once it knows where to read: from, to (Unix time, whole hours), grain. Raises StoreError."""
+
+JSON_LINES = "application/jsonl"
+_AWAY = {"message": "the store of the meters is out of reach", "code": "store_unavailable"}
+
+
+async def _nothing(from_s: int, to_s: int, grain: Grain) -> AsyncIterator[bytes]:
+    yield failed_line("this proxy keeps no ledger")
 
 
 def admin_app(
-    exposition: Callable[[], bytes], health: Health, report: Report, policy: Callable[[], bytes], explainer: Explainer
+    exposition: Callable[[], bytes],
+    health: Health,
+    report: Report,
+    policy: Callable[[], bytes],
+    explainer: Explainer,
+    *,
+    standing: Callable[[], Standing] = lambda: NOTHING_KNOWN,
+    usage: UsageLines = _nothing,
 ) -> Starlette:
     """`exposition` gives the metrics as text; `policy` and `report` JSON: what is served, and the meters.
 
-    The meters are None while their store is away.
+    The report is None while their store is away; how budgets stand is known then, too.
     """
 
     async def metrics(request: Request) -> Response:
@@ -33,10 +54,23 @@ def admin_app(
 
     async def meters(request: Request) -> Response:
         document = await report()
+        stand = msgspec.json.encode(standing())
         if document is None:
-            error = {"message": "the store of the meters is out of reach", "code": "store_unavailable"}
-            return JSONResponse({"error": error}, status_code=503)
-        return Response(document, media_type="application/json")
+            document = msgspec.json.encode({"error": _AWAY})
+            return Response(_both(document, stand), status_code=503, media_type="application/json")
+        return Response(_both(document, stand), media_type="application/json")
+
+    async def rows(request: Request) -> Response:
+        asked = _asked(request)
+        if isinstance(asked, str):
+            return JSONResponse({"error": {"message": asked, "code": "invalid_request"}}, status_code=400)
+        lines = usage(*asked)
+        try:
+            first = await anext(lines, b"")
+            second = await anext(lines, b"")  # the first that needs the store
+        except StoreError:
+            return JSONResponse({"error": _AWAY}, status_code=503)
+        return StreamingResponse(_ended(first + second, lines), media_type=JSON_LINES)
 
     async def served(request: Request) -> Response:
         return Response(policy(), media_type="application/json")
@@ -45,9 +79,38 @@ def admin_app(
         routes=[
             Route("/metrics", metrics),
             Route("/admin/meters", meters),
+            Route("/admin/meters/rows", rows),
             Route("/admin/policy", served),
             Route("/admin/explain", explainer.answer, methods=["POST"]),
             *health.routes(),
         ],
         exception_handlers=ABSENT,
     )
+
+
+def _both(one: bytes, other: bytes) -> bytes:
+    """Two JSON objects, neither of them empty, as one."""
+    return b"%s,%s" % (one[:-1], other[1:])
+
+
+async def _ended(first: bytes, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines; if the store goes away meanwhile the last one says so."""
+    yield first
+    try:
+        async for portion in lines:
+            yield portion
+    except StoreError as error:
+        yield failed_line(str(error))
+
+
+def _asked(request: Request) -> tuple[int, int, Grain] | str:
+    """From, to and grain, or what is wrong with them."""
+    try:
+        from_s, to_s = (float(request.query_params[name]) for name in ("from", "to"))
+        grain = Grain(request.query_params.get("grain", Grain.HOUR))
+        begin, end = whole_hours(from_s, to_s)
+    except (KeyError, ValueError, OverflowError):
+        return "ask with from=, to= (Unix time in seconds) and grain=minute or grain=hour"
+    if not 0 <= begin <= end or (end - begin) // HOUR_S > MAX_HOURS:
+        return f"to= must not be before from=, nor more than {MAX_HOURS} hours after it"
+    return begin, end, grain

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
+import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from proxy.api.admin import admin_app
+from proxy.api.health import Health
+from proxy.meters.aggregates import Grain
+from proxy.meters.standing import BudgetStanding, Standing
+from proxy.meters.store_error import StoreUnavailable
+from proxy.policy.model import Enforce, Per
+from starlette.requests import Request
+from starlette.responses import Response
 from tests.harness import Reply, dedicated, proxy, request_bytes, snapshot_of
 from tests.scripted import CHAT_REPLY, reply, scripted
 from tests.wire import wire
@@ -28,6 +40,104 @@ async def test_meters_without_a_store_are_an_error_not_zeros() -> None:
     async with proxy(POLICY) as spillway:
         got = await spillway.get("/admin/meters", admin=True)
     assert (got.status, got.json["error"]["code"]) == (503, "store_unavailable")
+
+
+STANDING = Standing(
+    budgets=(
+        BudgetStanding(
+            name="growth-spill",
+            per=Per.DAY,
+            limit_nano_usd=500,
+            spent_nano_usd=100,
+            held_nano_usd=50,
+            free_nano_usd=350,
+            enforce=Enforce.HARD,
+        ),
+    ),
+    degraded={"meters": "away"},
+)
+
+
+class Admin:
+    """The admin application by itself: `document` is the report, `lines` the ledger."""
+
+    def __init__(self, document: bytes | None = None, *lines: bytes | Exception) -> None:
+        self.asked: list[tuple[int, int, Grain]] = []
+        self._lines = lines
+        app = admin_app(
+            bytes,
+            Health(dict, object),
+            self._report,
+            bytes,
+            cast(Any, self),
+            standing=lambda: STANDING,
+            usage=self._usage,
+        )
+        self._document = document
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin")
+
+    async def answer(self, request: Request) -> Response:
+        return Response()
+
+    async def _report(self) -> bytes | None:
+        return self._document
+
+    async def _usage(self, from_s: int, to_s: int, grain: Grain) -> AsyncIterator[bytes]:
+        self.asked.append((from_s, to_s, grain))
+        for line in self._lines:
+            if isinstance(line, Exception):
+                raise line
+            yield line
+
+
+async def test_the_report_comes_with_how_budgets_stand_and_what_is_degraded() -> None:
+    got = await Admin(b'{"version":1}').client.get("/admin/meters")
+    assert (got.status_code, got.json()["version"]) == (200, 1)
+    assert msgspec.json.decode(got.content, type=Standing) == STANDING
+
+
+async def test_how_budgets_stand_is_known_without_the_store() -> None:
+    got = await Admin().client.get("/admin/meters")
+    assert (got.status_code, got.json()["error"]["code"]) == (503, "store_unavailable")
+    assert msgspec.json.decode(got.content, type=Standing) == STANDING
+
+
+async def test_the_ledger_is_sent_in_lines_for_whole_hours() -> None:
+    admin = Admin(None, b'{"type":"target"}\n', b'{"type":"usage"}\n', b'{"type":"complete","rows":1}\n')
+    got = await admin.client.get("/admin/meters/rows?from=3601&to=7300.5&grain=minute")
+    assert (got.status_code, got.headers["content-type"]) == (200, "application/jsonl")
+    assert [json.loads(line)["type"] for line in got.text.splitlines()] == ["target", "usage", "complete"]
+    await admin.client.get("/admin/meters/rows?from=0&to=3600")
+    assert admin.asked == [(3600, 10_800, Grain.MINUTE), (0, 3600, Grain.HOUR)]
+
+
+async def test_a_ledger_that_cannot_be_read_says_so_at_once_or_at_its_end() -> None:
+    away = StoreUnavailable("no answer")
+    got = await Admin(None, b'{"type":"target"}\n', away).client.get("/admin/meters/rows?from=0&to=1")
+    assert (got.status_code, got.json()["error"]["code"]) == (503, "store_unavailable")
+    later = Admin(None, b'{"type":"target"}\n', b'{"type":"usage"}\n', away)
+    got = await later.client.get("/admin/meters/rows?from=0&to=1")
+    assert got.status_code == 200
+    assert json.loads(got.text.splitlines()[-1]) == {"type": "failed", "message": "no answer"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "from=0",
+        "from=a&to=1",
+        "from=0&to=1&grain=day",
+        "from=7200&to=0",
+        "from=0&to=1e9",
+        "from=0&to=inf",
+        "from=nan&to=1",
+    ],
+)
+async def test_a_span_that_makes_no_sense_is_refused(query: str) -> None:
+    admin = Admin()
+    got = await admin.client.get(f"/admin/meters/rows?{query}")
+    assert (got.status_code, got.json()["error"]["code"], admin.asked) == (400, "invalid_request", [])
 
 
 async def test_the_policy_tells_its_routes_and_their_uptime_once_it_is_known() -> None:
@@ -54,7 +164,7 @@ def uptimes(got: Reply) -> dict[str, float]:
     return {one.labels["route"]: one.value for one in families["spillway_route_uptime"].samples}
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/admin/meters", "/admin/policy"])
+@pytest.mark.parametrize("path", ["/metrics", "/admin/meters", "/admin/meters/rows?from=0&to=1", "/admin/policy"])
 async def test_the_data_port_has_none_of_it(path: str) -> None:
     async with proxy(POLICY) as spillway:
         assert (await spillway.get(path)).status == 404
