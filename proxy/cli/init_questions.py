@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from proxy.policy import promises, units, words
+from proxy.policy import caps, promises, units, words
 from proxy.policy.model import Endpoint, Engine, matches_any
 from proxy.policy.problem import Mistake
 from proxy.policy.providers import NATIVE, NEEDS_URL
@@ -32,6 +32,7 @@ from proxy.policy.starter.answers import (
     engine_url,
 )
 from proxy.policy.starter.kinds import Kind, Work
+from proxy.policy.starter.plan import budget_of
 from proxy.policy.starter.profiles import PROFILES
 from proxy.policy.starter.suggestions import SUGGESTIONS, Suggestion
 from proxy.policy.targets import PriceOf
@@ -179,7 +180,18 @@ def _economics(kind: Kind, models: Models) -> tuple[EconomicsAnswer, Models]:
         limit = None if answered in ("", usual) else answered
     question = "  What counts where money and speed are at odds: budget, latency, or as suggested"
     minded = _ask(question, "suggested", _suggested_or(words.one_of(Minded)))
-    return EconomicsAnswer(max_usd_per_request=limit, minded=minded), with_gpus
+    economics = EconomicsAnswer(max_usd_per_request=limit, minded=minded)
+    return replace(economics, budget=_budget(kind, economics, with_gpus)), with_gpus
+
+
+def _budget(kind: Kind, economics: EconomicsAnswer, models: Models) -> str | None:
+    """The limit to what providers may be paid, where there are some; None for what is suggested, empty for none."""
+    if not any(model.shared for model in models.values()):
+        return None
+    suggested = budget_of(Answers(interface=kind, models=models, economics=economics)) or NONE
+    question = "  Most that all providers together may be paid, such as $500/month"
+    answered = _ask(question, suggested, _optional(_spelled(caps.cap)))
+    return None if answered == _optional(_spelled(caps.cap))(suggested) else answered and f"${answered}"
 
 
 def _gpus(name: str, suggested: GpusAnswer) -> GpusAnswer:

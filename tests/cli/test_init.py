@@ -98,7 +98,7 @@ def test_offline_customers_in_europe_too(kind: Kind) -> None:
         f"\n\n\n\n\n\n{europe}\n\n{europe}zero\n" for _ in dict.fromkeys(work.endpoint for work in PROFILES[kind].works)
     )
     gpus = "\n\n\n" * models.count("zero")
-    result = spillway("init", typed=f"{kind}\n{models}\n{gpus}\n\noffline\nb2b\nbank, shop\neu-*\nzero\nbank\n")
+    result = spillway("init", typed=f"{kind}\n{models}\n{gpus}\n\n\noffline\nb2b\nbank, shop\neu-*\nzero\nbank\n")
     assert result.exit_code == 0, result.output
     assert_checked_and_tested()
     text = Path("policy.yaml").read_text("utf-8")
@@ -120,7 +120,7 @@ def test_wrong_answers_are_asked_for_again_with_a_remedy(here: Path) -> None:
         ),
         *("opnai", "openai", "gpt-4.1-mini", "us", "zero"),
         *("n", "400", "400ms", "30"),
-        *("H100", "2", "2.99", "$0.02", "latency"),
+        *("H100", "2", "2.99", "$0.02", "latency", "$500", "$500/month"),
         *("both", "consumer", "web, ios", "us-east-*", "eu-*", "none", "android", "ios"),
     ]
     result = spillway("init", typed="\n".join(typed) + "\n")
@@ -132,11 +132,19 @@ def test_wrong_answers_are_asked_for_again_with_a_remedy(here: Path) -> None:
         "unknown provider `opnai` (did you mean `openai`?)",
         "write `400ms` or `400s`",
         "no target of model `chat` is in `us-east-*` (their regions: eu-west-1, us)",
+        "a limit without its window: `$500`",
         "unknown tenant `android`",
     ):
         assert complaint in result.stdout
     text = (here / "policy.yaml").read_text("utf-8")
-    for line in ("ttft_p99: 400ms", "perceived_tps: 30", "max_usd_per_request: 0.02", "prefer: latency", "tags: [eu]"):
+    for line in (
+        "ttft_p99: 400ms",
+        "perceived_tps: 30",
+        "max_usd_per_request: 0.02",
+        "prefer: latency",
+        "tags: [eu]",
+        "limit: $500/month",
+    ):
         assert line in text
     assert_checked_and_tested()
 
@@ -176,7 +184,7 @@ def test_something_has_to_answer() -> None:
 
 
 def test_a_latency_budget_for_nobody_is_left_out(here: Path) -> None:
-    typed = "chat\nchat\ny\n\n\n\n\n\n\n\n\n\nn\n400ms\n\n\n\n\n\n\noffline\n" + "\n" * 10
+    typed = "chat\nchat\ny\n\n\n\n\n\n\n\n\n\nn\n400ms\n\n\n\n\n\n\n\noffline\n" + "\n" * 10
     result = spillway("init", typed=typed)
     assert result.exit_code == 0, result.output
     assert "Nobody waits for offline traffic" in result.stdout

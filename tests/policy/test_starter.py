@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -13,7 +15,19 @@ from proxy.cli.policy_assumed import Assumed
 from proxy.meters.prices import PriceList
 from proxy.policy.compile import Compiled, check_source
 from proxy.policy.lint.lint import lint
-from proxy.policy.model import Capability, Endpoint, Engine, Lane, Prefer, Route, Snapshot
+from proxy.policy.model import (
+    Cap,
+    Capability,
+    Endpoint,
+    Enforce,
+    Engine,
+    Exhausted,
+    Lane,
+    Per,
+    Prefer,
+    Route,
+    Snapshot,
+)
 from proxy.policy.problem import PolicyError
 from proxy.policy.source import Source, SourceFile
 from proxy.policy.starter.answers import (
@@ -36,7 +50,7 @@ from proxy.policy.starter.cases import starting_cases
 from proxy.policy.starter.engine import Fit, fit
 from proxy.policy.starter.kinds import Kind
 from proxy.policy.starter.layout import flow, laid_out, rounded_up, scalar
-from proxy.policy.starter.plan import endpoint_of, planned_routes, residency_tag, settled
+from proxy.policy.starter.plan import endpoint_of, planned_routes, residency_tag, settled, suggested_budget
 from proxy.policy.starter.profiles import PROFILES
 from proxy.policy.starter.text import digest_variables, starting_policy, target_names, variables
 from proxy.policy.words import NAME, REGION, RESERVED
@@ -133,6 +147,90 @@ def test_money_and_speed_may_count_more_than_the_kind_suggests(kind: Kind, minde
         assert route.require.max_nano_usd_per_request == 20_000_000
         assert route.require.nano_usd_per_mtok == 1_500_000_000
     seen_by_its_cases(answers)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("lane", [None, *Lane])
+@pytest.mark.parametrize("residency", [None, EU_FOR_ONE, EU_FOR_ALL], ids=["anywhere", "one-in-eu", "all-in-eu"])
+@pytest.mark.parametrize("enforce", [None, *Enforce])
+def test_whoever_minds_the_budget_gets_one(
+    kind: Kind, lane: Lane | None, residency: ResidencyAnswer | None, enforce: Enforce | None
+) -> None:
+    models = {
+        name: ModelAnswer(
+            endpoint=answer.endpoint,
+            dedicated=None if lane is Lane.SHARED else answer.dedicated,
+            shared=() if lane is Lane.DEDICATED else answer.shared,
+        )
+        for name, answer in models_of(kind).items()
+    }
+    answers = answers_for(
+        kind,
+        models=models,
+        economics=EconomicsAnswer(minded=Minded.BUDGET, enforce=enforce),
+        usage=UsageAnswer(traffic=Pattern.BOTH, tenants=("one", "two"), residency=residency),
+    )
+    budgets = snapshot_of(answers).budgets
+    if lane is Lane.DEDICATED:
+        assert budgets == ()
+        return
+    (budget,) = budgets
+    assert budget.enforce is (enforce or Enforce.HARD)
+    assert budget.exhausted is (Exhausted.REJECT if lane is Lane.SHARED else Exhausted.DEDICATED_ONLY)
+    missing = {side for side in seen_by_its_cases(answers).missing if side.subject.startswith("budget")}
+    assert missing == set()
+
+
+def test_a_budget_is_as_much_again_as_the_gpus_cost() -> None:
+    gpus = GpusAnswer(type="H100", count=2, usd_per_hour="2.99")
+    answers = answers_for(Kind.CHAT, economics=EconomicsAnswer(minded=Minded.BUDGET, gpus=gpus))
+    one = {name: replace(answer, dedicated=engine_of(answer, gpus=None)) for name, answer in answers.models.items()}
+    assert suggested_budget(replace(answers, models=one)) == "$4400/month"
+    two = {
+        name: replace(answer, dedicated=engine_of(answer, url=("http://a/v1", "http://b/v1"), gpus=gpus))
+        for name, answer in answers.models.items()
+    }
+    assert suggested_budget(replace(answers, models=two)) == "$8800/month"
+    none = {name: replace(answer, dedicated=None) for name, answer in answers.models.items()}
+    assert suggested_budget(replace(answers, models=none)) == "$500/month"
+
+
+def engine_of(answer: ModelAnswer, **changes: Any) -> DedicatedAnswer:
+    assert answer.dedicated is not None
+    return replace(answer.dedicated, **changes)
+
+
+def test_a_figure_of_ones_own_is_the_budget_and_nobody_else_gets_one() -> None:
+    (budget,) = snapshot_of(answers_for(Kind.CHAT, economics=EconomicsAnswer(budget="$20/day"))).budgets
+    assert budget.caps == (Cap(20 * 10**9, Per.DAY),)
+    assert snapshot_of(answers_for(Kind.CHAT)).budgets == ()
+    assert snapshot_of(answers_for(Kind.CHAT, economics=EconomicsAnswer(minded=Minded.BUDGET, budget=""))).budgets == ()
+
+
+def test_a_budget_is_hard_where_everything_can_be_counted() -> None:
+    def enforced(price: PriceAnswer | None, **economics: Any) -> Enforce:
+        unlisted = SharedAnswer(provider="nebius", model="in-no-list", price=price)
+        models = {"chat": ModelAnswer(endpoint=Endpoint.CHAT, shared=(unlisted,))}
+        economics = {"minded": Minded.BUDGET} | economics
+        answers = settled(
+            answers_for(Kind.CHAT, models=models, economics=EconomicsAnswer(**economics)), PRICES.price_of
+        )
+        (budget,) = compiled(starting_policy(answers)).snapshot.budgets
+        return budget.enforce
+
+    assert enforced(PriceAnswer(input="1", output="1")) is Enforce.HARD
+    assert enforced(None) is Enforce.SOFT
+    assert enforced(None, enforce=Enforce.HARD) is Enforce.HARD
+
+
+def test_a_budget_for_nobody_is_a_mistake() -> None:
+    text = """interface: chat
+models: {chat: {dedicated: {url: "http://a:8000/v1", model: m}}}
+economics: {budget: $5/day}
+"""
+    with pytest.raises(PolicyError) as refused:
+        read_answers(SourceFile("answers.yaml", text))
+    assert [problem.message for problem in refused.value.problems] == ["no provider is there to be paid"]
 
 
 def test_a_latency_budget_replaces_that_of_the_main_route_and_no_other() -> None:

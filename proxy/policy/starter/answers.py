@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from proxy.policy import promises, units, words
+from proxy.policy import caps, promises, units, words
 from proxy.policy.document import Loc, read_document
 from proxy.policy.findings import Findings
-from proxy.policy.model import Capability, Endpoint, Engine, matches_any
+from proxy.policy.model import Capability, Endpoint, Enforce, Engine, matches_any
 from proxy.policy.problem import Mistake, PolicyError
 from proxy.policy.shape import BROKEN, Reader, key, listed, one, shaped
 from proxy.policy.source import SourceFile
@@ -85,6 +85,7 @@ def variable(value: object) -> str:
 _NAME = one(words.name)
 _TEXT = one(words.text)
 _USD = spelled(units.nano_usd)
+_CAP = spelled(caps.cap)
 _SECONDS = spelled(units.duration_s)
 _SPEED = spelled(units.tokens_per_s)
 _TOKENS = spelled(units.count)
@@ -170,12 +171,17 @@ class LatencyAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EconomicsAnswer:
-    """What GPUs cost, and what a request or a token may."""
+    """What GPUs cost, and what a request, a token, or all that is bought from providers may.
+
+    `enforce` says how the budget binds; left out, it is hard if every price is known.
+    """
 
     gpus: GpusAnswer | None = key(shaped(GpusAnswer), default=None)
     max_usd_per_request: str | None = key(_USD, default=None)
     usd_per_mtok: str | None = key(_USD, default=None)
     minded: Minded | None = key(one(words.one_of(Minded)), default=None)
+    budget: str | None = key(_CAP, default=None)
+    enforce: Enforce | None = key(one(words.one_of(Enforce)), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +258,9 @@ def note_contradictions(answers: Answers, findings: Findings) -> None:
     if usage.traffic is Pattern.OFFLINE and objectives:
         hint = "remove `latency`, or write `traffic: both`"
         findings.problem(("latency",), "nobody waits for offline traffic", hint, key=True)
+    if answers.economics.budget is not None and not any(model.shared for model in answers.models.values()):
+        hint = "remove it: your own GPUs are paid by the hour, whatever they do"
+        findings.problem(("economics", "budget"), "no provider is there to be paid", hint, key=True)
     if usage.residency is not None:
         _note_residency(answers, usage.residency, findings)
 

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from proxy.policy import promises
 from proxy.policy.model import (
     NEEDED,
+    Budget,
     Candidate,
     Endpoint,
+    Enforce,
     Lane,
     Limits,
     Match,
@@ -71,6 +73,8 @@ def starting_cases(snapshot: Snapshot, works: Mapping[str, Work], policy: str) -
         scene = _scene(snapshot, route, works[route.name])
         if scene is not None:
             lines += [line for case in _cases(scene) for line in case]
+    for budget in snapshot.budgets:
+        lines += _when_spent(snapshot, budget, works)
     for tenant in snapshot.tenants.values():
         lines += [line for case in _tenants_cases(snapshot, tenant, works) for line in case]
     return "\n".join(lines) + "\n"
@@ -220,6 +224,23 @@ def _input_price(target: Target) -> int:
     return 0 if target.price is None else target.price.input_nano_usd_per_mtok
 
 
+def _when_spent(snapshot: Snapshot, budget: Budget, works: Mapping[str, Work]) -> list[str]:
+    """A request to the last route that has something to buy, with no money left for it."""
+    scenes = (_scene(snapshot, route, works[route.name]) for route in reversed(snapshot.routes))
+    scene = next((one for one in scenes if one is not None and one.shared), None)
+    if scene is None:
+        return []
+    rule = f'"budget:{budget.name}"'
+    name, route = f"{budget.name}: the budget is used up", scalar(scene.route.name)
+    unpaid = {"excluded": _mapping({one.name: rule for one in scene.shared})}
+    expect = {"route": route, "refused": rule, "status": "429"}
+    if budget.enforce is Enforce.SHADOW:
+        expect = {"route": route, "shadow": unpaid["excluded"]}
+    elif scene.dedicated:
+        expect = {"route": route, "first": scalar(scene.dedicated[0].name), **unpaid}
+    return _case(name, scene.given, expect, budgets={budget.name: "exhausted"})
+
+
 def _tenants_cases(snapshot: Snapshot, tenant: Tenant, works: Mapping[str, Work]) -> Iterator[list[str]]:
     """A tenant within its rates, on the route that takes all it sends, and one that has used them up."""
     main = next((one for one in snapshot.routes if _takes_all_of(one, tenant)), None)
@@ -295,11 +316,14 @@ def _case(
     expect: Told,
     readings: Mapping[str, Told] | None = None,
     rates: Mapping[str, Told] | None = None,
+    budgets: Told | None = None,
 ) -> list[str]:
     lines = [f'  - name: "{name}"', f"    given: {_mapping(given)}"]
     for section, subjects in (("readings", readings), ("rates", rates)):
         if subjects:
             lines.append(f"    {section}: {_mapping({_key(one): _mapping(told) for one, told in subjects.items()})}")
+    if budgets:
+        lines.append(f"    budgets: {_mapping(budgets)}")
     return [*lines, f"    expect: {_mapping(expect)}"]
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from proxy.policy.model import NEEDED, Endpoint, Modality, Prefer, Price
+from proxy.policy.model import NEEDED, Endpoint, Enforce, Modality, Prefer, Price
 from proxy.policy.promises import blended_nano_usd_per_mtok
 from proxy.policy.starter.answers import (
     Answers,
@@ -26,12 +26,17 @@ from proxy.policy.starter.answers import (
 )
 from proxy.policy.starter.engine import Fit, fit
 from proxy.policy.starter.kinds import Rule, Work, ask, offline_work
+from proxy.policy.starter.layout import rounded_up
 from proxy.policy.starter.profiles import PROFILES
 from proxy.policy.targets import PriceOf
-from proxy.policy.units import nano_usd
+from proxy.policy.units import NANO, nano_usd
 
 GPUS = GpusAnswer(usd_per_hour="2.99")
 """One H100 at what specialised clouds charge for it."""
+
+HOURS_A_MONTH = 730
+FIRST_BUDGET = "$500/month"
+"""Where nothing is known to compare with."""
 
 _MONEY = ("max_usd_per_request", "usd_per_mtok")
 _YOURS = "your own figure"
@@ -48,11 +53,14 @@ class PlannedRoute:
 
 
 def settled(answers: Answers, price_of: PriceOf) -> Answers:
-    """The answers, with a price of tokens that the providers they name can keep.
+    """The answers, with a price of tokens that the providers they name can keep, and a budget that can count them.
 
-    Work that is all offline has no other route than the one with the cap, so what is named must be below it.
+    Work that is all offline has no other route than the one with the cap, so what is named must be below it. A hard
+    budget bars what has no price; one that is not asked to be hard is soft then.
     """
     prices = [_blended(one, price_of) for model in answers.models.values() for one in model.shared]
+    if answers.economics.enforce is None and None in prices:
+        answers = replace(answers, economics=replace(answers.economics, enforce=Enforce.SOFT))
     dearest = max((price for price in prices if price is not None), default=0)
     suggested = nano_usd(PROFILES[answers.interface].offline_usd_per_mtok)
     economics = answers.economics
@@ -70,6 +78,29 @@ def _blended(shared: SharedAnswer, price_of: PriceOf) -> int | None:
             output_nano_usd_per_mtok=nano_usd(shared.price.output),
         )
     return None if price is None else blended_nano_usd_per_mtok(price)
+
+
+def budget_of(answers: Answers) -> str:
+    """The limit to what providers may be paid; empty for none.
+
+    Whoever minds the budget and gives no figure gets one: as much again as the GPUs cost.
+    """
+    economics = answers.economics
+    if economics.budget is not None or not any(model.shared for model in answers.models.values()):
+        return economics.budget or ""
+    return suggested_budget(answers) if economics.minded is Minded.BUDGET else ""
+
+
+def suggested_budget(answers: Answers) -> str:
+    """What the GPUs cost in a month, in two digits; without any, a figure to begin with."""
+    engines = [model.dedicated for model in answers.models.values() if model.dedicated is not None]
+    hourly = sum(_nano_usd_per_hour(one, answers) for one in engines)
+    return f"${rounded_up(hourly * HOURS_A_MONTH // NANO)}/month" if hourly else FIRST_BUDGET
+
+
+def _nano_usd_per_hour(engine: DedicatedAnswer, answers: Answers) -> int:
+    gpus = engine.gpus or answers.economics.gpus or GPUS
+    return nano_usd(gpus.usd_per_hour) * gpus.count * len(engine.url)
 
 
 def planned_routes(answers: Answers) -> tuple[PlannedRoute, ...]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from proxy.policy.model import Endpoint
+from proxy.policy.model import Endpoint, Enforce
 from proxy.policy.starter.answers import Answers, DedicatedAnswer, Pattern, Product, ResidencyAnswer, SharedAnswer
 from proxy.policy.starter.engine import FLAGS
 from proxy.policy.starter.kinds import Profile, Rule
 from proxy.policy.starter.layout import Line, flow, laid_out, rounded_up, scalar
 from proxy.policy.starter.plan import (
     GPUS,
+    budget_of,
     endpoint_of,
     gap_s,
     held_in_flight,
@@ -28,6 +29,14 @@ from proxy.policy.starter.plan import (
 )
 from proxy.policy.starter.profiles import PROFILES
 
+PROVIDERS = "providers"
+"""The name of the budget."""
+
+_ENFORCED = {
+    Enforce.HARD: "never overspent, by however many proxies: a stream is cut if need be",
+    Enforce.SOFT: "what has begun is finished, and what comes after is not begun",
+    Enforce.SHADOW: "only recorded",
+}
 _VARIABLES = {"together_ai": "TOGETHER_API_KEY", "fireworks_ai": "FIREWORKS_API_KEY", "gemini": "GEMINI_API_KEY"}
 _KEYLESS = frozenset({"bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
 
@@ -41,6 +50,7 @@ def starting_policy(answers: Answers) -> str:
         _models(answers),
         _tenants(answers),
         _routes(answers),
+        _budgets(answers),
     )
     return laid_out(line for section in sections for line in section)
 
@@ -235,6 +245,28 @@ def _routes(answers: Answers) -> Iterator[Line]:
         yield 2, f"prefer: {route.work.prefer}", route.work.why
         if route.work.max_failovers != 1:
             yield 2, f"max_failovers: {route.work.max_failovers}", route.work.why_failovers
+
+
+def _budgets(answers: Answers) -> Iterator[Line]:
+    limit, enforce = budget_of(answers), answers.economics.enforce or Enforce.HARD
+    if not limit:
+        return
+    yield 0, "budgets:", ""
+    yield 1, f"- name: {PROVIDERS}", ""
+    yield 2, f"limit: {limit}", _why_limit(answers)
+    yield 2, f"enforce: {enforce}", _ENFORCED[enforce]
+    if any(model.dedicated is not None for model in answers.models.values()):
+        yield 2, "exhausted: dedicated_only", "then your own GPUs answer what they can hold"
+    else:
+        yield 2, "exhausted: reject", "then requests get 429 until the next window begins"
+
+
+def _why_limit(answers: Answers) -> str:
+    if answers.economics.budget is not None:
+        return "your own figure, for all that is paid by the token"
+    if any(model.dedicated is not None for model in answers.models.values()):
+        return "all that is paid by the token: as much again as the GPUs cost"
+    return "all that is paid by the token: a figure to begin with"
 
 
 def _residency(residency: ResidencyAnswer | None) -> Iterator[Line]:
