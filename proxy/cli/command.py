@@ -8,6 +8,7 @@ from proxy import __version__
 from proxy.cli.demo import demo
 from proxy.cli.init import init
 from proxy.cli.keys import app as keys
+from proxy.cli.meters import app as meters
 from proxy.cli.policy import app as policy
 from proxy.cli.serve import serve
 from proxy.cli.simulate import app as simulate
@@ -25,6 +26,7 @@ app.command()(demo)
 app.command()(init)
 app.add_typer(policy, name="policy")
 app.add_typer(keys, name="keys")
+app.add_typer(meters, name="meters")
 app.add_typer(simulate, name="simulate")
 
 

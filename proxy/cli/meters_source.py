@@ -1,0 +1,78 @@
+"""Reads the ledger from a running proxy's admin port, a line at a time."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import msgspec
+
+from proxy.meters.aggregates import Grain
+from proxy.meters.bill import BillLine, bill
+from proxy.meters.usage_rows import Complete, Failed, GpuRow, TargetRow, UsageRow, read_line
+
+TIMEOUT_S = 60.0
+
+
+class LedgerUnavailable(Exception):
+    """The ledger could not be read, or not to its end; the text says why, and what to do."""
+
+
+class Ledger:
+    """The rows of a span; `targets` is filled before the first line of the bill comes."""
+
+    def __init__(self, admin_url: str, from_s: float, to_s: float, grain: Grain) -> None:
+        self.targets: dict[str, TargetRow] = {}
+        self._admin_url = admin_url
+        asked = urlencode({"from": from_s, "to": to_s, "grain": grain.value})
+        self._url = f"{admin_url.rstrip('/')}/admin/meters/rows?{asked}"
+
+    def bill(self) -> Iterator[BillLine]:
+        """The bill, as its rows come in. Raises LedgerUnavailable; a bill that was cut off is never taken for whole."""
+        return bill(self._rows())
+
+    def _rows(self) -> Iterator[UsageRow | GpuRow]:
+        count, complete = 0, None
+        for line in self._lines():
+            try:
+                row = read_line(line)
+            except msgspec.MsgspecError:
+                raise LedgerUnavailable(f"`{self._url}` does not answer like a Spillway of this release") from None
+            match row:
+                case TargetRow():
+                    self.targets[row.name] = row
+                case Failed():
+                    raise LedgerUnavailable(f"the proxy could not read all of its ledger: {row.message}")
+                case Complete():
+                    complete = row.rows
+                case _:
+                    count += 1
+                    yield row
+        if complete != count:
+            raise LedgerUnavailable("the proxy's answer was cut off (hint: try again, or ask for a shorter time)")
+
+    def _lines(self) -> Iterator[bytes]:
+        if not self._url.startswith(("http://", "https://")):
+            raise LedgerUnavailable(f"`{self._admin_url}` is no URL (hint: begin with `http://` or `https://`)")
+        try:
+            with urllib.request.urlopen(self._url, timeout=TIMEOUT_S) as lines:  # noqa: S310  (scheme checked above)
+                yield from lines
+        except urllib.error.HTTPError as error:
+            raise LedgerUnavailable(f"`{self._url}` answers {error.code}: {_reason(error)}") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise LedgerUnavailable(
+                f"no proxy answers at `{self._admin_url}`: {getattr(error, 'reason', error) or type(error).__name__}"
+                " (hint: the ledger is read through the admin port of a running proxy: name it with `--admin-url`)"
+            ) from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    with error:
+        try:
+            document = msgspec.json.decode(error.read())
+            return str(document["error"]["message"])
+        except (msgspec.MsgspecError, LookupError, TypeError, OSError):
+            return "is that the admin port of a Spillway?"
