@@ -33,7 +33,7 @@ behind one URL, a request in flight there keeps one of them busy, as long as the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -55,13 +55,20 @@ KEYS = ("gpu", "gpuhour:")
 class GpuTotals(msgspec.Struct, frozen=True, gc=False):
     """What one dedicated target has accrued: replica- and GPU-milliseconds, and nano-USD.
 
-    `nano_usd` is 0, and `gpu_ms` too, for a target whose policy names no `gpus`.
+    `busy_nano_usd` is what the busy replicas cost, of `nano_usd`. All but the first two are 0 for a target whose policy
+    names no `gpus`.
     """
 
     replica_ms: int = 0
     busy_replica_ms: int = 0
     gpu_ms: int = 0
     nano_usd: int = 0
+    busy_nano_usd: int = 0
+
+    @property
+    def busy_gpu_ms(self) -> int:
+        """The time of the GPUs in busy replicas, over the average number of them in one."""
+        return self.gpu_ms * self.busy_replica_ms // self.replica_ms if self.replica_ms else 0
 
     def __sub__(self, earlier: GpuTotals) -> GpuTotals:
         mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(earlier)
@@ -71,6 +78,14 @@ class GpuTotals(msgspec.Struct, frozen=True, gc=False):
         """The greater of each: of two readings of sums that only grow, all that is known."""
         mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
         return GpuTotals(*map(max, mine, theirs))
+
+
+class GpuRow(NamedTuple):
+    """What one dedicated target accrued in the hour from `start_s`, Unix time."""
+
+    start_s: int
+    target: str
+    totals: GpuTotals
 
 
 Hours = Mapping[str, GpuTotals]

@@ -25,13 +25,14 @@ MOST_LOOKS = 512
 
 
 class Piece(NamedTuple):
-    """From `from_ms` on, by the store's clock: what there is, and what it costs an hour."""
+    """From `from_ms` on, by the store's clock: what there is, and what it costs an hour; of that, the busy replicas."""
 
     from_ms: int
     replicas: int
     busy_replicas: int
     gpus: int
     nano_usd_per_hour: int
+    busy_nano_usd_per_hour: int
 
 
 class Look(NamedTuple):
@@ -84,10 +85,12 @@ class Watch:
 def _pieces(look: Look, begin_ms: int, end_ms: int) -> Iterator[Piece]:
     gpus, replicas, busy = look.gpus, look.replicas, look.busy_replicas
     if gpus is None:
-        yield Piece(begin_ms, replicas, busy, 0, 0)
+        yield Piece(begin_ms, replicas, busy, 0, 0, 0)
         return
+    unused = gpus.unused_rate(replicas)
     for from_ms, rate in rates(gpus, replicas, begin_ms, end_ms):
-        yield Piece(from_ms, replicas, busy, replicas * gpus.count, rate)
+        busy_rate = (rate - unused) * busy // replicas if replicas else 0
+        yield Piece(from_ms, replicas, busy, replicas * gpus.count, rate, busy_rate)
 
 
 def _store_ms(at: float, end: float, end_ms: int) -> int:

@@ -13,6 +13,7 @@ All keys share one hash slot, `{<namespace>}:<layout>:`, so that every script ru
     meta           hash   the run id of the server that last answered, and until when it learns (`lua/exchange.lua`)
     gauges         hash   process -> expiry and in-flight counts
     gpu            hash   GPU time and money per dedicated target, and the marks up to which they accrued
+    gpuhour:<when> hash   the same by the hour, without marks (`gpu_hours.py`)
 
 A total is base plus the sum of the slots. No key, URL, prompt or name of a person is kept: an id is random, and labels
 come from the policy. Each part of the sync says what it keeps beside that.
@@ -37,7 +38,7 @@ from proxy.meters.aggregates import Grain, Row, periods, rows
 from proxy.meters.connection import TIMEOUT_S, connect
 from proxy.meters.counters import vectors
 from proxy.meters.fields import LAYOUT
-from proxy.meters.gpu_hours import GpuTotals, gpus_by_target
+from proxy.meters.gpu_hours import GpuRow, GpuTotals, gpus_by_target
 from proxy.meters.part import Ask, Heard, Moment
 from proxy.meters.store_error import StoreError, StoreRefused, StoreUnavailable, StoreUrlInvalid
 from proxy.meters.vectors import Vector, add_by_name
@@ -131,6 +132,17 @@ class Store:
             hashes = await self._client.transaction([("HGETALL", self._key(period.key)) for period in batch])
             for period, flat in zip(batch, hashes, strict=True):
                 found += rows(period, vectors(flat))
+        return found
+
+    async def gpu_rows(self, from_s: float, to_s: float) -> list[GpuRow]:
+        """What each dedicated target accrued in each hour from `from_s` on and before `to_s`. Raises StoreError."""
+        found: list[GpuRow] = []
+        wanted = periods(from_s, to_s, Grain.HOUR)
+        while batch := list(islice(wanted, _PERIODS_AT_ONCE)):
+            hashes = await self._client.transaction([("HGETALL", self._key(f"gpu{hour.key}")) for hour in batch])
+            for hour, flat in zip(batch, hashes, strict=True):
+                by_target = gpus_by_target(_integers(flat))
+                found += (GpuRow(hour.start_s, target, by_target[target]) for target in sorted(by_target))
         return found
 
     async def read_totals(self) -> Totals:

@@ -81,6 +81,12 @@ class Gpus:
             per_gpu += on_spot * spot.nano_usd_per_hour
         return self.count * per_gpu
 
+    def unused_rate(self, replicas: int) -> int:
+        """Of that, what the reserved ones cost that do not run."""
+        reserved = self.reserved
+        missing = max(0, reserved.replicas - replicas) if reserved else 0
+        return self.count * missing * reserved.nano_usd_per_hour if reserved else 0
+
     def _price_at(self, at_s: float) -> int:
         prices = (item.nano_usd_per_hour for item in self.schedule if item.schedule.covers(at_s))
         return next(prices, self.nano_usd_per_hour)

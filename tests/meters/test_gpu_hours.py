@@ -63,7 +63,7 @@ def test_only_dedicated_targets_accrue_with_everything_that_is_provisioned() -> 
     clock = GpuClock(lambda: [LLAMA, TOGETHER], dict)
     entry = question(clock, moment(100.0))
     assert entry["target"] == "llama-eu"
-    assert [piece[1:] for piece in entry["pieces"]] == [[2, 0, 8, 8 * 2_990_000_000]]
+    assert [piece[1:] for piece in entry["pieces"]] == [[2, 0, 8, 8 * 2_990_000_000, 0]]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_several_replicas_behind_one_url_are_busy_with_a_request_each() -> None:
 
 def test_without_a_gpu_price_replicas_still_accrue() -> None:
     entry = question(GpuClock(lambda: [replace(LLAMA, gpus=None)], dict), moment(100.0))
-    assert entry["pieces"][0][1:] == [2, 0, 0, 0]
+    assert entry["pieces"][0][1:] == [2, 0, 0, 0, 0]
 
 
 def test_the_count_is_the_policys_or_somebody_elses() -> None:
@@ -123,7 +123,7 @@ def test_it_does_not_vouch_for_the_time_a_target_was_out_of_the_policy() -> None
 
 
 def test_totals_subtract() -> None:
-    assert GpuTotals(5, 4, 3, 2) - GpuTotals(1, 1, 1, 1) == GpuTotals(4, 3, 2, 1)
+    assert GpuTotals(5, 4, 3, 2, 1) - GpuTotals(1, 1, 1, 1, 1) == GpuTotals(4, 3, 2, 1, 0)
 
 
 # What accrues
@@ -139,6 +139,7 @@ def test_gpu_time_accrues_once_however_many_ask(gpu_store: GpuStore) -> None:
         busy_replica_ms=60_000,
         gpu_ms=12 * 60_000,
         nano_usd=12 * 60_000 * 2_990_000_000 // HOUR_MS,
+        busy_nano_usd=4 * 60_000 * 2_990_000_000 // HOUR_MS,
     )
     assert all(proxy.clock.totals[NAME] == gpu_store.totals()[NAME] for proxy in proxies)
 
@@ -177,6 +178,20 @@ def test_reserved_replicas_are_paid_while_none_runs(gpu_store: GpuStore) -> None
     proxy = Proxy(gpu_store, Scene(replace(H100, reserved=reserved), replicas=0))
     run([proxy], START_MS, START_MS + HOUR_MS, 60_000)
     assert gpu_store.totals()[NAME] == GpuTotals(nano_usd=8 * 1_800_000_000)
+
+
+def test_busy_replicas_are_of_those_that_run(gpu_store: GpuStore) -> None:
+    """Of three reserved replicas two run, at one price, and one of them is busy."""
+    scene = Scene(replace(H100, reserved=Tranche(replicas=3, nano_usd_per_hour=1_800_000_000)), replicas=2)
+    scene.requests = {f"{NAME}/0": 5}
+    run([Proxy(gpu_store, scene)], START_MS, START_MS + HOUR_MS, 60_000)
+    assert gpu_store.totals()[NAME] == GpuTotals(
+        replica_ms=2 * HOUR_MS,
+        busy_replica_ms=HOUR_MS,
+        gpu_ms=8 * HOUR_MS,
+        nano_usd=12 * 1_800_000_000,
+        busy_nano_usd=4 * 1_800_000_000,
+    )
 
 
 def test_a_new_price_counts_from_when_the_policy_has_it(gpu_store: GpuStore) -> None:

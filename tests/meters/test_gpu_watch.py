@@ -23,8 +23,8 @@ def test_what_is_seen_holds_since_the_look_before() -> None:
     watch.look(1000.2, H100, 3, 0)
     watch.look(1000.4, H100, 2, 1)
     assert pieces(watch, 1000.0, 1000.5) == [
-        Piece(NOON_MS, 3, 0, 12, 12_000),
-        Piece(NOON_MS + 200, 2, 1, 8, 8_000),
+        Piece(NOON_MS, 3, 0, 12, 12_000, 0),
+        Piece(NOON_MS + 200, 2, 1, 8, 8_000, 4_000),
     ]
 
 
@@ -33,7 +33,7 @@ def test_looks_that_saw_the_same_are_one() -> None:
     for step in range(10_000):
         watch.look(1000.0 + step, H100, 3, 0)
     assert len(watch._looks) == 1
-    assert pieces(watch, 1000.0, 11_000.0) == [Piece(NOON_MS, 3, 0, 12, 12_000)]
+    assert pieces(watch, 1000.0, 11_000.0) == [Piece(NOON_MS, 3, 0, 12, 12_000, 0)]
 
 
 def test_what_has_accrued_is_forgotten_but_for_the_last_look() -> None:
@@ -41,7 +41,7 @@ def test_what_has_accrued_is_forgotten_but_for_the_last_look() -> None:
     watch.look(1001.0, H100, 3, 0)
     watch.look(1002.0, H100, 2, 0)
     watch.accrued(1001.5)
-    assert (watch.since, pieces(watch, 1001.5, 1003.0)) == (1001.5, [Piece(NOON_MS + 1500, 2, 0, 8, 8_000)])
+    assert (watch.since, pieces(watch, 1001.5, 1003.0)) == (1001.5, [Piece(NOON_MS + 1500, 2, 0, 8, 8_000, 0)])
     watch.accrued(1005.0)
     assert [piece.replicas for piece in pieces(watch, 1005.0, 1006.0)] == [2]
 
@@ -56,13 +56,13 @@ def test_an_edge_of_the_price_is_a_piece_of_its_own() -> None:
     )
     watch = Watch(1000.0)
     watch.look(1100.0, timed, 1, 0)
-    assert pieces(watch, 1000.0, 1100.0) == [Piece(NOON_MS, 1, 0, 4, 4000), Piece(NOON_MS + 60_000, 1, 0, 4, 4)]
+    assert pieces(watch, 1000.0, 1100.0) == [Piece(NOON_MS, 1, 0, 4, 4000, 0), Piece(NOON_MS + 60_000, 1, 0, 4, 4, 0)]
 
 
 def test_without_a_price_there_are_replicas_only() -> None:
     watch = Watch(1000.0)
     watch.look(1001.0, None, 2, 1)
-    assert pieces(watch, 1000.0, 1001.0) == [Piece(NOON_MS, 2, 1, 0, 0)]
+    assert pieces(watch, 1000.0, 1001.0) == [Piece(NOON_MS, 2, 1, 0, 0, 0)]
 
 
 def test_a_watch_is_bounded_and_keeps_the_changes_of_scale() -> None:

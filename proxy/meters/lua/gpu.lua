@@ -1,13 +1,14 @@
 -- Accrue GPU time up to the store's now, once per cluster. Theory: proxy/meters/gpu_hours.py.
--- Keys: GPU hash, with fields <sum>|<target>, and mark|<target>, carry|<target>, open_from|<target>, open_to|<target>; the
+-- Keys: GPU hash, with fields <sum>|<target>, and mark|<target>, carry|<target>, busy_carry|<target>, open_from|<target>, open_to|<target>; the
 --   beginning of the names of the hours' hashes, with fields <sum>|<target> (all in the slot of these two)
 -- Argument: JSON {bridge_ms: longest gap that is bridged whole, shortest_ms: shortest interval worth writing,
 --   step_ms: a larger difference of clocks is a step, keep_ms: how long an hour is kept, expected_ms: the caller's idea of
 --   the time, accruals: [{target, vouched_ms, stepped_ms, seen_mark_ms, seen: sums, hours: {hour: sums},
---   pieces: [[from_ms, replicas, busy replicas, gpus, nano-USD per hour], ...]}, ...]}; sums are decimal strings
+--   pieces: [[from_ms, replicas, busy replicas, gpus, nano-USD an hour, of it for busy replicas], ...]}, ...]}; sums are
+--   decimal strings
 -- Answer: for each target {target, mark, {sums}, {hour, {sums}, hour, {sums}}}
 
-local SUMS = {'replica_ms', 'busy_replica_ms', 'gpu_ms', 'nano_usd'}
+local SUMS = {'replica_ms', 'busy_replica_ms', 'gpu_ms', 'nano_usd', 'busy_nano_usd'}
 local MS_PER_HOUR = 3600000
 local MS_PER_MINUTE = 60000
 
@@ -83,25 +84,26 @@ local function cost(nano_usd_per_hour, ms, carry)
 end
 
 -- What accrued after `from` and up to `to`, by the hour: pieces hold from their beginning to that of the next.
-local function integral(pieces, from, to, carry)
+local function integral(pieces, from, to, carry, busy_carry)
   local by_hour, order, at = {}, {}, from
   for i, piece in ipairs(pieces) do
     local last = pieces[i + 1] and math.min(to, pieces[i + 1][1]) or to
     while at < last do
       local edge = math.min(last, (math.floor(at / MS_PER_HOUR) + 1) * MS_PER_HOUR)
-      local hour, ms, nano_usd = hour_of(at), edge - at, nil
+      local hour, ms, nano_usd, busy_nano_usd = hour_of(at), edge - at, nil, nil
       nano_usd, carry = cost(piece[5], ms, carry)
+      busy_nano_usd, busy_carry = cost(piece[6], ms, busy_carry)
       if not by_hour[hour] then
-        by_hour[hour] = {0, 0, 0, 0}
+        by_hour[hour] = {0, 0, 0, 0, 0}
         order[#order + 1] = hour
       end
-      for s, amount in ipairs({piece[2] * ms, piece[3] * ms, piece[4] * ms, nano_usd}) do
+      for s, amount in ipairs({piece[2] * ms, piece[3] * ms, piece[4] * ms, nano_usd, busy_nano_usd}) do
         by_hour[hour][s] = by_hour[hour][s] + amount
       end
       at = edge
     end
   end
-  return by_hour, order, carry
+  return by_hour, order, carry, busy_carry
 end
 
 local function add(hash, names, amounts)
@@ -114,14 +116,15 @@ end
 
 local function charge(gpu, hours, asked, entry, from, to)
   local names = fields(entry.target)
-  local carry = tonumber(redis.call('HGET', gpu, 'carry|' .. entry.target) or '0')
-  local by_hour, order, rest = integral(entry.pieces, from, to, carry)
+  local rests = {'carry|' .. entry.target, 'busy_carry|' .. entry.target}
+  local carried = redis.call('HMGET', gpu, unpack(rests))
+  local by_hour, order, carry, busy_carry = integral(entry.pieces, from, to, carried[1] or 0, carried[2] or 0)
   for _, hour in ipairs(order) do
     add(gpu, names, by_hour[hour])
     add(hours .. hour, names, by_hour[hour])
     redis.call('PEXPIRE', hours .. hour, asked.keep_ms)
   end
-  redis.call('HSET', gpu, 'carry|' .. entry.target, integer(rest))
+  redis.call('HSET', gpu, rests[1], integer(carry), rests[2], integer(busy_carry))
 end
 
 -- What the mark has passed over, because whoever moved it could not vouch for it: the latest such gap is open to those
