@@ -8,10 +8,11 @@ of the latest values of every cell, so its size is bounded by the number of seri
 there is nothing to compact when the store stays away for long.
 
     lost when                            of what was noted, and not yet in the store
-    the process is killed or crashes     nothing; of the one note that was being written, all of it
-    the machine or the kernel crashes,   what neither `flush` nor the kernel had written: the kernel does it by itself
-    or the power goes                    for what is older than about 30 s (vm.dirty_expire_centisecs)
-    the disk, or the container with it   everything: give `folder` a volume that outlives what you want to survive
+    the process is killed or crashes     nothing, but the one note that was being written: its attempt is in flight
+    the machine or the kernel crashes,   what neither `flush` nor the kernel had written; the kernel does it by itself
+    or the power goes                    for what is older than about 30 s (vm.dirty_expire_centisecs). An attempt
+                                         that ended after that may be counted and be in flight, or neither
+    the disk or the container goes       everything: the folder is to be on a volume that outlives what it should
 
 The file is locked (flock(2)) by its owner, so that others can tell a dead owner from a living one, and appears in the
 folder only when it is whole. It is allocated whole when it is opened: to touch a page of a mapping for which the disk
@@ -183,7 +184,7 @@ class Journal:
         place = self._places[cell]
         sequence = self._sequence + 1
         try:
-            written = place.pack(sequence, settles if settles > 0 else 0, *values)
+            written = place.pack(sequence, settles, *values)
         except struct.error:  # an upstream's absurd usage, say, must not cost a request
             self.dropped += 1
             self.end(settles)
@@ -193,7 +194,7 @@ class Journal:
         place.next = place.last
         place.last = at
         place.put(self._view, at, crc32(written, place.seed), written)
-        if settles > 0:
+        if settles >= 0:
             self.end(settles)
 
     def release(self, cell: int) -> None:
@@ -236,7 +237,10 @@ class Journal:
                 self.dropped += 1
 
     def end(self, attempt: int) -> None:
-        """The attempt is over, and cost nothing: else `note` ends it. To end it twice does no harm, until another has its number."""
+        """The attempt is over and cost nothing; one that did, `note` ends.
+
+        To end it twice does no harm, until another has its number.
+        """
         if attempt >= 0 and self._view[attempt + LIVE_AT : attempt + LIVE_AT + 8] != _NO_ATTEMPT:
             self._view[attempt + LIVE_AT : attempt + LIVE_AT + 8] = _NO_ATTEMPT
             self._free.append(attempt)

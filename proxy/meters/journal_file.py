@@ -76,7 +76,7 @@ def claim(path: Path) -> FileIO | None:
     Raises OSError for what is no plain file, or cannot be opened or locked.
     """
     try:
-        file = FileIO(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+")
+        file = FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r")
     except FileNotFoundError:
         return None
     try:

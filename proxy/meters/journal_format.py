@@ -107,8 +107,8 @@ class Contents(NamedTuple):
 
 
 def values_format(width: int) -> struct.Struct:
-    """A sequence number, the attempt that these values settle or 0, and `width` signed integers of 64 bits."""
-    return struct.Struct(f"<QQ{width}q")
+    """A sequence number, the attempt that these values settle or -1, and `width` signed integers of 64 bits."""
+    return struct.Struct(f"<Qq{width}q")
 
 
 def copy_format(width: int) -> struct.Struct:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.meters import journal as journal_module
 from proxy.meters.journal import NOWHERE, Journal
-from proxy.meters.journal_file import JournalFile
+from proxy.meters.journal_file import JournalFile, claim
 from proxy.meters.journal_format import MAX_ATTEMPT_VALUES, MAX_WIDTH, Contents, read
 
 SMALL_ATTEMPTS = 8
@@ -118,6 +118,25 @@ def test_attempts_in_flight_are_there_until_they_end(journal: Journal) -> None:
     assert contents(journal).open == ()
 
 
+def test_an_attempt_ends_with_the_note_that_counts_it(journal: Journal) -> None:
+    cell = journal.cell("counters", "acme", 1)
+    attempt = journal.begin(cell, (10,))
+    with snapshots(journal) as taken:
+        journal.note(cell, [10], settles=attempt)
+    found = [read(data) for data in taken]
+    assert [bool(each.open) != bool(each.cells) for each in found] == [True] * len(found)
+    assert len(taken) == 3, "before, between the note and the table, and after"
+    assert journal.begin(cell) == attempt
+    assert len(contents(journal).open) == 1
+
+
+def test_a_note_that_is_dropped_ends_its_attempt_all_the_same(journal: Journal) -> None:
+    cell = journal.cell("counters", "acme", 1)
+    journal.note(cell, [LARGEST + 1], settles=journal.begin(cell))
+    journal.note(NOWHERE, [1], settles=journal.begin(cell))
+    assert contents(journal).open == ()
+
+
 def test_a_place_used_again_has_the_progress_of_its_own_attempt(journal: Journal) -> None:
     cell = journal.cell("counters", "acme", 1)
     first = journal.begin(cell, (1,))
@@ -206,6 +225,15 @@ def test_a_process_that_counts_under_a_new_slot_says_so(journal: Journal) -> Non
     journal.rename("s2")
     journal.rename("s2")
     assert (contents(journal).slot, contents(journal).cells) == ("s2", {("counters", "acme"): (1,)})
+
+
+def test_of_two_slots_the_later_one_holds(journal: Journal) -> None:
+    journal.rename("s2")
+    with snapshots(journal) as taken:
+        journal.rename("s3")
+    slots = [read(data).slot for data in taken]
+    assert slots == sorted(slots)
+    assert slots[-2:] == ["s3", "s3"], "as soon as it is noted, before the old one is gone"
 
 
 def test_names_of_any_language_are_kept(journal: Journal) -> None:
@@ -352,6 +380,7 @@ NAMES = st.sampled_from(["a", "b", "a longer name, so that its entry is larger t
 NUMBERS = st.integers(-(2**63), LARGEST)
 ACTIONS = st.one_of(
     st.tuples(st.just("note"), NAMES, st.lists(NUMBERS, min_size=5, max_size=5)),
+    st.tuples(st.just("settle"), NAMES, st.lists(NUMBERS, min_size=5, max_size=5), st.integers(0, 100)),
     st.tuples(st.just("begin"), NAMES, st.lists(NUMBERS, max_size=MAX_ATTEMPT_VALUES)),
     st.tuples(st.just("progress"), st.integers(0, 100), NUMBERS),
     st.tuples(st.just("end"), st.integers(0, 100)),
@@ -373,13 +402,19 @@ class Pair:
     def do(self, action: tuple[Any, ...]) -> None:
         getattr(self, action[0])(*action[1:])
 
-    def note(self, name: str, values: list[int]) -> None:
+    def note(self, name: str, values: list[int], settles: int = NOWHERE) -> None:
         cell = self.journal.cell("counters", name, len(values))
-        self.journal.note(cell, values)
+        self.journal.note(cell, values, settles)
         if cell != NOWHERE:
             self.model.values["counters", name] = tuple(values)
             self.model.fresh.add(("counters", name))
             self.model.marked.discard(("counters", name))
+
+    def settle(self, name: str, values: list[int], draw: int) -> None:
+        attempt = self._attempt(draw)
+        self.note(name, values, NOWHERE if attempt is None else attempt)
+        if attempt is not None:
+            del self.model.open[attempt]
 
     def begin(self, name: str, values: list[int]) -> None:
         attempt = self.journal.begin(self.journal.cell("counters", name, 5), values)
@@ -458,7 +493,8 @@ def snapshots(journal: Journal) -> Iterator[list[bytes]]:
         yield taken
     finally:
         sys.settrace(tracing)
-    taken.append(image(journal))
+    if (last := image(journal)) != taken[-1]:
+        taken.append(last)
 
 
 def torn(before: bytes, after: bytes, cut: float, step: int) -> bytes:
@@ -504,3 +540,15 @@ def test_a_file_that_others_take_for_a_dead_ones_is_made_again(tmp_path: Path, m
     assert removed
     assert list(tmp_path.iterdir()) == [file.path]
     file.close(remove=True)
+
+
+def test_a_file_is_locked_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, locked = Path.rename, []
+
+    def looked_at(path: Path, target: Path) -> Path:
+        locked.append(claim(path) is None)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", looked_at)
+    with opened(tmp_path):
+        assert locked == [True]

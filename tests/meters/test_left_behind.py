@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,18 @@ def dead(folder: Path, slot: str = "s1", value: int = 7) -> Path:
 def only(left: tuple[Left, ...]) -> Left:
     (one,) = left
     return one
+
+
+def test_a_file_that_is_gone_once_it_is_locked_is_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that starts at the same time has dealt with it between our opening and our locking it."""
+    path, real = dead(tmp_path), fcntl.flock
+
+    def dealt_with(file: FileIO, operation: int) -> None:
+        path.unlink()
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", dealt_with)
+    assert recover(tmp_path) == ()
 
 
 def test_where_there_is_no_folder_nothing_was_left(tmp_path: Path) -> None:
