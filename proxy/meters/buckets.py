@@ -24,7 +24,8 @@ How many are admitted, of a limit of L a minute, whatever the number of processe
                               the others hold and refill. After that they are forgotten, and their shares given out
                               again: should they still be there, beyond by their shares
     the store is wiped, or    the same: nothing is granted until all that live have said what they hold, or for
-    another takes over        `FORGET_S` if one of them does not come; meanwhile they live by their shares
+    another takes over        `FORGET_S` if one of them does not come; meanwhile they live by their shares. If none of
+                              them comes while the store learns, but others do: beyond by what they hold
     a process dies            the same; its share and what it held are missing for `FORGET_S`, or until `bury`
     a process that has never  refills 1/`expected_members` of the limit from 1.5 s after its start, and has that part
     reached the store         of the places
@@ -92,18 +93,17 @@ class Scope:
     def rate(self, now: float) -> Rate:
         """What of it may not be used here and now counts as used."""
         requests, tokens, places = self.requests, self.tokens, self.places
-        frees_in_s = per_s = 0.0
-        if requests is not None and requests.free(now) < 1:
+        used = 0 if requests is None else requests.used(now)
+        frees_in_s = 0.0
+        if requests is not None and used >= requests.limit:
             moves = requests.level > 0 or requests.elsewhere > 0
             frees_in_s = MOVES_IN_S if moves else MINUTE_S / requests.limit + PAUSE_S
-        if tokens is not None:
-            per_s = tokens.limit / MINUTE_S
         return Rate(
-            requests=0 if requests is None else requests.used(now),
+            requests=used,
             tokens=0 if tokens is None else tokens.used(now),
             in_flight=0 if places is None else places.used(now),
             frees_in_s=frees_in_s,
-            tokens_per_s=per_s,
+            tokens_per_s=0.0 if tokens is None else tokens.limit / MINUTE_S,
         )
 
 
@@ -225,7 +225,7 @@ class Buckets(Mapping[str, Rate]):
         question = {
             "n": self._number,
             "echo": contact.echo,
-            "run": contact.run,
+            "era": contact.era,
             "share": contact.share,
             "members": contact.members,
             "whole": not self._untold,
@@ -240,9 +240,9 @@ class Buckets(Mapping[str, Rate]):
         asked, self._asked = self._asked, []
         if not reply:
             return
-        run, learning, share, members, away, short, answers = reply
-        if run.decode() != self._contact.run:
-            self._contact.run = run.decode()
+        era, learning, share, members, away, short, answers = reply
+        if era.decode() != self._contact.era:
+            self._contact.era = era.decode()
             self._untold = dict.fromkeys(self._leases.values())
         else:
             for lease in asked:

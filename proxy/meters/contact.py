@@ -25,18 +25,20 @@ class Contact:
     `expected_members`.
     """
 
-    __slots__ = ("_heard_at", "_leak_from", "_leaked_s", "echo", "members", "outage", "run", "share")
+    __slots__ = ("_heard_at", "_leak_from", "_leaked_s", "calm_until", "echo", "era", "members", "outage", "share")
 
     def __init__(self, expected_members: int, now: float) -> None:
         self.share = WHOLE // expected_members
         self.members = 0
         """How many share the limits, as last heard; 0 before the first answer."""
-        self.run = ""
-        """Which server answers, and which of its lives this is."""
+        self.era = ""
+        """Which memory answers: another one after a wipe, a restart, a failover."""
         self.echo = 0
         """The number of the last question that was answered."""
         self.outage = 0
         """Changes with every answer: what was refilled in one silence is no business of the next."""
+        self.calm_until = now
+        """Up to then nothing leaks, and nothing is refilled here."""
         self._heard_at = self._leak_from = now
         self._leaked_s = 0.0
 
@@ -45,6 +47,7 @@ class Contact:
         self._leaked_s = self.leaked_s(now)
         self._leak_from = now if away else max(now, sent_at + LEAK_AFTER_S)
         self._heard_at = now
+        self.calm_until = min(self._leak_from, now + ALONE_AFTER_S)
         self.share, self.members, self.echo = share, members, number
         self.outage += 1
 

@@ -154,6 +154,8 @@ class Lease:
     def turn(self, now: float) -> None:
         """Let leak and refill what time has leaked and refilled."""
         contact = self._contact
+        if now < contact.calm_until and contact.outage == self._outage:
+            return
         share = contact.share / WHOLE
         per_s = self.limit * share / MINUTE_S
         leaked_s = contact.leaked_s(now)
@@ -212,7 +214,7 @@ class Lease:
 
     def told(self, granted: int, level: int, elsewhere: int) -> None:
         """The answer to the last question; what was spent meanwhile was spent of what had been stated."""
-        self._outage, self._alone_s = self._contact.outage, 0.0
+        self._alone_s = 0.0
         self.held = min(self.held + self._debt, float(self.stated)) + granted
         self._debt = 0
         self._book = self.stated + granted

@@ -57,7 +57,8 @@ class World:
         self.now = 100.0
         self.skew_s = 0.0
         self.run = "run-0"
-        self.first, self.learning_until = True, 0.0
+        self.first = True
+        self.learning_until: float | None = 0.0
         self.up = True
         self.processes: list[Process] = []
         self.charged: list[tuple[float, int]] = []
@@ -85,15 +86,18 @@ class World:
             self._redis.delete(key)
         if restart:
             self.run = f"run-{next(self._order)}"
-        self.first, self.learning_until = False, self.now + LEARN_S
+        self.first, self.learning_until = False, None
 
     def restart(self) -> None:
         """Another server takes over, with all that was written."""
         self.run = f"run-{next(self._order)}"
-        self.first, self.learning_until = False, self.now + LEARN_S
+        self.first, self.learning_until = False, None
 
     def exchange(self, slot: str, ask: Ask, *, last: bool) -> tuple[Any, Heard]:
         now_ms = int((EPOCH_S + self.now + self.skew_s) * 1000)
+        if self.learning_until is None:
+            # As `lua/exchange.lua` does: from the first question on that finds it so.
+            self.learning_until = self.now + LEARN_S
         learning = self.now < self.learning_until
         context = {"now": now_ms, "slot": slot, "members": 1, "learning": learning, "last": last}
         context |= {"run": self.run, "first": self.first}
@@ -180,6 +184,12 @@ class Process:
             self.offer(per_s, until, tokens)
 
     # its sync
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether the store has answered of late, and without having to learn."""
+        contact = self.buckets._contact
+        return self.reachable and self._world.up and not contact.alone_s(self._world.now + 1.0)
 
     def leave(self) -> None:
         """A clean end."""

@@ -333,14 +333,19 @@ def happen(one: World, event: str, which: int, limits: Limits) -> None:
     }
     if event in steps:
         steps[event]()
-    elif event == "start" and len(one.processes) < 5:
-        one.add(limits, expected_members=4, forget_s=600.0)
+    elif event == "start" and len(one.processes) < 5 and all(each.in_touch for each in one.processes):
+        # One that starts while nobody reaches the store knows nothing of what the others hold, nor would the store.
+        one.add(limits, expected_members=NOBODY, forget_s=600.0)
+        one.go(1.0)
     elif event in ("crash", "leave") and len(one.processes) > 2:
         one.processes.remove(process)
         process.alive = False
         if event == "leave" and one.up and process.reachable:
             process.leave()
 
+
+NOBODY = 10**9
+"""Who starts without a store has no share, then: what it would have is not leased from anybody."""
 
 demands = st.tuples(*[st.sampled_from([0.0, 0.0, 2.0, 12.0, 30.0])] * 5)
 events = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 4), demands, st.floats(0.1, 8.0)), max_size=14)

@@ -1,8 +1,8 @@
 -- Share token buckets, and places, among processes. Theory, protocol and bounds: proxy/meters/buckets.py.
 -- keys: peers hash (slot -> msgpack; '' -> what concerns all), buckets hash (name -> msgpack), short zset (name -> ms)
--- argument: JSON {n, echo, run, share, members, whole, forget_ms, dead: [slot], asks: [[name, kind, limit, held, back,
+-- argument: JSON {n, echo, era, share, members, whole, forget_ms, dead: [slot], asks: [[name, kind, limit, held, back,
 --   want, seen], ...]}; kind 2 are places, which are not refilled
--- Answer: {run, learning, share, members, somebody is away, {short name, ...}, {granted, level, elsewhere, ...}}, the
+-- Answer: {era, learning, share, members, somebody is away, {short name, ...}, {granted, level, elsewhere, ...}}, the
 --   last one flat, three for each ask; false for a question that is older than one already answered
 --
 -- Levels are kept in grains of 1/60000 token, so that a limit of L a minute refills L grains a millisecond.
@@ -37,6 +37,8 @@ local function follow(run, peers, all, context)
   if all.run == run then
     return
   end
+  -- A server that is wiped keeps its run id; what is asked of those who live has a name of its own.
+  all.era = run .. '@' .. integer(context.now)
   all.run, all.at, all.began, all.claimed = run, context.now, context.now, 0
   all.learning = not context.first
   for slot, peer in pairs(peers) do
@@ -93,7 +95,7 @@ local function learns(peers, all, asked, context)
     if not peer.whole then
       return true
     end
-    heard = heard + 1
+    heard = heard + (peer.fresh and 0 or 1)
   end
   return heard < all.claimed or (all.claimed == 0 and context.learning)
 end
@@ -108,7 +110,8 @@ local function greet(peers, all, asked, context)
   end
   me.n, me.at, me.heard, me.share = asked.n, context.now, context.now, asked.share
   if all.learning then
-    me.whole = fresh or (asked.whole and asked.run == all.run)
+    me.fresh = fresh
+    me.whole = fresh or (asked.whole and asked.era == all.era)
     me.stamp = context.now - AWAY_MS
     all.claimed = math.max(all.claimed, asked.members)
     all.learning = learns(peers, all, asked, context)
@@ -333,5 +336,5 @@ return function(keys, argument, context)
   local short = redis.call('ZRANGEBYSCORE', keys[3], context.now - SHORT_MS, '+inf')
   sweep(keys[2], peers, all)
   write_peers(keys[1], peers, all)
-  return {context.run, all.learning and 1 or 0, share, members, away and 1 or 0, short, reply}
+  return {all.era, all.learning and 1 or 0, share, members, away and 1 or 0, short, reply}
 end
