@@ -111,6 +111,7 @@ def test_the_environment_variables() -> None:
 
 def test_the_response_headers() -> None:
     sent = set(re.findall(r'(?<!\.get)\(b"(x-spillway-[a-z-]+)", ', "".join(SOURCES.values())))
+    sent |= set(re.findall(r'b"(x-ratelimit-[a-z-]+)"', SOURCES[ROOT / "proxy" / "meters" / "rate_headers.py"]))
     assert sent | {"x-request-id"} == {name for row in table("table: response headers") for name in names(row[0])}
 
 

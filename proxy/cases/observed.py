@@ -91,7 +91,7 @@ class ReadingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateSpec:
-    """What a scope has used in the last minute; the oldest request leaves the minute in `frees_in`."""
+    """What a scope has used of its minute; there is room for another request in `frees_in`."""
 
     requests: int = key(_WHOLE, default=0)
     tokens: int = key(_WHOLE, default=0)

@@ -40,8 +40,8 @@ SECTIONS: Mapping[str, str] = {
 }
 
 _LIMITS = {
-    "rpm": "requests in any minute, over all proxies",
-    "tpm": "tokens in any minute, input and output, over all proxies",
+    "rpm": "requests a minute, over all proxies",
+    "tpm": "tokens a minute, input and output, over all proxies",
     "concurrency": "requests at one time, over all proxies",
 }
 _RATES = {
@@ -197,8 +197,8 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "perceived_tps_p50": "half of replies came with at least so many tokens a second",
         "perceived_tps_p90": "90 % of replies came with at least so many tokens a second",
         "perceived_tps_p95": "95 % of replies came with at least so many tokens a second",
-        "rpm": "requests of the route in any minute, over all proxies",
-        "tpm": "tokens of the route in any minute, over all proxies",
+        "rpm": "requests of the route a minute, over all proxies",
+        "tpm": "tokens of the route a minute, over all proxies",
         "concurrency": "requests of the route at one time, over all proxies",
     },
     BudgetSpec: {

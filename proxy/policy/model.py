@@ -139,7 +139,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Rates over a sliding minute, and requests at one time, of all proxies together; None is no limit."""
+    """Rates a minute, and requests at one time, of all proxies together; None is no limit."""
 
     rpm: int | None = None
     tpm: int | None = None
