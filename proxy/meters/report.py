@@ -6,7 +6,7 @@ A pure function of two summaries and the policy's targets. A shared target's mon
 dedicated target's is what its GPUs cost while they were provisioned, idle or not, whether or not they produced a
 token. Divided by the tokens that passed (input plus output), both give a price that can be compared: the *live* price
 of a dedicated target. Beside it stands what the same tokens would have cost at the first priced shared target of the
-same model.
+same model; the difference of the two sums is what the GPUs have saved, or have cost too much.
 
 What is not known is None, never 0: money of a dedicated target whose policy names no GPU price, a price per token where
 none has passed, a shared price where no shared target serves the model.
@@ -14,7 +14,7 @@ none has passed, a shared price where no shared target serves the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -32,7 +32,8 @@ class TargetReport(msgspec.Struct, frozen=True, kw_only=True):
     """One target over one period. Money is nano-USD; shares are between 0 and 1; counters as in `fields.COUNTERS`.
 
     `nano_usd` is spend for a shared target, the cost of the provisioned GPUs for a dedicated one. `shared_nano_usd` is
-    what a dedicated target's tokens would have cost at `shared_target`. `unpriced_attempts` are not in `nano_usd`.
+    what a dedicated target's tokens would have cost at `shared_target`, and `saving_nano_usd` is that less what the
+    GPUs cost: below zero, they cost more than they saved. `unpriced_attempts` are not in `nano_usd`.
     """
 
     target: str
@@ -58,12 +59,17 @@ class TargetReport(msgspec.Struct, frozen=True, kw_only=True):
     replica_hours: float | None = None
     busy_share: float | None = None
     idle_share: float | None = None
+    busy_gpu_hours: float | None = None
+    idle_gpu_hours: float | None = None
+    idle_nano_usd: int | None = None
+    saving_nano_usd: int | None = None
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
     """All targets over one period; `seconds` is None for everything ever counted.
 
-    `spill_share` is spilled attempts over requests, None when there were none.
+    `spill_share` is spilled attempts over requests, None when there were none. `saving_nano_usd` is over the dedicated
+    targets of which it is known, None without any.
     """
 
     seconds: float | None
@@ -73,6 +79,7 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     spill_share: float | None
     shared_nano_usd: int
     dedicated_nano_usd: int
+    saving_nano_usd: int | None = None
 
 
 class MeterReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +150,7 @@ def period(
         spill_share=_share(spilled, requests),
         shared_nano_usd=sum(row.nano_usd or 0 for row in rows if row.lane is Lane.SHARED),
         dedicated_nano_usd=sum(row.nano_usd or 0 for row in rows if row.lane is Lane.DEDICATED),
+        saving_nano_usd=_sum_of_known(row.saving_nano_usd for row in rows),
     )
 
 
@@ -150,25 +158,40 @@ def _target(
     name: str, summary: Summary, targets: Mapping[str, Target], models: Mapping[str, tuple[Candidate, ...]]
 ) -> TargetReport:
     target = targets.get(name)
-    # Only dedicated targets ever accrue GPU time, so a target that left the policy still shows its lane.
-    dedicated = target.lane is Lane.DEDICATED if target is not None else name in summary.gpus
+    # Who reads the store without a policy, or after a target left it, is told the lane by what was counted.
+    counted = name in summary.dedicated or name in summary.gpus
+    dedicated = target.lane is Lane.DEDICATED if target is not None else counted
     tally = summary.of_target(name)
     row = _counted(name, Lane.DEDICATED if dedicated else Lane.SHARED, tally)
     if not dedicated:
         return row
     gpu = summary.gpus.get(name, GpuTotals())
-    nano_usd = gpu.nano_usd if gpu.gpu_ms else None
+    priced = bool(gpu.gpu_ms or gpu.nano_usd)
+    nano_usd = gpu.nano_usd if priced else None
     busy = _share(gpu.busy_replica_ms, gpu.replica_ms)
-    return msgspec.structs.replace(
+    row = msgspec.structs.replace(
         row,
         nano_usd=nano_usd,
         nano_usd_per_mtok=_per_mtok(nano_usd, tally),
-        gpu_hours=gpu.gpu_ms / MS_PER_HOUR if gpu.gpu_ms else None,
+        gpu_hours=gpu.gpu_ms / MS_PER_HOUR if priced else None,
         replica_hours=gpu.replica_ms / MS_PER_HOUR,
         busy_share=busy,
         idle_share=None if busy is None else 1.0 - busy,
+        busy_gpu_hours=gpu.busy_gpu_ms / MS_PER_HOUR if priced else None,
+        idle_gpu_hours=(gpu.gpu_ms - gpu.busy_gpu_ms) / MS_PER_HOUR if priced else None,
+        idle_nano_usd=gpu.nano_usd - gpu.busy_nano_usd if priced else None,
         **_at_shared_prices(name, summary, models),
     )
+    return msgspec.structs.replace(row, saving_nano_usd=_saving(row))
+
+
+def _saving(row: TargetReport) -> int | None:
+    """Without a token nothing was saved, and all that the GPUs cost was spent for it."""
+    if row.nano_usd is None:
+        return None
+    if row.shared_nano_usd is None:
+        return None if row.input_tokens + row.output_tokens else -row.nano_usd
+    return row.shared_nano_usd - row.nano_usd
 
 
 def _counted(name: str, lane: Lane, tally: Tally) -> TargetReport:
@@ -237,6 +260,11 @@ def _tokens(tally: Tally) -> int:
 def _per_mtok(nano_usd: int | None, tally: Tally) -> int | None:
     tokens = _tokens(tally)
     return None if nano_usd is None or not tokens else divide_half_even(nano_usd * TOKENS_PER_MTOK, tokens)
+
+
+def _sum_of_known(amounts: Iterable[int | None]) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
 
 
 def _share(part: int, whole: int) -> float | None:

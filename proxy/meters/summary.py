@@ -17,6 +17,7 @@ from proxy.meters.aggregates import tally as tally_of
 from proxy.meters.fields import parse_series
 from proxy.meters.gpu_hours import GpuTotals
 from proxy.meters.store import Totals
+from proxy.policy.model import Lane
 
 Tally = Mapping[str, int]
 """Counts by counter name (`fields.COUNTERS`); a name that is missing is zero."""
@@ -24,11 +25,15 @@ Tally = Mapping[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Tallies by (model, target), and GPU time by target, `as_of_s` seconds of Unix time."""
+    """Tallies by (model, target), and GPU time by target, `as_of_s` seconds of Unix time.
+
+    `dedicated` are the targets that were counted as such.
+    """
 
     as_of_s: float
     tallies: Mapping[tuple[str, str], Tally]
     gpus: Mapping[str, GpuTotals]
+    dedicated: frozenset[str] = frozenset()
 
     def of_target(self, target: str) -> Tally:
         """One target's counts over all models."""
@@ -54,18 +59,21 @@ class Summary:
             as_of_s=self.as_of_s,
             tallies={key: _less(tally, earlier.tallies.get(key, nothing)) for key, tally in self.tallies.items()},
             gpus={target: gpu - earlier.gpus.get(target, GpuTotals()) for target, gpu in self.gpus.items()},
+            dedicated=self.dedicated,
         )
 
 
 def summarise(totals: Totals) -> Summary:
     """The summary of `totals`. Series and counters that this release does not know are left out."""
     tallies: dict[tuple[str, str], Tally] = {}
+    dedicated = set(totals.gpus)
     for name, vector in totals.counters.items():
         series = parse_series(name)
         if series is not None:
             of = series.model, series.target
             tallies[of] = add_tallies((tallies.get(of, {}), tally_of(vector)))
-    return Summary(as_of_s=totals.as_of_s, tallies=tallies, gpus=totals.gpus)
+            dedicated |= {series.target} if series.lane == Lane.DEDICATED else set()
+    return Summary(as_of_s=totals.as_of_s, tallies=tallies, gpus=totals.gpus, dedicated=frozenset(dedicated))
 
 
 def add_tallies(tallies: Iterable[Tally]) -> Tally:

@@ -18,7 +18,11 @@ HOUR_MS = 3_600_000
 TARGETS = {"llama-eu": LLAMA, "together": TOGETHER}
 MODELS = {"llama-70b": (Candidate(target=LLAMA, model="a"), Candidate(target=TOGETHER, model="b"))}
 ONE_HOUR = GpuTotals(
-    replica_ms=2 * HOUR_MS, busy_replica_ms=HOUR_MS // 2, gpu_ms=8 * HOUR_MS, nano_usd=8 * 2_990_000_000
+    replica_ms=2 * HOUR_MS,
+    busy_replica_ms=HOUR_MS // 2,
+    gpu_ms=8 * HOUR_MS,
+    nano_usd=8 * 2_990_000_000,
+    busy_nano_usd=2 * 2_990_000_000,
 )
 
 
@@ -45,8 +49,32 @@ def test_a_dedicated_target_costs_its_gpus_idle_or_not_beside_the_shared_price_o
     assert row.nano_usd == 23_920_000_000
     assert row.nano_usd_per_mtok == 1_993_333_333
     assert (row.gpu_hours, row.replica_hours, row.busy_share, row.idle_share) == (8.0, 2.0, 0.25, 0.75)
+    assert (row.busy_gpu_hours, row.idle_gpu_hours, row.idle_nano_usd) == (2.0, 6.0, 6 * 2_990_000_000)
     assert (row.shared_target, row.shared_nano_usd) == ("together", 12 * 880_000_000)
     assert row.shared_nano_usd_per_mtok == 880_000_000
+
+
+@pytest.mark.parametrize(("mtok", "saving_usd"), [(100, 88 - 23.92), (10, 8.8 - 23.92), (0, -23.92)])
+def test_what_gpus_save_is_the_shared_price_of_the_same_tokens_less_their_own_and_may_be_a_loss(
+    mtok: int, saving_usd: float
+) -> None:
+    tally = {"input_tokens": mtok * 10**6}
+    found = period(summary({("llama-70b", "llama-eu"): tally}, {"llama-eu": ONE_HOUR}), TARGETS, MODELS, None)
+    assert found.targets[0].saving_nano_usd == found.saving_nano_usd == round(saving_usd * USD)
+    assert found.targets[1].saving_nano_usd is None
+
+
+def test_what_is_saved_is_unknown_where_a_price_is() -> None:
+    only_lora = summary({("lora", "llama-eu"): {"input_tokens": 5}}, {"llama-eu": ONE_HOUR})
+    unpriced = summary({("llama-70b", "llama-eu"): {"input_tokens": 5}}, {"llama-eu": GpuTotals(replica_ms=HOUR_MS)})
+    for counted in (only_lora, unpriced):
+        found = period(counted, TARGETS, MODELS, None)
+        assert (found.targets[0].saving_nano_usd, found.saving_nano_usd) == (None, None)
+
+
+def test_reserved_gpus_that_do_not_run_cost_their_price() -> None:
+    row = rows(summary({}, {"llama-eu": GpuTotals(nano_usd=USD)}))["llama-eu"]
+    assert (row.nano_usd, row.idle_nano_usd, row.gpu_hours, row.idle_share) == (USD, USD, 0.0, None)
 
 
 def test_an_idle_gpu_costs_money_and_has_no_price_per_token() -> None:
