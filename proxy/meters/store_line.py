@@ -182,6 +182,10 @@ def _mapped(server: Server, timeout_s: float) -> Iterator[None]:
             " (hint: `?ca=/path/ca.pem` names an authority, `?check_hostname=no` allows any name)"
         ) from None
     except ssl.SSLError as error:
+        if "CERTIFICATE_REQUIRED" in (error.reason or ""):
+            raise StoreRefused(
+                f"the store at `{server}` asks for a certificate (hint: `?cert=/path/cert.pem&key=/path/key.pem`)"
+            ) from None
         raise StoreUnavailable(f"no TLS with the store at `{server}`: {error.reason or error}") from None
     except OSError as error:
         raise StoreUnavailable(f"no connection to the store at `{server}`: {_reason(error)}") from None

@@ -18,7 +18,8 @@ from tests.meters.examples import push, pushed
 from tests.redis.servers import PATIENCE_S, Server, start_cluster, start_redis, start_sentinel_set, wait_for
 
 RHYTHM_S = 0.2
-LONGEST_CALL_S = 2.0
+LONGEST_CALL_S = 2.0 + 1.0
+"""What is promised, and what a busy machine may add."""
 FOLLOWED_WITHIN_S = 2.0
 
 
@@ -175,10 +176,10 @@ async def test_a_server_that_hangs(tmp_path: Path) -> None:
         async with opened(server.url) as store:
             await once(store)
             server.pause()
-            for limit_s in (1.0, 0.5):  # the second has to connect, and is not let in
+            for _ in range(2):  # the second has to connect
                 began = time.monotonic()
-                await failure(store)
-                assert time.monotonic() - began < limit_s + 0.8
+                assert "no answer from the store" in await failure(store)
+                assert time.monotonic() - began < LONGEST_CALL_S
             server.resume()
             await once(store)
 
