@@ -64,6 +64,14 @@ class Client:
         self._forget()
 
     async def _call(self, commands: Sequence[Command]) -> list[Any]:
+        longest_s = 2 * self._timeout_s
+        try:
+            async with asyncio.timeout(longest_s):
+                return await self._followed(commands)
+        except TimeoutError:
+            raise StoreUnavailable(f"no answer from the store within {longest_s:g} s") from None
+
+    async def _followed(self, commands: Sequence[Command]) -> list[Any]:
         for _ in range(_HOPS):
             try:
                 return await self._attempt(commands)
