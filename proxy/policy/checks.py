@@ -73,7 +73,11 @@ class Check(StrEnum):
     UNSERVABLE_TENANT = "unservable-tenant", Severity.WARNING, "a tenant, or a model of its own, that is always refused"
     LIMIT_OUT_OF_REACH = "limit-out-of-reach", Severity.WARNING, "a limit above what can ever get that far"
     UNMET_BUDGET = "unmet-budget", Severity.WARNING, "a budget that no request can come under"
-    NO_WAY_OUT = "no-way-out", Severity.WARNING, "a spent budget leaves only dedicated targets, and there are none"
+    NO_WAY_OUT = (
+        "no-way-out",
+        Severity.WARNING,
+        "a spent budget leaves what it does not pay for: nothing",
+    )
     IDLE_DOWNGRADE = "idle-downgrade", Severity.WARNING, "a spent budget has another model served, which cannot be"
     UNNAMED_KEYS = "unnamed-keys", Severity.WARNING, "a budget for each key, and keys without a name have none"
 

@@ -33,7 +33,8 @@ _GCP = "Google credentials come from Spillway's own environment: GOOGLE_APPLICAT
 _ENTRA = "Azure is called with an `api_key`; put a token that you renew into its variable"
 _BODY = "callers send it themselves; `parameters` of a target would force it on every request"
 _HEADERS = "which headers reach a provider is fixed; a target has none of its own"
-_BUDGET = "cap the spending with limits of `tenants` and `max_usd_per_request`, or at the provider"
+_BUDGET = "write it under `budgets`, once there are tenants: `{name: apps, each: tenant, limit: $100/month}`"
+_OWN_BUDGET = "write it under `budgets`: `{name: apps, limit: $100/month}`"
 _COST = "the charge is counted from `price`: input, output and cached input per million tokens"
 _INFO = "it only describes the model; nothing routes by it"
 _TEAMS = "say who may ask for which model under `tenants`: `models: [...]`"
@@ -56,8 +57,8 @@ _PARAMS = {
     "extra_headers": _HEADERS,
     "headers": _HEADERS,
     "extra_body": "scalars may stand under `parameters` of the target, which forces them on every request",
-    "max_budget": _BUDGET,
-    "budget_duration": _BUDGET,
+    "max_budget": "your own GPUs are paid by the hour; a budget with `lane: dedicated` counts the time on them",
+    "budget_duration": _OWN_BUDGET,
     "tag_regex": "match on `tags`, which callers send or tenants have",
     "configurable_clientside_auth_params": "the address and key of a target never come from a request",
     "aws_region_name": "the target's `region` says it",
@@ -98,7 +99,7 @@ _ROUTER = {
     "enable_pre_call_checks": "`context_window` of a target gates long prompts off it, `region` what must stay at home",
     "routing_strategy_args": "latency is judged over a sliding window: nothing to set",
     "routing_groups": "write one route a group, with `match: {models: [...]}` and its own `prefer`",
-    "provider_budget_config": _BUDGET,
+    "provider_budget_config": _OWN_BUDGET,
     "optional_pre_call_checks": "limits are always enforced; sessions are not pinned",
     "enable_weighted_failover": "another target of the model is always tried first",
     "tag_filtering_match_any": "a route's `match: {tags: [...]}` needs all of its tags; write a route for each",
@@ -123,8 +124,9 @@ _LIBRARY = {
     "enable_caching_on_provider_specific_optional_params": _CACHE,
     "set_verbose": _ROUTER["set_verbose"],
     "json_logs": "the log is JSON already",
-    "max_budget": _BUDGET,
-    "budget_duration": _BUDGET,
+    "max_budget": _OWN_BUDGET,
+    "budget_duration": _OWN_BUDGET,
+    "tag_budget_config": _OWN_BUDGET,
     "max_internal_user_budget": _BUDGET,
     "guardrails": _GUARD,
     "ssl_verify": _PARAMS["ssl_verify"],

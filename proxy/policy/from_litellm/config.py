@@ -5,8 +5,8 @@ Theory of operation
 Text in, text and notes out; nothing of LiteLLM is imported or run. The steps: read the YAML with its places
 (`document`), make each deployment a target (`deployment`, `vendor`), see which deployments are one target and what
 stands behind each name (`groups`), append the fallbacks and choose routes that keep LiteLLM's order (`fallbacks`,
-`routes`), write it all down (`write`), and note whatever no step has used (`advice`). Every deployment ends up in the
-policy or in a note, and so does every key; keys in clear are never copied.
+`routes`), see what may be spent (`budgets`), write it all down (`write`), and note whatever no step has used
+(`advice`). Every deployment ends up in the policy or in a note, and so does every key; keys in clear are never copied.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.policy.from_litellm.advice import note_leftovers
+from proxy.policy.from_litellm.budgets import read_budgets
 from proxy.policy.from_litellm.document import Note, read_config
 from proxy.policy.from_litellm.fallbacks import read_aliases, read_fallbacks
 from proxy.policy.from_litellm.given import Keys
@@ -47,6 +48,7 @@ def import_config(file: SourceFile, models: Sequence[str] = ()) -> Imported:
     groups = read_groups(config, Keys(file.text), wanted)
     served = read_models(config, groups, fallbacks)
     routes = read_routes(config, groups, served)
+    budgets = read_budgets(config, groups.targets, served)
     note_leftovers(config)
     notes = _folded(config.notes)
     if not served:
@@ -57,6 +59,7 @@ def import_config(file: SourceFile, models: Sequence[str] = ()) -> Imported:
         targets=groups.targets,
         models=served,
         routes=routes,
+        budgets=budgets,
         left_out=groups.left_out,
     )
     return Imported(policy=policy_text(outcome), notes=notes, target_count=len(groups.targets), model_count=len(served))

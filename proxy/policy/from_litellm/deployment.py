@@ -17,6 +17,7 @@ from proxy.policy import units, words
 from proxy.policy.document import Loc, Place
 from proxy.policy.from_litellm.document import Config
 from proxy.policy.from_litellm.given import Given, Keys, usd_per_mtok
+from proxy.policy.from_litellm.limit import limit_of
 from proxy.policy.from_litellm.vendor import REFERENCE, Vendor, split_model, vendor_of
 from proxy.policy.model import Endpoint, Lane, Timeouts
 from proxy.policy.problem import Mistake
@@ -77,6 +78,7 @@ class Draft:
     total: str | None = None
     parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
     tags: tuple[str, ...] = ()
+    budget: str | None = None
     order: int = field(default=FIRST, compare=False)
     name: str = field(compare=False)
     place: Place = field(compare=False)
@@ -85,7 +87,8 @@ class Draft:
     @property
     def limited(self) -> bool:
         """Whether anything is counted for it."""
-        return any(limit is not None for limit in (self.rpm, self.tpm, self.concurrency, self.max_in_flight))
+        limits = (self.rpm, self.tpm, self.concurrency, self.max_in_flight, self.budget)
+        return any(limit is not None for limit in limits)
 
 
 def draft(config: Config, index: int, keys: Keys, captured: str | None = None) -> Draft:
@@ -122,6 +125,7 @@ def draft(config: Config, index: int, keys: Keys, captured: str | None = None) -
         total=total,
         parameters=_parameters(given),
         tags=_tags(given),
+        budget=None if dedicated else limit_of(given),
         order=given.count("order") or FIRST,
         name=_name(info, vendor, vendor.provider or provider, model),
         place=config.place(at),

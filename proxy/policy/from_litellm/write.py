@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy.policy.document import Place
+from proxy.policy.from_litellm.budgets import BudgetOut
 from proxy.policy.from_litellm.deployment import Draft
 from proxy.policy.from_litellm.routes import ModelOut, RouteOut
 from proxy.policy.model import Lane
@@ -32,13 +33,22 @@ class Outcome:
     targets: dict[str, Draft]
     models: Sequence[ModelOut]
     routes: Sequence[RouteOut]
+    budgets: Sequence[BudgetOut] = ()
     left_out: Sequence[tuple[Place, str, str]]
 
 
 def policy_text(outcome: Outcome) -> str:
     """The policy, ready to be checked."""
     return "\n".join(
-        (*_head(outcome), *_targets(outcome), *_models(outcome), *_tenants(outcome), *_routes(outcome), "")
+        (
+            *_head(outcome),
+            *_targets(outcome),
+            *_models(outcome),
+            *_tenants(outcome),
+            *_routes(outcome),
+            *_budgets(outcome),
+            "",
+        )
     )
 
 
@@ -161,6 +171,24 @@ def _routes(outcome: Outcome) -> Iterator[str]:
         yield f"    prefer: {route.prefer}"
         if route.max_failovers > 1:
             yield f"    max_failovers: {route.max_failovers}"
+
+
+def _budgets(outcome: Outcome) -> Iterator[str]:
+    if not outcome.budgets:
+        return
+    yield ""
+    yield from _comment(
+        "LiteLLM asks before a request and charges after it: that is `enforce: soft`, which is overspent by what was "
+        "in flight. todo: `enforce: hard` never is; it needs the price of every target that it pays for."
+    )
+    yield "budgets:"
+    for budget in outcome.budgets:
+        yield f"  - name: {word(budget.name)}  # {_file(budget.place.path)}:{budget.place.line}"
+        if budget.match:
+            yield f"    match: {_mapping((key, _list(names)) for key, names in budget.match.items())}"
+        yield f"    limit: {budget.limit}"
+        yield "    enforce: soft"
+        yield f"    exhausted: {budget.exhausted}"
 
 
 def word(text: str) -> str:

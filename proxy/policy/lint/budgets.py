@@ -79,10 +79,10 @@ def _ways_out(one: Declared, rest: Rest, findings: Findings) -> None:
     if budget.enforce is Enforce.SHADOW:
         return
     if budget.exhausted is Exhausted.DEDICATED_ONLY:
-        lanes = {target.target.lane for model in rest.covered(budget) for target in rest.models[model]}
-        if Lane.DEDICATED not in lanes:
+        targets = [candidate.target for model in rest.covered(budget) for candidate in rest.models[model]]
+        if all(is_spent_on(budget, target) for target in targets):
             at = loc if one.is_way_out_stated else one.loc
-            message = f"no model of budget `{budget.name}` has a dedicated target: once it is spent, all are refused"
+            message = f"budget `{budget.name}` pays for all targets of its models: once it is spent, all are refused"
             findings.warning(Check.NO_WAY_OUT, at, message, "write `exhausted: reject`, or add a dedicated target")
     elif budget.downgrade is not None:
         _idle_downgrade(one, budget.downgrade, rest, findings)

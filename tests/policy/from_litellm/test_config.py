@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from proxy.policy.compile import Compiled, check_source
 from proxy.policy.from_litellm.config import Imported, import_config
-from proxy.policy.model import Endpoint, Engine, Lane, Prefer
+from proxy.policy.model import Cap, Endpoint, Enforce, Engine, Exhausted, Lane, Per, Prefer
 from proxy.policy.problem import PolicyError
 from proxy.policy.source import Source, SourceFile
 from proxy.routing.decide import decide
@@ -426,6 +426,72 @@ def test_a_value_that_cannot_be_imported_is_told_and_the_rest_is_imported(params
     assert the_target(config).model == "gpt-4.1"
 
 
+BUDGETS = """
+litellm_settings:
+  max_budget: 100
+  budget_duration: 30d
+  tag_budget_config:
+    "product:chat": {max_budget: 2.5, budget_duration: 1d}
+router_settings:
+  provider_budget_config:
+    openai: {budget_limit: 0.5, time_period: 1h}
+    groq: {budget_limit: 1, time_period: 1d}
+"""
+
+
+def test_budgets_are_soft_as_litellms_are_and_leave_what_they_do_not_pay_for() -> None:
+    own = "model: hosted_vllm/llama, api_base: http://own.svc:8000/v1"
+    dear = "model: openai/gpt-4.1, api_key: os.environ/K, max_budget: 7, budget_duration: 7d"
+    result = imported(deployments(own, dear) + BUDGETS)
+    snapshot = compiled(result.policy).snapshot
+    (api,) = [name for name, target in snapshot.targets.items() if target.lane is Lane.SHARED]
+    assert [(one.name, one.caps, one.tags, one.targets) for one in snapshot.budgets] == [
+        ("everything", (Cap(100 * 10**9, Per.MONTH),), frozenset(), None),
+        ("provider-openai", (Cap(5 * 10**8, Per.HOUR),), frozenset(), frozenset({api})),
+        ("tag-product-chat", (Cap(25 * 10**8, Per.DAY),), frozenset({"product:chat"}), None),
+        (f"target-{api}", (Cap(7 * 10**9, Per.WEEK),), frozenset(), frozenset({api})),
+    ]
+    assert {one.enforce for one in snapshot.budgets} == {Enforce.SOFT}
+    assert {one.exhausted for one in snapshot.budgets} == {Exhausted.DEDICATED_ONLY}
+    assert [note.message for note in result.notes if "budget" in note.message] == [
+        "no target of provider `groq` was imported: its budget is not either"
+    ]
+
+
+def test_a_budget_for_all_that_there_is_refuses() -> None:
+    alone = deployments("model: openai/gpt-4.1, api_key: os.environ/K") + "litellm_settings: {max_budget: 3.25}\n"
+    (budget,) = compiled(imported(alone).policy).snapshot.budgets
+    assert (budget.exhausted, budget.caps) == (Exhausted.REJECT, (Cap(3_250_000_000, Per.TOTAL),))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("max_budget: 5, budget_duration: 10d", "`max_budget` is not imported: a policy has no window of `10d`"),
+        ("max_budget: lots, budget_duration: 1d", "`max_budget` is not imported: expected dollars, got `lots`"),
+        ("max_budget: 10000000", "`max_budget` is not imported: limit out of range"),
+        ("max_budget: 5, budget_duration: 45s", "`max_budget` is not imported: a policy has no window of `45s`"),
+        ("max_internal_user_budget: 5", "not imported: `max_internal_user_budget`"),
+    ],
+)
+def test_a_budget_that_a_policy_cannot_have_is_told(settings: str, says: str) -> None:
+    config = deployments("model: openai/gpt-4.1, api_key: os.environ/K") + f"litellm_settings: {{{settings}}}\n"
+    assert compiled(imported(config).policy).snapshot.budgets == ()
+    assert any(message.startswith(says) for message in messages(config))
+
+
+def test_no_limit_is_no_budget_and_needs_no_word() -> None:
+    config = deployments("model: openai/gpt-4.1, api_key: os.environ/K") + "litellm_settings: {max_budget: 0}\n"
+    assert compiled(imported(config).policy).snapshot.budgets == ()
+    assert not any("budget" in message for message in messages(config))
+
+
+def test_a_budget_of_ones_own_engine_is_told() -> None:
+    config = deployments("model: hosted_vllm/llama, api_base: http://own.svc:8000/v1, max_budget: 5")
+    assert compiled(imported(config).policy).snapshot.budgets == ()
+    assert "not imported: `max_budget`" in messages(config)
+
+
 def test_what_makes_a_deployment_another_one_is_set_on_every_request() -> None:
     result = imported(
         deployments("model: gemini/gemini-2.5-pro, reasoning_effort: high", "model: gemini/gemini-2.5-pro")
@@ -480,6 +546,11 @@ BASES = st.sampled_from([
     "https://h/v1/chat/completions", "http://169.254.169.254/", "https://h/?q=1", "https://u:canary@h/v1", 7,
 ])  # fmt: skip
 NUMBERS = st.sampled_from([0, 1, 7, 1000, 2_000_000, -1, 0.5, 1e-7, "3", "many", None, True, 1e300, "os.environ/N", []])
+MONEY = st.sampled_from([0, 5, 0.1, 1e-7, "12.50", -3, 1e12, None, True, "lots", [], "os.environ/MOST"])
+PERIODS = st.sampled_from(["1h", "60m", "1d", "24h", "7d", "1w", "30d", "1mo", "10d", "45s", "a while", None, 5])
+LIMITED = st.fixed_dictionaries(
+    {}, optional={"max_budget": MONEY, "budget_limit": MONEY, "budget_duration": PERIODS, "time_period": PERIODS}
+)
 KEY = "sk-canary"
 KEYS = st.sampled_from([f"{KEY}-1", f"{KEY}-2", "os.environ/SOME_KEY", "os.environ/", "EMPTY", "", None, 5])
 SIMPLE = st.one_of(NUMBERS, st.text(max_size=5), st.lists(st.integers(), max_size=2))
@@ -495,6 +566,8 @@ PARAMS = st.fixed_dictionaries(
         **dict.fromkeys(("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost"), NUMBERS),
         "region_name": st.sampled_from(["eu", "EU-West-1", "os.environ/REGION_OF_MINE", "Neu land", 3]),
         "aws_region_name": st.sampled_from(["us-east-1", "nowhere!"]),
+        "max_budget": MONEY,
+        "budget_duration": PERIODS,
         "tags": st.sampled_from([["free"], ["free", "default"], ["b d"], [3], "free", ["x/y"]]),
         "extra_body": st.dictionaries(st.sampled_from(["a", "model", "b c", "null", "1"]), SIMPLE, max_size=2),
         "custom_llm_provider": st.sampled_from(["openai", "nonsense", "azure"]),
@@ -533,6 +606,10 @@ ROUTER = st.fixed_dictionaries(
         "timeout": NUMBERS,
         "max_fallbacks": NUMBERS,
         "redis_password": st.just(KEY),
+        "max_budget": MONEY,
+        "budget_duration": PERIODS,
+        "provider_budget_config": st.dictionaries(st.sampled_from(["openai", "groq", "zero"]), LIMITED, max_size=2),
+        "tag_budget_config": st.dictionaries(st.sampled_from(["free", "b d", "none"]), LIMITED, max_size=2),
         "zz_router": SIMPLE,
     },
 )
