@@ -143,3 +143,21 @@ def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> No
     assert "prefer latency" in output
     path.write_text(two_lanes("auth: none"))
     assert "callers: everybody who reaches the port (auth: none)" in check(str(path)).output
+
+
+@pytest.mark.parametrize(
+    ("terms", "shown"),
+    [
+        ("replicas: 3", "3 replicas, each 4 H100 at $11.96/h"),
+        ("replicas: {dns: own.svc}", "replicas as counted, each 4 H100 at $11.96/h"),
+        (
+            "reserved: {replicas: 1, usd_per_hour: 1.80}, schedule: {days: sat, usd_per_hour: 1.50}",
+            "4 H100 at $11.96/h, 1 reserved at $7.20/h, $6.00/h sat 00:00-24:00 UTC",
+        ),
+    ],
+)
+def test_the_summary_has_the_terms_of_gpus(tmp_path: Path, terms: str, shown: str) -> None:
+    path = tmp_path / "policy.yaml"
+    gpus = f"gpus: {{type: H100, count: 4, usd_per_hour: 2.99, {terms}}}"
+    path.write_text(two_lanes("").replace("retention: zero,", f"retention: zero, {gpus},"))
+    assert shown in check(str(path)).output
