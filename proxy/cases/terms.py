@@ -1,23 +1,25 @@
-"""What two policies state differently of one thing: a route's rules, a tenant's rates, where a target is.
+"""What two policies state differently of one thing: a route's rules, a tenant's rates, a budget, where a target is.
 
 Theory of operation
 -------------------
 Not every difference shows in a decision about an idle or a full target: an objective binds when latency has been
 measured, a rate when it is used up, and a new URL changes no name. So the statements themselves are compared, thing by
-thing and under the same name in both policies. What is new or gone altogether is left to the decisions.
+thing and under the same name in both policies. What is new or gone altogether is left to the decisions; but budgets are
+not, since a decision shows one only when its money is gone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from proxy.policy.model import Limits, Mode, Route, Snapshot, Target
+from proxy.policy.model import Budget, Limits, Mode, Route, Snapshot, Target
 from proxy.routing.explain.ruled import stated
-from proxy.routing.wording import usd_per_mtok
+from proxy.routing.wording import usd_per, usd_per_mtok
 
 NOTHING = "none"
+MOST_NAMES = 20
 
 Terms = Mapping[str, str]
 """By what is stated, how much of it, in words."""
@@ -37,14 +39,16 @@ class Changed:
 
 
 def changed_terms(before: Snapshot, after: Snapshot) -> tuple[Changed, ...]:
-    """Every statement that differs about a thing that both policies have, in the order of the first."""
+    """Every statement that differs about a thing that both policies have, or about a budget of one of them."""
     then, now = _terms(before), _terms(after)
+    either = dict.fromkeys([*_budgets(before), *_budgets(after)])
+    both = (subject for subject in then if subject in now and subject not in either)
     return tuple(
-        Changed(subject=subject, term=term, before=told.get(term, NOTHING), after=now[subject].get(term, NOTHING))
-        for subject, told in then.items()
-        if subject in now
-        for term in dict.fromkeys([*told, *now[subject]])
-        if told.get(term, NOTHING) != now[subject].get(term, NOTHING)
+        Changed(subject=subject, term=term, before=was.get(term, NOTHING), after=told.get(term, NOTHING))
+        for subject in (*both, *either)
+        for was, told in [(then.get(subject, {}), now.get(subject, {}))]
+        for term in dict.fromkeys([*was, *told])
+        if was.get(term, NOTHING) != told.get(term, NOTHING)
     )
 
 
@@ -54,7 +58,30 @@ def _terms(snapshot: Snapshot) -> dict[str, Terms]:
     found |= {f"tenant {tenant.name}": dict(_limits(tenant.limits)) for tenant in snapshot.tenants.values()}
     found |= {f"key {one.name}": dict(_limits(one.limits)) for one in snapshot.keys.values() if one.name}
     found |= {f"target {target.name}": dict(_target(target)) for target in snapshot.targets.values()}
-    return found
+    return found | _budgets(snapshot)
+
+
+def _budgets(snapshot: Snapshot) -> dict[str, Terms]:
+    """Those that `each` made of one stand together: there may be thousands, and they state the same."""
+    grouped: dict[str, list[Budget]] = {}
+    for budget in snapshot.budgets:
+        grouped.setdefault(f"budget {budget.group or budget.name}", []).append(budget)
+    return {subject: dict(_budget(budgets)) for subject, budgets in grouped.items()}
+
+
+def _budget(budgets: Sequence[Budget]) -> Iterator[tuple[str, str]]:
+    one = budgets[0]
+    yield "limit", ", ".join(usd_per(cap.nano_usd, cap.per) for cap in one.caps)
+    yield "enforce", one.enforce.value
+    yield "exhausted", f"downgrade: {one.downgrade}" if one.downgrade else one.exhausted.value
+    yield "lane", one.lane.value
+    yield "alerts", ", ".join(f"{percent}%" for percent in one.alerts) or NOTHING
+    if one.group:
+        yield "of them", str(len(budgets))
+    for name in ("tenants", "keys", "tags", "routes", "targets", "models"):
+        matched = sorted({word for budget in budgets for word in getattr(budget, name) or ()})
+        if matched:
+            yield name, ", ".join(matched) if len(matched) <= MOST_NAMES else f"{len(matched)} of them"
 
 
 def _route(route: Route) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from proxy.policy.model import Gpus, Limits, Match, Mode, Objective, Route, Rule
 from proxy.policy.times import DAYS
 from proxy.policy.units import spell_duration
 from proxy.routing.capacity import max_in_flight
+from proxy.routing.wording import usd_per
 
 NANO = 10**9
 
@@ -24,6 +25,9 @@ def summary(snapshot: Snapshot) -> Iterator[str]:
     )
     yield "routes, the first that matches"
     yield from _table(_route(route) for route in snapshot.routes)
+    if snapshot.budgets:
+        yield "budgets"
+        yield from _table(_budgets(snapshot))
     yield f"callers: {_callers(snapshot)}"
 
 
@@ -107,6 +111,19 @@ def _match(match: Match) -> str:
         _schedule(match.schedule) if match.schedule else "",
     )
     return "; ".join(part for part in parts if part) or "everything"
+
+
+def _budgets(snapshot: Snapshot) -> Iterator[tuple[str, ...]]:
+    """One line for all that `each` made of one."""
+    count: dict[str, int] = {}
+    for budget in snapshot.budgets:
+        count[budget.group] = count.get(budget.group, 0) + 1
+    grouped = {budget.group or budget.name: budget for budget in reversed(snapshot.budgets)}
+    for name, budget in reversed(grouped.items()):
+        caps = " and ".join(usd_per(cap.nano_usd, cap.per) for cap in budget.caps)
+        many = f" for each of {count[budget.group]}" if budget.group else ""
+        out = f"downgrade to {budget.downgrade}" if budget.downgrade else budget.exhausted
+        yield name, f"{caps}{many}", f"{budget.lane} money", budget.enforce, f"then {out}"
 
 
 def _span(least: int | None, most: int | None) -> str:

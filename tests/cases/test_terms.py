@@ -54,5 +54,49 @@ def test_a_new_address_is_told_and_not_repeated(tmp_path: Path) -> None:
     assert "example" not in line
 
 
+BUDGETS = """budgets:
+  - {name: spill, limit: $5/day, match: {tenant: games}}
+  - {name: cap, limit: [$1/hour, $9/total], each: tenant, exhausted: reject}
+"""
+
+
+def told_of_budgets(folder: Path, before: str, after: str) -> list[str]:
+    return [str(one) for one in changed_terms(compiled(folder, POLICY + before), compiled(folder, POLICY + after))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("$5/day", "$6/day", ["budget spill limit: $5 a day -> $6 a day"]),
+        ("$9/total", "$8/total", ["budget cap limit: $1 an hour, $9 in all -> $1 an hour, $8 in all"]),
+        ("$5/day,", "$5/day, enforce: soft, alerts: [],", [
+            "budget spill enforce: hard -> soft",
+            "budget spill alerts: 50%, 80%, 100% -> none",
+        ]),
+        ("$5/day,", "$5/day, exhausted: {downgrade: overflow},", [
+            "budget spill exhausted: dedicated_only -> downgrade: overflow",
+        ]),
+        ("match: {tenant: games}", "match: {tags: eval}", [
+            "budget spill tenants: games -> none",
+            "budget spill tags: none -> eval",
+        ]),
+        ("each: tenant", "each: tenant, match: {tenant: bank}", [
+            "budget cap of them: 2 -> 1",
+            "budget cap tenants: bank, games -> bank",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_budget_is_told_with_what_it_says(tmp_path: Path, old: str, new: str, lines: list[str]) -> None:
+    assert told_of_budgets(tmp_path, BUDGETS, BUDGETS) == []
+    assert told_of_budgets(tmp_path, BUDGETS, BUDGETS.replace(old, new)) == lines
+
+
+def test_a_budget_that_is_new_or_gone_is_told_too(tmp_path: Path) -> None:
+    new = told_of_budgets(tmp_path, "", BUDGETS)
+    assert new[0] == "budget spill limit: none -> $5 a day"
+    assert "budget cap of them: none -> 2" in new
+    assert "budget cap limit: $1 an hour, $9 in all -> none" in told_of_budgets(tmp_path, BUDGETS, "")
+
+
 def test_what_is_new_or_gone_is_left_to_the_decisions(tmp_path: Path) -> None:
     assert told(tmp_path, ("name: eu,", "name: europe,"), ("games:", "gamers:")) == []

@@ -141,6 +141,17 @@ def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> No
     assert "require region eu-*; lane dedicated; tags iso" in output
     assert "want ttft_p99 2s; uptime 0.999; $1.50 per M tokens" in output
     assert "prefer latency" in output
+    budgets = (
+        "budgets:\n"
+        "  - {name: cap, limit: [$5/day, $60/month], each: tenant, mode: shadow}\n"
+        "  - {name: all, limit: $1/hour, match: {model: m}, exhausted: {downgrade: own-only}}\n"
+    )
+    path.write_text(two_lanes(f'tenants: {{bank: {{keys: ["{DIGEST}"]}}}}\n{budgets}'))
+    lines = [" ".join(line.split()) for line in check(str(path)).output.splitlines()]
+    assert lines[lines.index("budgets") + 1 : -1] == [
+        "cap $5 a day and $60 a month for each of 1 shared money shadow then dedicated_only",
+        "all $1 an hour shared money hard then downgrade to own-only",
+    ]
     path.write_text(two_lanes("auth: none"))
     assert "callers: everybody who reaches the port (auth: none)" in check(str(path)).output
 
