@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-The file is file into memory. What is written to a shared mapping belongs to the kernel at once, so it survives any
+The file is mapped into memory. What is written to a shared mapping belongs to the kernel at once, so it survives any
 end of the process, SIGKILL included, and costs the request no system call. The layout is `journal_format`'s: a table
 of the latest values of every cell, so its size is bounded by the number of series and budgets, not of requests, and
 there is nothing to compact when the store stays away for long.
@@ -18,7 +18,8 @@ The file is locked (flock(2)) by its owner, so that others can tell a dead owner
 folder only when it is whole. It is allocated whole when it is opened: to touch a page of a mapping for which the disk
 has no room would be SIGBUS. Where anything of this fails, the journal works in memory only and says so: requests go on.
 
-A network file system may block a thread that touches a mapping for as long as the network likes: use a local folder.
+The folder is to be on a local disk, or in memory: a network file system may block who touches a mapping for as long as
+the network likes. Nobody else may write to the file or cut it short: that would be SIGBUS too.
 
 Only `flush` may be called from another thread.
 """
@@ -231,7 +232,7 @@ class Journal:
     def progress(self, attempt: int, value: int) -> None:
         """How far the attempt has come, in whatever unit its values speak of."""
         if attempt >= 0:
-            try:
+            try:  # an aligned word is stored at once, so this needs neither a CRC nor a second copy
                 self._view[attempt + PROGRESS_AT : attempt + LIVE_AT] = _WORD.pack(value)
             except struct.error:
                 self.dropped += 1
@@ -260,9 +261,13 @@ class Journal:
         self._acknowledge()
 
     def flush(self) -> None:
-        """Have the disk take what was noted, so that it survives a power cut too. Slow: for a thread of its own."""
-        if self._file is not None:
-            self._file.flush()
+        """Have the disk take what was noted, so that it survives a power cut too. Slow: for a thread of its own.
+
+        Raises OSError.
+        """
+        file = self._file
+        if file is not None:
+            file.flush()
 
     def close(self) -> None:
         """Stop: what is noted from now on goes nowhere.
@@ -298,7 +303,10 @@ class Journal:
         if len(cell.kind) + len(cell.name) > MAX_TEXT:
             return None
         self._sequence += 1
+        least = journal_format.least_bytes(cell)
         for number, (at, size) in enumerate(self._holes):
+            if size < least:
+                continue
             entry, head = journal_format.entry_of(cell, at, self._sequence, size)
             if entry.size == size:
                 del self._holes[number]

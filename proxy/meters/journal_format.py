@@ -155,6 +155,11 @@ def entry_of(cell: Cell, at: int, number: int, size: int = 0) -> tuple[Entry, by
     return Entry(at, size, seed, (first, second), cell), CELL + _CRC.pack(seed) + checked
 
 
+def least_bytes(cell: Cell) -> int:
+    """An entry of this cell is never smaller than this, wherever it lies."""
+    return _HEAD.size + len(cell.kind) + len(cell.name) + 2 * _up(24 + 8 * cell.width, UNIT)
+
+
 def read(data: bytes) -> Contents:
     """What a whole file holds. Raises Unreadable."""
     attempts, total = sizes(data)

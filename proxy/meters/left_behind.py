@@ -100,7 +100,7 @@ def _read(path: Path, file: FileIO) -> Left | None:
         file.close()
         return None
     if contents.damaged:
-        _log.warning("%d cells of the journal `%s` are damaged; the others are whole", contents.damaged, path)
+        _log.warning("in the journal `%s`, cells that cannot be read: %d; the others are whole", path, contents.damaged)
     return Left(
         path=path,
         slot=contents.slot,

@@ -195,6 +195,7 @@ def test_released_cells_make_room_for_others_for_ever(journal: Journal) -> None:
             ("escrow", f"growth/{hour}"): (hour,) * 4,
         }
         journal.release(cell)
+        assert cell == kept + 1
     assert contents(journal).cells == {("counters", "kept"): (1, 2, 3, 4)}
     assert journal.dropped == 0
     journal.release(NOWHERE)
@@ -287,6 +288,19 @@ def test_whoever_is_late_may_still_use_a_closed_journal(journal: Journal) -> Non
     journal.flush()
     journal.close()
     assert (journal.on_disk, journal.path) == (False, None)
+
+
+def test_a_flush_has_the_disk_take_this_file(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, taken = os.fsync, []
+
+    def seen(handle: int) -> None:
+        taken.append(os.fstat(handle).st_ino)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    journal.flush()
+    assert journal.path is not None
+    assert taken == [journal.path.stat().st_ino]
 
 
 def use(journal: Journal) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -23,8 +24,10 @@ from proxy.meters.journal_format import (
     copy_format,
     entry_of,
     header,
+    least_bytes,
     read,
     sizes,
+    values_format,
 )
 
 NAMES = ("a", "b", "c")
@@ -45,6 +48,26 @@ def test_no_copy_straddles_a_sector_and_nothing_overlaps(width: int, name: str, 
     assert entry.size % UNIT == 0
     for copy in entry.copies:
         assert copy // SECTOR == (copy + size - 1) // SECTOR
+
+
+@given(st.integers(1, MAX_WIDTH), st.text(max_size=300), st.integers(0, 100))
+def test_what_is_less_than_the_least_room_never_holds_an_entry(width: int, name: str, place: int) -> None:
+    cell = Cell("counters", name, width)
+    assert least_bytes(cell) <= entry_of(cell, place * UNIT, 1)[0].size
+
+
+def test_values_from_an_earlier_use_of_a_place_are_not_taken_for_a_new_cells() -> None:
+    """A power cut may leave a new head before old copies."""
+    at = arena_at(4)
+    cell = Cell("counters", "acme", 1)
+    (entry, _), (_, later) = entry_of(cell, at, 1), entry_of(cell, at, 2)
+    data = bytearray(header(4, ARENA_BYTES).ljust(BYTES, b"\0"))
+    for copy in entry.copies:
+        written = values_format(cell.width).pack(7, -1, 5)
+        copy_format(cell.width).pack_into(data, copy, crc32(written, entry.seed), written)
+    data[at : at + len(later)] = later
+    found = read(bytes(data))
+    assert (found.cells, found.damaged) == ({}, 1)
 
 
 def test_a_header_says_how_long_the_file_is() -> None:

@@ -184,7 +184,7 @@ def test_one_damaged_cell_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptu
     journal.close()
     left = only(recover(tmp_path))
     assert (set(left.cells), left.damaged) == ({("counters", "first"), ("counters", "third")}, 1)
-    assert "1 cells of the journal" in caplog.text
+    assert "cells that cannot be read: 1" in caplog.text
     left.forget()
 
 
