@@ -148,7 +148,7 @@ def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> No
     )
     path.write_text(two_lanes(f'tenants: {{bank: {{keys: ["{DIGEST}"]}}}}\n{budgets}'))
     lines = [" ".join(line.split()) for line in check(str(path)).output.splitlines()]
-    assert lines[lines.index("budgets") + 1 : -1] == [
+    assert lines[lines.index("budgets") + 1 : lines.index("callers: 1 key of bank")] == [
         "cap $5 a day and $60 a month for each of 1 shared money shadow then dedicated_only",
         "all $1 an hour shared money hard then downgrade to own-only",
     ]
