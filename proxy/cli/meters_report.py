@@ -12,8 +12,10 @@ from enum import StrEnum
 import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+from proxy.cli.status_table import compact
 from proxy.meters.bill import BillLine, Kind
 from proxy.meters.focus import usd
 from proxy.meters.money import TOKENS_PER_MTOK, divide_half_even, format_usd
@@ -37,6 +39,7 @@ class Dimension(StrEnum):
 IDLE = "(idle)"
 """Stands for whose time nobody used, where it cannot be said of whom."""
 _NAMELESS = "-"
+_ANY_WIDTH = 10_000
 _SPANS = {Dimension.HOUR: "%Y-%m-%dT%H:00Z", Dimension.DAY: "%Y-%m-%d", Dimension.MONTH: "%Y-%m"}
 
 
@@ -127,12 +130,19 @@ def as_table(found: Report, by: tuple[Dimension, ...], console: Console) -> None
     if not found:
         console.print("nothing was counted in that time")
         return
+    # Figures that were cut off to fit would be wrong ones: a narrow terminal wraps the lines instead.
+    needed = Measurement.get(console, console.options.update(width=_ANY_WIDTH), table).maximum
+    console.width = max(needed, console.width)
     console.print(table)
     if whole.unpriced_attempts:
-        console.print(f"{whole.unpriced_attempts:,} attempts have no known price, and are not in it", style="yellow")
+        console.print(
+            f"{whole.unpriced_attempts:,} attempts have no known price, and are not in it",
+            style="yellow",
+            highlight=False,
+        )
     if whole.estimated_tokens:
         share = whole.estimated_tokens / (whole.input_tokens + whole.output_tokens)
-        console.print(f"{share:.2%} of the tokens are estimates: no upstream confirmed them")
+        console.print(f"{share:.2%} of the tokens are estimates: no upstream confirmed them", highlight=False)
 
 
 def _whole(found: Report) -> Sums:
@@ -149,12 +159,10 @@ def _price(sums: Sums) -> str:
 
 
 _TOLD: dict[str, Callable[[Sums], str]] = {
-    "requests": lambda sums: f"{sums.requests:,}",
-    "tries": lambda sums: f"{sums.attempts:,}",
-    "spilled": lambda sums: f"{sums.spilled:,}",
-    "failed": lambda sums: f"{sums.failures:,}",
-    "in": lambda sums: f"{sums.input_tokens:,}",
-    "out": lambda sums: f"{sums.output_tokens:,}",
+    "requests": lambda sums: compact(sums.requests),
+    "spilled": lambda sums: compact(sums.spilled),
+    "in": lambda sums: compact(sums.input_tokens),
+    "out": lambda sums: compact(sums.output_tokens),
     "shared": lambda sums: format_usd(sums.shared_nano_usd),
     "GPUs": lambda sums: format_usd(sums.gpu_nano_usd),
     "idle": lambda sums: format_usd(sums.idle_nano_usd),

@@ -9,6 +9,7 @@ import asyncio
 import os
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import msgspec
 
 from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.meters.report import MeterReport, report
+from proxy.meters.standing import Standing
 from proxy.meters.store import Store, StoreError, StoreUnavailable
 from proxy.meters.store_folder import StoreFolder
 from proxy.meters.store_url import store_url
@@ -30,15 +32,23 @@ class StatusUnavailable(Exception):
     """There is nothing to show; the text says why, and what to do."""
 
 
-def read_report(admin_url: str, redis_url: str | None, data_dir: Path | None) -> MeterReport:
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """What was found: `report` is None while the proxy's store is away, `standing` where no proxy was asked."""
+
+    report: MeterReport | None
+    standing: Standing | None = None
+
+
+def read_meters(admin_url: str, redis_url: str | None, data_dir: Path | None) -> Meters:
     """The meters of the proxy at `admin_url`, unless one of the two stores is named. Raises StatusUnavailable."""
     if redis_url is not None and data_dir is not None:
         raise StatusUnavailable("`--redis-url` and `--data-dir` name two stores (hint: give one of them)")
     try:
         if redis_url is not None:
-            return asyncio.run(_from_store(store_url(redis_url, os.environ)))
+            return Meters(asyncio.run(_from_store(store_url(redis_url, os.environ))))
         if data_dir is not None:
-            return _from_folder(data_dir)
+            return Meters(_from_folder(data_dir))
     except (StoreError, EmbeddedStoreError) as error:
         raise StatusUnavailable(str(error)) from None
     return _from_proxy(admin_url)
@@ -46,34 +56,41 @@ def read_report(admin_url: str, redis_url: str | None, data_dir: Path | None) ->
 
 def read_policy(admin_url: str) -> PolicyStatus:
     """What the proxy at `admin_url` serves by. Raises StatusUnavailable."""
-    return _decoded(admin_url, "/admin/policy", PolicyStatus)
+    _, body = _fetched(admin_url, "/admin/policy", (200,))
+    return _decoded(admin_url, body, PolicyStatus)
 
 
-def _from_proxy(admin_url: str) -> MeterReport:
-    return _decoded(admin_url, "/admin/meters", MeterReport)
+def _from_proxy(admin_url: str) -> Meters:
+    status, body = _fetched(admin_url, "/admin/meters", (200, 503))
+    standing = _decoded(admin_url, body, Standing)
+    return Meters(_decoded(admin_url, body, MeterReport) if status == 200 else None, standing)
 
 
-def _decoded(admin_url: str, path: str, kind: type[Answer]) -> Answer:
+def _decoded(admin_url: str, body: bytes, kind: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError:
+        raise StatusUnavailable(f"`{admin_url}` does not answer like a Spillway of this release") from None
+
+
+def _fetched(admin_url: str, path: str, wanted: tuple[int, ...]) -> tuple[int, bytes]:
+    """Status and body of an answer that has one of the statuses that are wanted."""
     url = f"{admin_url.rstrip('/')}{path}"
     if not url.startswith(("http://", "https://")):
         raise StatusUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
     try:
         with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (scheme checked above)
-            return msgspec.json.decode(response.read(), type=kind)
-    except msgspec.MsgspecError:
-        raise StatusUnavailable(f"`{url}` does not answer like a Spillway of this release") from None
+            return response.status, response.read()
     except urllib.error.HTTPError as error:
-        error.close()
-        raise StatusUnavailable(f"`{url}` answers {error.code}: {_reason(error)}") from None
+        with error:
+            if error.code in wanted:
+                return error.code, error.read()
+        raise StatusUnavailable(f"`{url}` answers {error.code}: is that the admin port of a Spillway?") from None
     except (OSError, ValueError) as error:
         raise StatusUnavailable(
             f"no proxy answers at `{admin_url}`: {getattr(error, 'reason', error)}"
             " (hint: start one with `spillway serve`, or name its store with `--redis-url` or `--data-dir`)"
         ) from None
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    return "its store is away" if error.code == 503 else "is that the admin port of a Spillway?"
 
 
 def _from_folder(data_dir: Path) -> MeterReport:

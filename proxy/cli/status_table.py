@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from proxy.cli.status_source import Meters
 from proxy.meters.money import format_usd
 from proxy.meters.report import MeterReport, Period, TargetReport
 from proxy.policy.model import Lane
@@ -20,17 +21,20 @@ NOTHING = "-"
 
 def print_report(report: MeterReport, console: Console) -> None:
     """The last minutes, then everything ever counted."""
-    for period in (report.recent, report.total):
-        if period is not None:
-            console.print(period_table(period))
-            console.print(summary_line(period), style="bold")
+    periods = [period for period in (report.recent, report.total) if period is not None]
+    for index, period in enumerate(periods):
+        if index:
+            console.print()
+        console.print(period_table(period))
+        console.print(summary_line(period), style="bold", highlight=False)
     if not report.connected:
         console.print(f"the store has been away for {report.lag_s:.0f} s: newer counts are in memory", style="yellow")
 
 
 def print_policy(policy: PolicyStatus, console: Console) -> None:
     """The policy being served, and what is wrong with newer text on the disk."""
-    console.print(f"policy {policy.revision}, generation {policy.generation}, since {_moment(policy.loaded_at)}")
+    served = f"policy {policy.revision}, generation {policy.generation}, since {_moment(policy.loaded_at)}"
+    console.print(served, highlight=False)
     error = policy.error
     if error is None:
         return
@@ -42,10 +46,11 @@ def print_policy(policy: PolicyStatus, console: Console) -> None:
         console.print(f"  and {error.problem_count - len(error.problems)} more", style="yellow")
 
 
-def to_json(report: MeterReport, policy: PolicyStatus | None) -> bytes:
-    """All of it as data; `policy` is there when a running proxy was asked."""
+def to_json(found: Meters, policy: PolicyStatus | None) -> bytes:
+    """All of it as data; how budgets stand, and `policy`, are there when a running proxy was asked."""
+    parts = [msgspec.to_builtins(part) for part in (found.report, found.standing) if part is not None]
     served = {} if policy is None else {"policy": policy}
-    return msgspec.json.encode({**msgspec.to_builtins(report), **served})
+    return msgspec.json.encode({name: value for part in [*parts, served] for name, value in part.items()})
 
 
 def period_table(period: Period) -> Table:
@@ -78,17 +83,17 @@ def _cells(row: TargetReport) -> list[str]:
         f"{row.attempts:,}",
         f"{row.spilled:,}" if row.lane is Lane.SHARED else "",
         f"{row.failures:,}",
-        _compact(row.input_tokens),
-        _compact(row.output_tokens),
+        compact(row.input_tokens),
+        compact(row.output_tokens),
         f"{cost} + {row.unpriced_attempts:,} unpriced" if row.unpriced_attempts else cost,
         _usd(row.nano_usd_per_mtok) if row.input_tokens + row.output_tokens else NOTHING,
         "" if row.shared_nano_usd_per_mtok is None else format_usd(row.shared_nano_usd_per_mtok),
-        "" if row.gpu_hours is None else _compact(row.gpu_hours),
+        "" if row.gpu_hours is None else compact(row.gpu_hours),
         "" if row.idle_share is None else f"{row.idle_share:.0%}",
     ]
 
 
-def _compact(amount: float) -> str:
+def compact(amount: float) -> str:
     """Three digits and a magnitude: `1.23M`, `0.0124`."""
     for magnitude, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if amount >= magnitude * 0.9995:

@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import typer
 from proxy.cli.status import status
+from proxy.cli.status_standing import journal_line
 from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.gpu_hours import GpuClock, GpuTotals
 from proxy.meters.ledger import Ledger
 from proxy.meters.report import report
+from proxy.meters.standing import BudgetStanding, JournalStanding, RateStanding, Standing
 from proxy.meters.store import Store
 from proxy.meters.summary import Summary
 from proxy.meters.sync import Sync
+from proxy.policy.model import Enforce, Per
 from proxy.policy.status import PolicyStatus
 from proxy.routing.plan import Cause
 from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
 from tests.meters.test_report import MODELS, ONE_HOUR, TARGETS
 from typer.testing import CliRunner, Result
+
+
+def budget(name: str, per: Per, limit: float, spent: float, held: float, **more: Any) -> BudgetStanding:
+    """A standing, in dollars."""
+    nano = [round(usd * 10**9) for usd in (limit, spent, held)]
+    return BudgetStanding(
+        name=name,
+        per=per,
+        limit_nano_usd=nano[0],
+        spent_nano_usd=nano[1],
+        held_nano_usd=nano[2],
+        free_nano_usd=nano[0] - nano[1] - nano[2],
+        **{"enforce": Enforce.HARD, **more},
+    )
+
 
 APP = typer.Typer()
 APP.command()(status)
@@ -40,6 +60,28 @@ LATEST = Summary(
     },
     gpus={"llama-eu": ONE_HOUR},
 )
+
+
+STANDING = Standing(
+    budgets=(
+        budget("growth-spill", Per.DAY, 500, 412.5, 31.25, alert_percent=80, resets_in_s=4 * 3600 + 125),
+        budget("growth-spill", Per.MONTH, 5000, 2100, 31.25, resets_in_s=8 * 86400 + 3600 * 5),
+        budget("evals", Per.TOTAL, 50, 50, 0, alert_percent=100),
+        budget("support", Per.HOUR, 20, 21.5, 0, enforce=Enforce.SOFT, alert_percent=100, resets_in_s=55.5),
+        budget("new", Per.WEEK, 100, 0.000123, 0, enforce=Enforce.SHADOW, known=False, resets_in_s=3000),
+    ),
+    rates=(
+        RateStanding(scope="tenant bank", rate="rpm", limit=600, used=12, leased=37.5),
+        RateStanding(scope="key bank/ci", rate="tpm", limit=2_000_000, used=1_900_000, shadow=True, known=False),
+    ),
+    journal=JournalStanding(path="data/journal/7f3a", size_bytes=12_345, max_bytes=64 << 20, waiting=3),
+)
+
+
+def answer(standing: Standing = STANDING, document: bytes | None = None) -> bytes:
+    """What `/admin/meters` answers."""
+    document = document or report(LATEST, EARLIER, TARGETS, MODELS).to_json()
+    return document[:-1] + b"," + msgspec.json.encode(standing)[1:]
 
 
 class _Admin(BaseHTTPRequestHandler):
@@ -62,7 +104,7 @@ class _Admin(BaseHTTPRequestHandler):
 @pytest.fixture
 def admin() -> Iterator[HTTPServer]:
     server = HTTPServer(("127.0.0.1", 0), _Admin)
-    server.answer = (200, report(LATEST, EARLIER, TARGETS, MODELS).to_json())  # type: ignore[attr-defined]
+    server.answer = (200, answer())  # type: ignore[attr-defined]
     server.policy = POLICY  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -128,6 +170,12 @@ def test_json_is_the_proxy_s_own_report_and_its_policy(admin: HTTPServer) -> Non
     result = invoke("--admin-url", url(admin), "--json")
     found = json.loads(result.stdout)
     assert found.pop("policy") == msgspec.to_builtins(POLICY)
+    assert found.pop("budgets") == [msgspec.to_builtins(one) for one in STANDING.budgets]
+    assert {name: found.pop(name) for name in ("rates", "journal", "degraded")} == {
+        "rates": [msgspec.to_builtins(one) for one in STANDING.rates],
+        "journal": msgspec.to_builtins(STANDING.journal),
+        "degraded": {},
+    }
     assert found == json.loads(report(LATEST, EARLIER, TARGETS, MODELS).to_json())
 
 
@@ -159,13 +207,73 @@ def test_a_stale_report_says_so(admin: HTTPServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"), [((503, b"{}"), "its store is away"), ((200, b"<html>"), "does not answer like a Spillway")]
+    ("answer", "told"),
+    [
+        ((503, b"{}"), "its store is away"),
+        ((503, b"<html>"), "does not answer like a Spillway"),
+        ((200, b"<html>"), "does not answer like a Spillway"),
+        ((404, b"{}"), "is that the admin port of a Spillway?"),
+    ],
 )
 def test_what_is_no_report_is_explained(admin: HTTPServer, answer: tuple[int, bytes], told: str) -> None:
     admin.answer = answer  # type: ignore[attr-defined]
     result = invoke("--admin-url", url(admin))
     assert result.exit_code == 1
     assert told in result.stderr
+
+
+def test_what_budgets_have_left_is_told_and_what_is_nearest_its_end_first(admin: HTTPServer) -> None:
+    output = invoke("--admin-url", url(admin)).output
+    shown = re.findall(r"^ (?:support|evals|growth|new)\b.*$", output, re.MULTILINE)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in shown]
+    assert rows == [
+        ["support", "$20/hour", "$21.50", "$0.00", "-$1.50", "108%", "55 s", "exhausted (soft)"],
+        ["evals", "$50/total", "$50.00", "$0.00", "$0.00", "100%", "never", "exhausted"],
+        ["growth-spill", "$500/day", "$412.50", "$31.25", "$56.25", "82%", "4 h 2 min", "alert 80%"],
+        ["growth-spill", "$5,000/month", "$2,100.00", "$31.25", "$2,868.75", "42%", "8 d 5 h", "open"],
+        ["new", "$100/week", "$0.000123", "$0.00", "$100.00", "0%", "50 min", "unknown (shadow)"],
+    ]
+
+
+def test_rates_and_the_journal_are_told(admin: HTTPServer) -> None:
+    output = invoke("--admin-url", url(admin)).output
+    rates = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines() if "bank" in line]
+    assert rates == [
+        ["key bank/ci", "2,000,000 tpm", "1,900,000", "95%", "shadow unknown"],
+        ["tenant bank", "600 rpm", "12", "2%", "37.5"],
+    ]
+    assert "journal data/journal/7f3a: 12.1 KiB of 64 MiB, 3 counts wait for the store\n" in output
+
+
+def test_a_budget_for_each_of_many_tenants_is_cut_short(admin: HTTPServer) -> None:
+    many = Standing(budgets=tuple(budget(f"each/{n:03}", Per.DAY, 10, n / 10, 0) for n in range(99)))
+    admin.answer = (200, answer(many))  # type: ignore[attr-defined]
+    output = invoke("--admin-url", url(admin)).output
+    assert re.findall(r"each/(\d+)", output) == [f"{n:03}" for n in range(98, 78, -1)]
+    assert "and 79 more budgets, less used (`--json` has all)" in output
+
+
+def test_without_a_store_what_is_known_of_budgets_is_told_and_what_is_degraded(admin: HTTPServer) -> None:
+    trouble = msgspec.structs.replace(STANDING, degraded={"meters": "the store is out of reach; counting [in] memory"})
+    admin.answer = (503, answer(trouble, b'{"error":{}}'))  # type: ignore[attr-defined]
+    result = invoke("--admin-url", url(admin))
+    assert result.exit_code == 1
+    assert "its store is away" in result.stderr
+    assert "growth-spill" in result.stdout
+    assert "degraded: meters: the store is out of reach; counting [in] memory\n" in result.stdout
+    told = invoke("--admin-url", url(admin), "--json")
+    assert (told.exit_code, json.loads(told.stdout)["degraded"]) == (1, trouble.degraded)
+
+
+@pytest.mark.parametrize(
+    ("journal", "said"),
+    [
+        (JournalStanding(path="j", size_bytes=10, max_bytes=1 << 30), "journal j: 10 B of 1 GiB, 0 counts wait"),
+        (JournalStanding(path="j", size_bytes=0, max_bytes=1, refused=1234), "wait for the store, 1,234 notes refused"),
+    ],
+)
+def test_a_journal_in_a_sentence(journal: JournalStanding, said: str) -> None:
+    assert said in journal_line(journal)
 
 
 @pytest.mark.parametrize(
