@@ -52,7 +52,7 @@ from proxy.meters.journal_format import (
 
 ATTEMPTS = 16_384
 ARENA_BYTES = 16 << 20
-"""Room for some 23,000 cells of 21 integers with names of 130 bytes."""
+"""Room for some 26,000 cells of 21 integers with names of 110 bytes."""
 NOWHERE = -1
 """The number of a cell or an attempt that found no room: whatever is noted under it is dropped, and counted."""
 
