@@ -17,8 +17,8 @@ from proxy.cases.funds import EXHAUSTED, read_funds
 from proxy.cases.given import Given, read_given
 from proxy.cases.observed import read_rates, read_readings
 from proxy.cases.request import Request, key_of
-from proxy.cli.policy_assumed import compiled, listing
 from proxy.cli.log_lines import log_lines
+from proxy.cli.policy_assumed import compiled, listing
 from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words, request_words
 from proxy.meters.prices import PriceListUnreadable
 from proxy.policy.document import Document, read_document
@@ -192,10 +192,7 @@ def _recorded(request_id: str, log: str) -> Line:
     if log == "-" and sys.stdin.isatty():
         raise Unanswerable("which log? (hint: `--log FILE`, or pipe its lines into this command)")
     try:
-        if log == "-":
-            found = lines_of(sys.stdin.buffer, request_id)
-        else:
-            found = lines_of(log_lines(Path(log)), request_id)
+        found = lines_of(sys.stdin.buffer if log == "-" else log_lines(Path(log)), request_id)
     except OSError as error:
         raise Unanswerable(f"cannot read the log `{log}`: {error.strerror}") from None
     if not found:
