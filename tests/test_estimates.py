@@ -27,7 +27,7 @@ from tests.scripted import (
 )
 
 CHAT, MESSAGES, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"
-ASK = {"model": "m", "messages": [{"role": "user", "content": "hi there, how are you?"}], "max_tokens": 50}
+ASK = {"model": "m", "messages": [{"role": "user", "content": "hi there, how are you?"}], "max_tokens": 200}
 STREAM = {**ASK, "stream": True}
 WORDS = ["one", "two", "three", "four", "five", "six"]
 
@@ -121,7 +121,9 @@ async def test_a_usage_of_fewer_tokens_than_half_of_what_passed() -> None:
 async def test_a_document_of_kilobytes_that_is_said_to_have_no_output() -> None:
     body = {**CHAT_REPLY, "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 2000}}]}
     body["usage"] = {"prompt_tokens": 9, "completion_tokens": 0}
-    assert await asked([reply(body)], ASK) == (9, -(-len(json.dumps(body).encode()) // 4))
+    assert await asked([reply(body)], ASK) == (9, 200)
+    unlimited = {**ASK, "max_tokens": None}
+    assert await asked([reply(body)], unlimited) == (9, -(-len(json.dumps(body).encode()) // 4))
 
 
 @pytest.mark.parametrize("ending", [RESET, CLOSE], ids=["reset", "close"])

@@ -84,13 +84,20 @@ class InputBound:
 class Hold:
     """One attempt's. Money is nano-USD; `events` are content events of a stream that have passed."""
 
-    __slots__ = ("_amount", "_covered", "_input_tokens", "_step", "_target", "_terms", "_tokens_of", "bound")
+    __slots__ = ("_amount", "_covered", "_facts", "_input_tokens", "_step", "_target", "_terms", "_tokens_of", "bound")
 
     def __init__(
-        self, terms: tuple[Term, ...], target: Target, input_tokens: int, step: int, tokens_of: Callable[[int], int]
+        self,
+        terms: tuple[Term, ...],
+        target: Target,
+        facts: Facts,
+        input_tokens: int,
+        step: int,
+        tokens_of: Callable[[int], int],
     ) -> None:
         self._terms = terms
         self._target = target
+        self._facts = facts
         self._input_tokens = input_tokens
         self._step = step
         self._tokens_of = tokens_of
@@ -140,8 +147,7 @@ class Hold:
         self._terms = ()
 
     def _price(self, output_tokens: int) -> int:
-        usage = Usage(input_tokens=self._input_tokens, output_tokens=output_tokens)
-        return budgets.used_nano_usd(self._target, usage) or 0
+        return budgets.most_nano_usd(self._target, self._facts, self._input_tokens, output_tokens)
 
     def _raise_to(self, amount: int, now: float) -> bool:
         more = amount - self._amount
@@ -184,6 +190,7 @@ class Holds:
         hold = Hold(
             terms,
             target,
+            facts,
             self._bound.tokens(target.name, facts.input_tokens) if hard else facts.input_tokens,
             STEP_TOKENS * facts.choices,
             partial(self._events.tokens, target.name),

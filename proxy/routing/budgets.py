@@ -17,14 +17,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from proxy.policy.model import Budget, Enforce, Exhausted, Lane, Target
-from proxy.routing import wording
-from proxy.routing.cost import cost_nano_usd
+from proxy.policy.model import Budget, Enforce, Exhausted, Lane, Modality, Target
+from proxy.routing import cost, wording
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Usage
 from proxy.routing.plan import Exclusion
 from proxy.routing.readings import Fund, Funds
-from proxy.routing.rules import expected_output_tokens
+from proxy.routing.rules import expected_output_tokens, reckoned_tier
 from proxy.routing.work import attributed_nano_usd
 
 STEP_TOKENS = 64
@@ -116,7 +115,15 @@ def used_nano_usd(target: Target, usage: Usage) -> int | None:
     """What usage counts for in a budget: shared tokens at their price, or GPU time by work; None when nobody knows."""
     if target.lane is Lane.DEDICATED:
         return None if target.gpus is None else attributed_nano_usd(target.gpus, usage)
-    return None if target.price is None else cost_nano_usd(target.price, usage)
+    return None if target.price is None else cost.cost_nano_usd(target.price, usage)
+
+
+def most_nano_usd(target: Target, facts: Facts, input_tokens: int, output_tokens: int) -> int:
+    """The most that so many tokens of the request can count for; 0 when nobody knows."""
+    if target.lane is Lane.DEDICATED or target.price is None:
+        return used_nano_usd(target, Usage(input_tokens=input_tokens, output_tokens=output_tokens)) or 0
+    tier, audio = reckoned_tier(target, facts), Modality.AUDIO in facts.modalities
+    return cost.most_nano_usd(target.price, tier, input_tokens, output_tokens, audio=audio)
 
 
 def name_of(exclusion: Exclusion) -> str | None:
@@ -142,7 +149,14 @@ def _covers_request(budget: Budget, facts: Facts, route: str) -> bool:
 def _unaffordable(budget: Budget, target: Target, facts: Facts, funds: Funds) -> Exclusion | None:
     fund = funds.get(budget.name, _FULL)
     step = min(expected_output_tokens(facts), STEP_TOKENS)
-    need = used_nano_usd(target, Usage(input_tokens=facts.input_tokens, output_tokens=step * facts.choices))
+    need = used_nano_usd(
+        target,
+        Usage(
+            input_tokens=facts.input_tokens,
+            output_tokens=step * facts.choices,
+            service_tier=reckoned_tier(target, facts),
+        ),
+    )
     if need is None:
         if budget.enforce is Enforce.HARD:
             return Exclusion(target.name, f"budget:{budget.name}", "price unknown", "a price", True)

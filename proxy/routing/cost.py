@@ -62,6 +62,22 @@ def cost_nano_usd(price: Price, usage: Usage) -> int:
     return _cost_nano_usd(rates, price, usage)
 
 
+def most_nano_usd(price: Price, tier: str, input_tokens: int, output_tokens: int, *, audio: bool) -> int:
+    """The most that so many tokens can cost, rounded up: whatever part of them turns out to be written or thought.
+
+    `audio` says that the prompt has any. A model with a price for spoken output may answer with nothing else.
+    """
+    rates = rates_of(price, tier, input_tokens)
+    into = [rates.input_nano_usd_per_mtok]
+    for given in (rates, price):
+        into += [given.cache_write_nano_usd_per_mtok or 0, given.cache_write_1h_nano_usd_per_mtok or 0]
+        into.append((given.audio_input_nano_usd_per_mtok or 0) if audio else 0)
+    out = [rates.output_nano_usd_per_mtok]
+    for given in (rates, price):
+        out += [given.audio_output_nano_usd_per_mtok or 0, given.reasoning_nano_usd_per_mtok or 0]
+    return -(-(input_tokens * max(into) + output_tokens * max(out)) // TOKENS_PER_MTOK)
+
+
 def cost_of_many_nano_usd(price: Price, usage: Usage) -> int:
     """The price of the sum of many requests' usages, as if all were of the standard tier and short."""
     return _cost_nano_usd(price, price, usage)

@@ -80,7 +80,8 @@ def expected_output_tokens(facts: Facts) -> int:
 
 def reckoned_tier(target: Target, facts: Facts) -> str:
     """The service tier to reckon with before the reply names one: what is asked for, unless that is a discount."""
-    return expected_tier(tier_of(target.parameters.get("service_tier", facts.service_tier)))
+    asked = target.parameters.get("service_tier")
+    return expected_tier(facts.service_tier if asked is None else tier_of(asked))
 
 
 def estimated_nano_usd(target: Target, facts: Facts) -> int | None:

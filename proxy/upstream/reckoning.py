@@ -6,10 +6,10 @@ Theory of operation
 2. An upstream that never began to answer, or that refused, has used nothing.
 3. Once an upstream has begun to answer, or has been given up on while it was at work, its input was read: the attempt
    costs at least its input, which is never 0.
-4. What no final report tells is estimated. Input: the greater of what was reported early (Anthropic does) and, where
-   nothing was, of the request's own estimate. Output: the greater of what was reported and of what passed: for a stream
-   the events that carried text, times the tokens that an event of this target has had on average; for a document a
-   token for every four bytes, and for embeddings nothing. All of it is marked as estimated.
+4. What no final report tells is estimated. Input: what was reported early (Anthropic does), else the request's own
+   estimate. Output: the greater of what was reported and of what passed: for a stream the events that carried text,
+   times the tokens that an event of this target has had on average; for a document a token for every four bytes, as far
+   as so many were allowed, and for embeddings nothing. All of it is marked as estimated.
 5. A report cannot be true, and is treated as in 4, when it has no input for a prompt that is there, fewer output tokens
    than half of the events of text that passed, none for a document of kilobytes, or more than twice the output that was
    allowed, reasoning apart. The greater count is charged in each case.
@@ -127,6 +127,8 @@ def _estimate(reported: Usage, seen: Seen, per_event: TokensPerEvent) -> Usage:
         passed = per_event.tokens(seen.target, seen.events)
     elif seen.generates:
         passed = -(-seen.size_bytes // BYTES_PER_TOKEN)
+        if seen.allowed_tokens is not None:
+            passed = min(passed, seen.allowed_tokens)
     return msgspec.structs.replace(
         reported,
         input_tokens=reported.input_tokens or max(1, seen.input_tokens),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.policy.price import LongRates, Price, Rates, Tariff
-from proxy.routing.cost import cost_nano_usd, cost_of_many_nano_usd, expected_tier, tier_of
+from proxy.routing.cost import cost_nano_usd, cost_of_many_nano_usd, expected_tier, most_nano_usd, tier_of
 from proxy.routing.outcome import Usage
 
 USD = 10**9
@@ -113,6 +113,24 @@ def test_a_request_costs_the_same_however_its_tokens_are_split_up(price: Price, 
     whole = Usage(**{count: sum(getattr(one, count) for one in fitting) for count in COUNTS})
     apart = sum(cost_nano_usd(price, one) for one in fitting)
     assert abs(cost_nano_usd(price, whole) - apart) <= (len(fitting) + 1) / 2
+
+
+@given(any_price(), usages())
+def test_no_split_of_the_tokens_into_kinds_costs_more_than_the_most(price: Price, usage: Usage) -> None:
+    tier = usage.service_tier
+    most = most_nano_usd(price, tier, usage.input_tokens, usage.output_tokens, audio=True)
+    assert cost_nano_usd(price, usage) <= most
+    silent = msgspec.structs.replace(usage, audio_input_tokens=0)
+    assert cost_nano_usd(price, silent) <= most_nano_usd(
+        price, tier, usage.input_tokens, usage.output_tokens, audio=False
+    )
+
+
+def test_the_most_that_a_prompt_can_cost_is_that_of_writing_it_to_the_cache() -> None:
+    assert most_nano_usd(SONNET, "", 1_000, 100, audio=False) == 6_000_000 + 1_500_000
+    assert most_nano_usd(Price(**rates(input=1, output=2)), "", 1_000, 100, audio=True) == 1_200_000
+    heard = Price(**rates(input=1, output=2, audio_input=30))
+    assert most_nano_usd(heard, "", 1_000, 0, audio=True) == 30 * most_nano_usd(heard, "", 1_000, 0, audio=False)
 
 
 def _fitting(usage: Usage) -> Usage:

@@ -40,6 +40,7 @@ def test_also_where_the_stream_ended_badly_after_it(failure: Failure) -> None:
 def test_no_usage_is_estimated_from_what_passed(reported: Usage | None) -> None:
     assert reckoned(reported, events=7) == Usage(input_tokens=100, output_tokens=7, estimated=True)
     assert reckoned(reported, size_bytes=401) == Usage(input_tokens=100, output_tokens=101, estimated=True)
+    assert reckoned(reported, size_bytes=401, allowed_tokens=60).output_tokens == 60
     assert reckoned(reported, size_bytes=401, generates=False) == Usage(input_tokens=100, estimated=True)
 
 
