@@ -86,13 +86,19 @@ class Counters:
 
     def adopt(self, left: Left, done: Callable[[], None]) -> None:
         """See to it that what a dead process counted is stored; `done` is called once, when it is."""
-        self._legacies.append(_Legacy(left, done))
+        if any(kind == SERIES for kind, _ in (*left.cells, *left.acknowledged)):
+            self._legacies.append(_Legacy(left, done))
+        else:
+            done()
 
     def ask(self, moment: Moment) -> Ask:
         """The next push; with those of the dead in turns."""
         self._legacy = self._legacies[0] if self._legacies and self._legacy is None else None
         store_ms = moment.store_ms
-        self._push = self._slot.next_push(None if store_ms is None else period_at(store_ms / 1000.0, Grain.MINUTE))
+        period = None if store_ms is None else period_at(store_ms / 1000.0, Grain.MINUTE)
+        # Whoever's turn it is: `settled` speaks of all that was counted until now.
+        self._own.collect(period)
+        self._push = self._slot.next_push(period)
         return question(self._push, self._keep_s)
 
     def told(self, reply: Any, heard: Heard, moment: Moment) -> None:
@@ -111,7 +117,7 @@ class Counters:
 
 def question(push: Push, keep_s: Mapping[Grain, int]) -> Ask:
     """How a push is put to the store; `keep_s` says how long the aggregates are kept."""
-    keys, raises = [f"slot:{push.slot}", "slots", f"folded:{push.slot}"], []
+    keys, raises = [f"slot:{push.slot}", "slots", f"folded:{push.slot}", f"folded:{push.after or push.slot}"], []
     for one in push.raises:
         periods = _periods(one)
         keys += [period.key for period in periods]
@@ -122,6 +128,7 @@ def question(push: Push, keep_s: Mapping[Grain, int]) -> Ask:
         "expected": str(push.expected),
         "sequence": str(push.sequence),
         "force": push.force,
+        "new": push.after is not None,
         "raises": raises,
     }
     return Ask(tuple(keys), orjson.dumps(asked))

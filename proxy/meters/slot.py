@@ -24,8 +24,10 @@ No reply at all (a timeout, a cancelled call) needs no case of its own: the next
 behind. While the store is away for long, minutes beyond `MAX_MINUTES` are kept as hours; what is sent stays the same
 in sum. The store's clock may jump, which moves where things are filed, and nothing else.
 
-The slot after the n-th fold is `<process>~<n>`. So whoever finds what a dead process had counted, in its journal, and
-begins with its first slot, is led to the last, and pushes what is missing there.
+The slot after the n-th fold is `<process>~<n>`. Whoever begins with the first and pushes all that the process ever
+counted is led from tombstone to tombstone to the last slot, and pushes what is missing there, or to a place where the
+store has forgotten all of it, and pushes everything. So does a process whose later slot is gone, and so does whoever
+finds what a dead process had counted in its journal.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ MAX_CELLS = 500
 """The most vectors in one push, so that a burst neither holds up the event loop nor the store."""
 MAX_MINUTES = 180
 MAX_HOURS = 720
+_UNKNOWN = -1
+"""No slot is ever there: a push that expects it finds out what has become of the slot."""
 
 
 class Source(Protocol):
@@ -61,12 +65,16 @@ class Raise(msgspec.Struct, frozen=True):
 
 
 class Push(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises of slot `slot`, one after the other, if it stands at `expected`; `force` does so wherever it stands."""
+    """Raises of slot `slot`, one after the other, if it stands at `expected`; `force` does so wherever it stands.
+
+    `after` is the folded slot that it follows, while it is new: if that is forgotten, so is what it held.
+    """
 
     slot: str
     expected: int
     raises: tuple[Raise, ...] = ()
     force: bool = False
+    after: str | None = None
 
     @property
     def sequence(self) -> int:
@@ -118,48 +126,21 @@ class Slot:
         self._lost: dict[str, Vector] = {}
         self._waiting: list[_Group] = []
         self._period: Period | None = None
-        # No slot is ever there: what has become of a dead process's is to be found out first.
-        self._sequence = 0 if accepted is None else -1
+        self._sequence = 0 if accepted is None else _UNKNOWN
         self._force = False
+        # Whether the slot was found where it should be since the last `collect`.
+        self._confirmed = False
         self.id = process
 
     @property
     def settled(self) -> bool:
-        """Whether everything counted up to the last `next_push` is known to be in the store."""
-        return not self._waiting and not self._lost
+        """Whether everything counted up to the last `collect` is known to be in the store."""
+        return self._confirmed and not self._waiting and not self._lost and not self._to_be_made
 
-    def next_push(self, period: Period | None) -> Push:
-        """What to send now, in the minute `period`; None while the store's time is not known.
-
-        Without raises it is but a question whether the slot is still there.
-        """
-        self._collect(period)
-        raises, room = [], MAX_CELLS
-        groups = [_Group(None, self._lost)] if self._lost else []
-        if period is not None:
-            groups += self._waiting
-        for group in groups:
-            cells = dict(islice(group.cells.items(), room))
-            raises.append(Raise(group.period, {name: self._beyond(name, vector) for name, vector in cells.items()}))
-            room -= len(cells)
-            if not room:
-                break
-        return Push(slot=self.id, expected=self._sequence, raises=tuple(raises), force=self._force and bool(raises))
-
-    def replied(self, push: Push, reply: PushReply) -> None:
-        """Take the store's answer to the last `next_push`."""
-        match reply:
-            case Accepted():
-                self._sequence = push.sequence
-                self._force = self._force and not push.raises
-                self._forget(push)
-            case Behind(sequence):
-                self._fall_back(sequence)
-            case Folded(cells):
-                self._begin_again(cells)
-
-    def _collect(self, period: Period | None) -> None:
+    def collect(self, period: Period | None) -> None:
+        """Take over what was counted up to now, in the minute `period`; None while the store's time is not known."""
         self._period = period
+        self._confirmed = False
         for group in self._waiting:
             # Counted before the store's time was known: in the first minute that is.
             group.period = group.period or period
@@ -172,6 +153,47 @@ class Slot:
         else:
             self._waiting.append(_Group(period, changed))
             self._coarsen()
+
+    def next_push(self, period: Period | None) -> Push:
+        """What to send now, after a `collect`. Without raises it is but a question whether the slot is still there."""
+        self.collect(period)
+        raises, room = [], MAX_CELLS
+        groups = [_Group(None, self._lost)] if self._lost else []
+        if period is not None:
+            groups += self._waiting
+        for group in groups:
+            cells = dict(islice(group.cells.items(), room))
+            raises.append(Raise(group.period, {name: self._beyond(name, vector) for name, vector in cells.items()}))
+            room -= len(cells)
+            if not room:
+                break
+        if self._to_be_made and not raises:
+            raises.append(Raise(None, {}))
+        return Push(
+            slot=self.id,
+            expected=self._sequence,
+            raises=tuple(raises),
+            force=self._force and bool(raises),
+            after=self._id(self._folds - 1) if self._to_be_made else None,
+        )
+
+    def replied(self, push: Push, reply: PushReply) -> None:
+        """Take the store's answer to the last `next_push`."""
+        match reply:
+            case Accepted():
+                self._confirmed = True
+                self._sequence = push.sequence
+                self._force = self._force and not push.raises
+                self._forget(push)
+            case Behind(sequence):
+                self._fall_back(sequence)
+            case Folded(cells):
+                self._begin_again(cells)
+
+    @property
+    def _to_be_made(self) -> bool:
+        """A slot after a fold is made at once, though it be empty: if it is gone, so may be what was folded."""
+        return self._sequence == 0 and self._folds > 0
 
     def _coarsen(self) -> None:
         """Of a long outage keep the last hours by the minute, the days before by the hour."""
@@ -194,16 +216,19 @@ class Slot:
 
     def _forget(self, push: Push) -> None:
         for raised in push.raises:
-            lost = bool(self._lost)
-            cells = self._lost if lost else self._waiting[0].cells
-            for name in raised.cells:
-                vector = cells.pop(name)
-                if not lost:
-                    self._accepted[name] = vector
-            if not lost and not cells:
-                del self._waiting[0]
+            if self._lost:
+                for name in raised.cells:
+                    del self._lost[name]
+            elif self._waiting:
+                cells = self._waiting[0].cells
+                self._accepted |= {name: cells.pop(name) for name in raised.cells}
+                if not cells:
+                    del self._waiting[0]
 
     def _fall_back(self, sequence: int | None) -> None:
+        if sequence is None and self._folds:
+            self._return_to_first()
+            return
         if sequence is None:
             self._lost = dict(self._accepted)
         elif sequence != self._sequence + 1:
@@ -214,13 +239,21 @@ class Slot:
     def _begin_again(self, folded: Mapping[str, Vector]) -> None:
         for name, vector in folded.items():
             self._folded[name] = add(self._folded.get(name, ()), vector)
-        lacking = {name: vector for name, vector in self._accepted.items() if any(self._beyond(name, vector))}
-        self._accepted, self._lost = {}, {}
-        self._wait_again(lacking)
-        self._folds += 1
-        self.id = f"{self._process}~{self._folds}"
-        self._sequence = 0
-        self._force = False
+        self._go_to(self._folds + 1, 0)
+        self._wait_again({name: vector for name, vector in self._accepted.items() if any(self._beyond(name, vector))})
+
+    def _return_to_first(self) -> None:
+        """A later slot is gone, and perhaps what was folded, too: the first one's tombstone tells."""
+        self._folded = {}
+        self._go_to(0, _UNKNOWN)
+
+    def _go_to(self, folds: int, sequence: int) -> None:
+        self._folds, self._sequence = folds, sequence
+        self._lost, self._force = {}, False
+        self.id = self._id(folds)
+
+    def _id(self, folds: int) -> str:
+        return f"{self._process}~{folds}" if folds else self._process
 
     def _wait_again(self, cells: Mapping[str, Vector]) -> None:
         if cells:

@@ -166,6 +166,32 @@ def test_the_slot_of_a_dead_process_is_written_to_once_it_is_known_where_it_stan
     assert slot.settled
 
 
+def test_a_slot_after_a_fold_is_made_at_once_while_what_was_folded_is_remembered() -> None:
+    slot = begun(Counts(a=10))
+    slot.replied(slot.next_push(NOON), Folded(raised(a=10)))
+    push = slot.next_push(NOON)
+    assert (push.slot, push.after, push.sequence, sent(push)) == ("id~1", "id", 1, [(None, {})])
+    slot.replied(push, Accepted())
+    assert slot.settled
+    assert slot.next_push(NOON).after is None
+
+
+def test_a_later_slot_that_is_gone_leads_back_to_the_first() -> None:
+    counts = Counts(a=10)
+    slot = begun(counts)
+    slot.replied(slot.next_push(NOON), Folded(raised(a=10)))
+    slot.replied(slot.next_push(NOON), Accepted())
+    counts.raise_to(a=12)
+    slot.replied(slot.next_push(NOON), Behind(None))
+    first = slot.next_push(NOON)
+    assert (first.slot, first.expected, first.force) == ("id", -1, False)
+    slot.replied(first, Behind(None))
+    push = slot.next_push(NOON)
+    assert (push.slot, push.force, sent(push)) == ("id", True, [(None, {"a": 10}), (NOON, {"a": 12})])
+    slot.replied(push, Accepted())
+    assert slot.settled
+
+
 def test_a_burst_is_sent_in_parts() -> None:
     counts = Counts()
     slot = begun(counts)
@@ -180,8 +206,7 @@ def test_a_burst_is_sent_in_parts() -> None:
     assert slot.settled
     slot.replied(slot.next_push(minute(1)), Behind(None))
     sizes = []
-    while not slot.settled:
-        push = slot.next_push(minute(1))
+    while (push := slot.next_push(minute(1))).raises:
         sizes += [(push.force, one.period, len(one.cells)) for one in push.raises]
         slot.replied(push, Accepted())
     assert sizes == [(True, None, MAX_CELLS), (False, None, 1)]
@@ -209,7 +234,7 @@ def test_an_outage_without_end_takes_no_more_memory() -> None:
     found = sent(push)
     assert len(found) <= MAX_CELLS
     total = 0
-    while not slot.settled:
+    while push.raises:
         total += len(push.raises)
         slot.replied(push, Accepted())
         push = slot.next_push(minute(60 * number))

@@ -1,7 +1,7 @@
 -- Raise one process's slot, and file by how much under a minute and an hour. Protocol: proxy/meters/slot.py.
--- Keys: slot hash, slots set, tombstone hash of this slot, then the periods' hashes of each raise
--- Argument: JSON {slot, expected, sequence, force, raises: [{keep_s: [for each of its periods], cells: {series: vector}}]};
---   `force` writes wherever the slot stands
+-- Keys: slot hash, slots set, tombstone hashes of this slot and of the one before, then the periods' hashes of each raise
+-- Argument: JSON {slot, expected, sequence, force, new, raises: [{keep_s: [for each of its periods], cells: {series:
+--   vector}}]}; `force` writes wherever the slot stands, `new` only while the tombstone before is there
 -- Answer: {'accepted'} | {'behind', sequence or nil} | {'folded', series, vector, ...}
 
 local function file(key, keep_s, raised)
@@ -24,8 +24,11 @@ return function(keys, argument)
   if not asked.force and (sequence or '0') ~= asked.expected then
     return {'behind', sequence}
   end
+  if asked.new and redis.call('EXISTS', keys[4]) == 0 then
+    return {'behind', false}
+  end
   redis.call('SADD', keys[2], asked.slot)
-  local used = 3
+  local used = 4
   for _, one in ipairs(asked.raises) do
     local raised = {}
     for series, vector in pairs(one.cells) do
