@@ -49,6 +49,7 @@ from proxy.meters.contact import Contact
 from proxy.meters.lease import MINUTE_S, Kind, Lease
 from proxy.meters.part import Ask, Heard, Moment
 from proxy.meters.rate_headers import Headers, rate_headers
+from proxy.meters.standing import RateStanding
 from proxy.policy.model import Snapshot
 from proxy.routing import limits
 from proxy.routing.readings import Rate, Rates
@@ -72,12 +73,13 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Scope:
-    """The leases of one scope, and what goes out in headers of it."""
+    """The leases of what a request is held against in one place."""
 
-    __slots__ = ("enforced", "leases", "places", "requests", "tokens")
+    __slots__ = ("enforced", "held", "leases", "places", "requests", "tokens")
 
-    def __init__(self, enforced: bool) -> None:
-        self.enforced = enforced
+    def __init__(self, held: limits.Held) -> None:
+        self.held = held
+        self.enforced = held.manner is limits.Manner.REQUIRE
         self.requests: Lease | None = None
         self.tokens: Lease | None = None
         self.places: Lease | None = None
@@ -94,16 +96,21 @@ class Scope:
         """What of it may not be used here and now counts as used."""
         requests, tokens, places = self.requests, self.tokens, self.places
         used = 0 if requests is None else requests.used(now)
-        frees_in_s = 0.0
+        used_tokens = 0 if tokens is None else tokens.used(now)
+        used_places = 0 if places is None else places.used(now)
+        moves, frees_in_s = 0, 0.0
         if requests is not None and used >= requests.limit:
-            moves = requests.level > 0 or requests.elsewhere > 0
+            moves = requests.movable(used)
             frees_in_s = MOVES_IN_S if moves else MINUTE_S / requests.limit + PAUSE_S
         return Rate(
             requests=used,
-            tokens=0 if tokens is None else tokens.used(now),
-            in_flight=0 if places is None else places.used(now),
+            tokens=used_tokens,
+            in_flight=used_places,
             frees_in_s=frees_in_s,
             tokens_per_s=0.0 if tokens is None else tokens.limit / MINUTE_S,
+            requests_elsewhere=moves,
+            tokens_elsewhere=0 if tokens is None else tokens.movable(used_tokens),
+            in_flight_elsewhere=0 if places is None else places.movable(used_places),
         )
 
 
@@ -143,18 +150,22 @@ class Buckets(Mapping[str, Rate]):
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Follow a new policy: what is leased under a limit stays leased, whatever it is now."""
-        before, self._leases = self._leases, {}
-        self._scopes = {}
+        before = {lease.name.encode(): lease for lease in self._retired} | self._leases
+        self._leases, self._scopes, self._retired = {}, {}, {}
         for held in limits.of_policy(snapshot):
             if held.bucket not in self._scopes:
                 self._scopes[held.bucket] = self._scope(held, before)
-        self._retired.update(dict.fromkeys([before[name] for name in before.keys() - self._leases.keys()]))
+        self._retired = {lease: None for name, lease in before.items() if name not in self._leases}
         self._idle = tuple(self._leases.values())
         self._untold = {lease: None for lease in self._untold if lease not in self._retired}
 
     def bury(self, slots: Iterable[str]) -> None:
         """These processes are known to have died: what they held need not be kept for them."""
         self._dead |= frozenset(slots)
+
+    def standings(self, now: float) -> tuple[RateStanding, ...]:
+        """How every limit stands, for people."""
+        return tuple([_standing(one.held, lease, now) for one in self._scopes.values() for lease in one.leases])
 
     @property
     def ready(self) -> bool:
@@ -173,7 +184,10 @@ class Buckets(Mapping[str, Rate]):
         taken = []
         for name in scopes:
             scope = self._scopes.get(name)
-            if scope is None or not (scope.enforced or self._fits(scope, tokens, now)):
+            if scope is None:
+                continue
+            if not scope.enforced and not self._fits(scope, tokens, now):
+                self.missed((name,), tokens, now)
                 continue
             for lease in scope.leases:
                 amount = tokens if lease.kind is Kind.TOKENS else 1
@@ -296,7 +310,7 @@ class Buckets(Mapping[str, Rate]):
         return all(one.takes(tokens if one.kind is Kind.TOKENS else 1, now) for one in scope.leases)
 
     def _scope(self, held: limits.Held, before: Mapping[bytes, Lease]) -> Scope:
-        scope = Scope(held.manner is limits.Manner.REQUIRE)
+        scope = Scope(held)
         found = (held.limits.rpm, Kind.REQUESTS), (held.limits.tpm, Kind.TOKENS), (held.limits.concurrency, Kind.PLACES)
         scope.put([self._lease(held, kind, limit, before) for limit, kind in found if limit is not None])
         return scope
@@ -324,3 +338,19 @@ class Buckets(Mapping[str, Rate]):
 
     def __len__(self) -> int:
         return len(self._scopes)
+
+
+_RATES = {Kind.REQUESTS: "rpm", Kind.TOKENS: "tpm", Kind.PLACES: "concurrency"}
+
+
+def _standing(held: limits.Held, lease: Lease, now: float) -> RateStanding:
+    kind, _, name = held.scope.partition(":")
+    return RateStanding(
+        scope=f"{kind} {name}{', wanted' if held.manner is limits.Manner.WANT else ''}",
+        rate=_RATES[lease.kind],
+        limit=lease.limit,
+        used=lease.limit - lease.left(now),
+        leased=max(0, lease.free(now)),
+        shadow=held.manner is limits.Manner.SHADOW,
+        known=lease.level >= 0,
+    )

@@ -118,6 +118,10 @@ class Lease:
         free = self.free(now)
         return 0 if free >= self.full else self.limit - free
 
+    def movable(self, used: int) -> int:
+        """How much of what counts as `used` is in truth left in the store, or held by others, as last heard."""
+        return min(used, max(0, self.level) + self.elsewhere)
+
     def left(self, now: float) -> int:
         """What all processes together may still use, as far as this one knows."""
         free = max(0, self.free(now))

@@ -52,8 +52,8 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 
 class Over(msgspec.Struct, frozen=True, gc=False):
-    """A limit that one more request would exceed; there is room again after `retry_after_s`. `among` are the buckets of
-    all limits that the request was held against.
+    """A limit that one more request would exceed; there is room again after `retry_after_s`. Of what is `used`, so much
+    is not, but held `elsewhere`. `among` are the buckets of all limits that the request was held against.
     """
 
     held: Held
@@ -61,6 +61,7 @@ class Over(msgspec.Struct, frozen=True, gc=False):
     used: int
     allowed: int
     retry_after_s: float
+    elsewhere: int = 0
     among: tuple[str, ...] = ()
 
     @property
@@ -166,11 +167,13 @@ def _held(scope: str, rule: str, limits: Limits, manner: Manner) -> Held:
 def _over(held: Held, facts: Facts, rate: Rate) -> Over | None:
     limits = held.limits
     if limits.rpm is not None and rate.requests >= limits.rpm:
-        return Over(held, "rpm", rate.requests, limits.rpm, rate.frees_in_s)
+        return Over(held, "rpm", rate.requests, limits.rpm, rate.frees_in_s, rate.requests_elsewhere)
     if limits.tpm is not None and rate.tokens + estimated_tokens(facts) > limits.tpm and rate.tokens:
-        return Over(held, "tpm", rate.tokens, limits.tpm, _refilled_in_s(rate, estimated_tokens(facts), limits.tpm))
+        waits_s = _refilled_in_s(rate, estimated_tokens(facts), limits.tpm)
+        return Over(held, "tpm", rate.tokens, limits.tpm, waits_s, rate.tokens_elsewhere)
     if limits.concurrency is not None and rate.in_flight >= limits.concurrency:
-        return Over(held, "concurrency", rate.in_flight, limits.concurrency, CONCURRENCY_RETRY_AFTER_S)
+        waits_s, elsewhere = CONCURRENCY_RETRY_AFTER_S, rate.in_flight_elsewhere
+        return Over(held, "concurrency", rate.in_flight, limits.concurrency, waits_s, elsewhere)
     return None
 
 

@@ -85,8 +85,8 @@ Readings = Mapping[str, tuple[Reading, ...]]
 class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one scope has used of its minute, over all workers, and has in flight.
 
-    What this worker may not use counts as used. There is room for another request in `frees_in_s`; `tokens_per_s` come
-    back each second, 0 where that is not known.
+    What this worker may not use counts as used; so much of that is in truth left, and held `elsewhere`. There is room
+    for another request in `frees_in_s`; `tokens_per_s` come back each second, 0 where that is not known.
     """
 
     requests: int = 0
@@ -94,6 +94,9 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     in_flight: int = 0
     frees_in_s: float = 0.0
     tokens_per_s: float = 0.0
+    requests_elsewhere: int = 0
+    tokens_elsewhere: int = 0
+    in_flight_elsewhere: int = 0
 
 
 Rates = Mapping[str, Rate]

@@ -123,15 +123,17 @@ def target_not_found(route: Route, facts: Facts) -> Refusal:
 def rate_limited(route: Route, over: Over) -> Refusal:
     """A tenant, a key or the route has no room in its minute for one more request."""
     kind, _, name = over.held.scope.partition(":")
+    count = over.used - over.elsewhere
     used = {
-        "rpm": f"used {over.used} of its {over.allowed} requests a minute",
-        "tpm": f"used {over.used} of its {over.allowed} tokens a minute",
-        "concurrency": f"{over.used} of its {over.allowed} requests in flight",
+        "rpm": f"used {count} of its {over.allowed} requests a minute",
+        "tpm": f"used {count} of its {over.allowed} tokens a minute",
+        "concurrency": f"{count} of its {over.allowed} requests in flight",
     }[over.limit]
+    held = f", and other proxies hold {over.elsewhere} for the moment" if over.elsewhere else ""
     return Refusal(
         status=429,
         code="rate_limit_exceeded",
-        message=f"{kind} `{name}` has {used}",
+        message=f"{kind} `{name}` has {used}{held}",
         rule=over.exclusion.rule,
         type="rate_limit_error",
         route=route.name,

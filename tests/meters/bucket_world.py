@@ -10,6 +10,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -42,6 +43,14 @@ def script() -> str:
     folder = files("proxy.meters").joinpath("lua")
     numbers, buckets = (folder.joinpath(f"{name}.lua").read_text("utf-8") for name in ("numbers", "buckets"))
     return f"{numbers}\nlocal PARTS = {{}}\nPARTS.buckets = (function()\n{buckets}\nend)()\n{_EXCHANGE}"
+
+
+_names = (f"buckets-{n}" for n in itertools.count())
+
+
+def new_name() -> str:
+    """A namespace that nothing is in."""
+    return next(_names)
 
 
 class World:
@@ -186,6 +195,11 @@ class Process:
     # its sync
 
     @property
+    def in_use(self) -> int:
+        """Requests in flight, where their number is limited."""
+        return sum(lease.in_use for lease in self.buckets._leases.values())
+
+    @property
     def in_touch(self) -> bool:
         """Whether the store has answered of late, and without having to learn."""
         contact = self.buckets._contact
@@ -251,6 +265,20 @@ class Process:
         world = self._world
         longest = min(MAX_PAUSE_S, PERIOD_S * 2.0**self._failures) if self._failures else PERIOD_S * 1.1
         world.at(world.now + world.random.uniform(PERIOD_S * 0.9, longest), self._sync)
+
+
+@contextmanager
+def world(url: str, limits: Limits, processes: int = 4, *, seed: int = 0, forget_s: float = 60.0) -> Iterator[World]:
+    """Processes that have started a little apart, and have come to terms."""
+    one = World(url, new_name(), seed=seed)
+    try:
+        for _ in range(processes):
+            one.add(limits, forget_s=forget_s)
+            one.go(0.05)
+        one.go(3.0)
+        yield one
+    finally:
+        one.clear()
 
 
 def offered(world: World, rates: list[float], seconds: float, tokens: int = 0) -> Iterator[int]:

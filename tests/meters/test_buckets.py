@@ -5,35 +5,15 @@ The bound is checked for every span of time between two admissions, not for some
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from proxy.meters.buckets import Buckets
+from proxy.meters.buckets import MOVES_IN_S, Buckets
 from proxy.meters.part import Ask, Heard, Moment
+from proxy.meters.standing import RateStanding
 from proxy.policy.model import Limits, Mode, Route, Rules, Snapshot, Tenant
-from tests.meters.bucket_world import TENANT, World, offered, policy
+from tests.meters.bucket_world import TENANT, World, new_name, offered, policy, world
 
 RPM = Limits(rpm=600)
 EXACT = 1e-6
-_names = (f"buckets-{n}" for n in itertools.count())
-
-
-@contextmanager
-def world(url: str, limits: Limits, processes: int = 4, seed: int = 0) -> Iterator[World]:
-    """Processes that have started a little apart, and have come to terms."""
-    one = World(url, next(_names), seed=seed)
-    try:
-        for _ in range(processes):
-            one.add(limits)
-            one.go(0.05)
-        one.go(3.0)
-        yield one
-    finally:
-        one.clear()
 
 
 def burst(one: World, process: int, times: int) -> int:
@@ -41,7 +21,7 @@ def burst(one: World, process: int, times: int) -> int:
 
 
 def test_a_process_by_itself_has_the_whole_bucket_as_soon_as_it_has_heard_the_store(store_url: str) -> None:
-    one = World(store_url, next(_names))
+    one = World(store_url, new_name())
     one.add(Limits(rpm=3))
     assert burst(one, 0, 1) == 0
     one.go(0.3)
@@ -164,7 +144,7 @@ def test_one_that_leaves_gives_back_what_it_has(store_url: str) -> None:
 
 
 def test_one_that_never_hears_the_store_has_the_part_that_it_was_told_of(store_url: str) -> None:
-    one = World(store_url, next(_names))
+    one = World(store_url, new_name())
     one.up = False
     process = one.add(Limits(rpm=600, concurrency=8), expected_members=4)
     one.go(1.0)
@@ -238,17 +218,12 @@ def test_places_are_never_more_than_the_limit(store_url: str) -> None:
                 for _ in range(4 if n == 0 else 1):
                     if process.ask(lasts_s=one.random.uniform(0.1, 3.0)) is not None:
                         open_now.append(n)
-            in_use = sum(lease_in_use(one, n) for n in range(4))
+            in_use = sum(process.in_use for process in one.processes)
             most = max(most, in_use)
             assert in_use <= 8
             one.up = one.random.random() > 0.1
             one.go(0.3)
         assert most == 8
-
-
-def lease_in_use(one: World, n: int) -> int:
-    (lease,) = one.processes[n].buckets._leases.values()
-    return lease.in_use
 
 
 def test_limits_that_do_not_refuse_are_counted_in_buckets_of_their_own() -> None:
@@ -273,6 +248,42 @@ def test_limits_that_do_not_refuse_are_counted_in_buckets_of_their_own() -> None
     assert buckets.headers((), 0.0) == ()
 
 
+def test_how_limits_stand() -> None:
+    route = Route(name="r", want=Rules(limits=Limits(tpm=600)), shadow_require=Rules(limits=Limits(concurrency=4)))
+    tenant = Tenant(name="bank", limits=Limits(rpm=60))
+    snapshot = Snapshot(digest="", source="", targets={}, models={}, routes=(route,), tenants={"bank": tenant})
+    buckets = Buckets(clock=lambda: 0.0)
+    buckets.adopt(snapshot)
+    assert not any(one.known for one in buckets.standings(0.0))
+    assert buckets.ask(Moment("me", 0.0, None)) is not None
+    reply = [b"run", 0, 500_000, 2, 0, [], [30, 5, 10, 300, 0, 300, 2, 0, 1]]
+    buckets.told(reply, Heard(0, 1, False), Moment("me", 0.0, None))
+    assert buckets.standings(0.0) == (
+        RateStanding(scope="tenant bank", rate="rpm", limit=60, used=15, leased=30),
+        RateStanding(scope="route r, wanted", rate="tpm", limit=600, used=0, leased=300),
+        RateStanding(scope="route r", rate="concurrency", limit=4, used=1, leased=2, shadow=True),
+    )
+    found = buckets.rates(0.0)["tenant:bank"]
+    assert (found.requests, found.requests_elsewhere, found.frees_in_s) == (30, 0, 0.0)
+    buckets.admit(("tenant:bank",) * 30, 0, 0.0)
+    found = buckets.rates(0.0)["tenant:bank"]
+    assert (found.requests, found.requests_elsewhere, found.frees_in_s) == (60, 15, MOVES_IN_S)
+
+
+def test_a_limit_that_comes_back_finds_what_it_had(store_url: str) -> None:
+    with world(store_url, RPM, processes=2) as one:
+        first = one.processes[0]
+        first.limits = Limits(concurrency=1)
+        first.limits = RPM
+        one.go(1.0)
+        assert burst(one, 0, 600) + burst(one, 1, 600) <= 600
+        first.limits = Limits(concurrency=1)
+        one.go(1.0)
+        first.limits = RPM
+        list(offered(one, [20.0, 20.0], 60.0))
+        assert one.excess(600) <= EXACT
+
+
 def test_a_process_without_limits_asks_nothing() -> None:
     buckets = Buckets(clock=lambda: 0.0)
     buckets.adopt(Snapshot(digest="", source="", targets={}, models={}, routes=()))
@@ -295,70 +306,3 @@ def test_thousands_of_limits_are_asked_for_some_at_a_time() -> None:
         buckets.told(reply, Heard(0, 1, False), Moment("me", 0.0, None))
     assert len(asked) <= 5
     assert all(rate.requests == 0 for rate in buckets.rates(0.0).values())
-
-
-# Whatever goes wrong, and in whatever order.
-
-TROUBLES = ("", "", "question lost", "answer lost", "late")
-EVENTS = (
-    "nothing",
-    "cut off",
-    "reach again",
-    "store dies",
-    "store returns",
-    "wipe",
-    "flush",
-    "fail over",
-    "crash",
-    "leave",
-    "start",
-    "lossy",
-    "sound",
-)
-
-
-def happen(one: World, event: str, which: int, limits: Limits) -> None:
-    """One event befalls one process, or the store."""
-    process = one.processes[which % len(one.processes)]
-    steps: dict[str, Callable[[], None]] = {
-        "cut off": lambda: setattr(process, "reachable", False),
-        "reach again": lambda: [setattr(each, "reachable", True) for each in one.processes] and None,
-        "store dies": lambda: setattr(one, "up", False),
-        "store returns": lambda: setattr(one, "up", True),
-        "wipe": one.wipe,
-        "flush": lambda: one.wipe(restart=False),
-        "fail over": one.restart,
-        "lossy": lambda: setattr(process, "trouble", lambda: one.random.choice(TROUBLES)),
-        "sound": lambda: setattr(process, "trouble", lambda: ""),
-    }
-    if event in steps:
-        steps[event]()
-    elif event == "start" and len(one.processes) < 5 and all(each.in_touch for each in one.processes):
-        # One that starts while nobody reaches the store knows nothing of what the others hold, nor would the store.
-        one.add(limits, expected_members=NOBODY, forget_s=600.0)
-        one.go(1.0)
-    elif event in ("crash", "leave") and len(one.processes) > 2:
-        one.processes.remove(process)
-        process.alive = False
-        if event == "leave" and one.up and process.reachable:
-            process.leave()
-
-
-NOBODY = 10**9
-"""Who starts without a store has no share, then: what it would have is not leased from anybody."""
-
-demands = st.tuples(*[st.sampled_from([0.0, 0.0, 2.0, 12.0, 30.0])] * 5)
-events = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 4), demands, st.floats(0.1, 8.0)), max_size=14)
-
-
-@settings(max_examples=60, deadline=None)
-@given(events=events, seed=st.integers(0, 1000))
-def test_whatever_happens_no_span_of_time_sees_more_than_the_limit_allows(
-    store_url: str, events: list[tuple[str, int, tuple[float, ...], float]], seed: int
-) -> None:
-    limits = Limits(rpm=240)
-    with world(store_url, limits, seed=seed) as one:
-        for event, which, rates, lasts_s in events:
-            happen(one, event, which, limits)
-            list(offered(one, list(rates[: len(one.processes)]), lasts_s))
-        assert one.excess(240) <= EXACT

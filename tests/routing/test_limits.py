@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.policy.model import UNLIMITED, Endpoint, Key, Limits, Mode, Route, Rules, Tenant
-from proxy.routing import limits
+from proxy.routing import limits, refusals
 from proxy.routing.readings import Rate
 from proxy.routing.rules import ASSUMED_OUTPUT_TOKENS
 from tests.routing.policies import TENANT, dedicated, facts, snapshot
@@ -88,3 +88,14 @@ def test_tokens_that_come_back_at_a_known_rate_say_when_there_is_room() -> None:
         assert refused is not None
         assert refused.retry_after_s == waits_s
     assert limits.judge(held, large, {"s": Rate(tokens=0, tokens_per_s=100.0)}).refused is None
+
+
+def test_what_others_hold_is_not_said_to_be_used() -> None:
+    held = limits.of_route(Route(name="r", require=Rules(limits=Limits(rpm=60))))
+    over = limits.judge(held, facts(), {"route:r": Rate(requests=60, requests_elsewhere=12)}).refused
+    assert over is not None
+    refusal = refusals.rate_limited(Route(name="r"), over)
+    assert (
+        refusal.message == "route `r` has used 48 of its 60 requests a minute, and other proxies hold 12 for the moment"
+    )
+    assert refusal.scopes == ("route:r",)
