@@ -17,10 +17,14 @@ ties broken by the claimant's name, so that the order of the rows changes nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from proxy.meters.aggregates import Grain, Row
 from proxy.meters.gpu_hours import GpuRow, GpuTotals
+
+
+Share = TypeVar("Share", str, int, "Claimant")
+"""By what a whole is divided; ties are broken by its order."""
 
 
 class Claimant(NamedTuple):
@@ -71,7 +75,7 @@ def attribute(gpu: GpuTotals, work_us: Mapping[Claimant, int]) -> Attribution:
     return Attribution({claimant: Portion(time[claimant], money[claimant]) for claimant in claims}, Portion(0, 0), idle)
 
 
-def divide(whole: int, weights: Mapping[Claimant, int]) -> dict[Claimant, int]:
+def divide(whole: int, weights: Mapping[Share, int]) -> dict[Share, int]:
     """`whole` in proportion to the weights, which are above 0; the parts sum to it exactly."""
     total = sum(weights.values())
     parts = {claimant: whole * weight // total for claimant, weight in weights.items()}
