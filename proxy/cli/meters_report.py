@@ -37,7 +37,9 @@ class Dimension(StrEnum):
 
 
 IDLE = "(idle)"
-"""Stands for whose time nobody used, where it cannot be said of whom."""
+"""Stands where it cannot be said whose time it was, for nobody used it."""
+UNCLAIMED = "(unclaimed)"
+"""Stands for whoever keeps a GPU busy with requests that have not ended."""
 _NAMELESS = "-"
 _ANY_WIDTH = 10_000
 _SPANS = {Dimension.HOUR: "%Y-%m-%dT%H:00Z", Dimension.DAY: "%Y-%m-%d", Dimension.MONTH: "%Y-%m"}
@@ -114,7 +116,7 @@ def _value(line: BillLine, dimension: Dimension) -> str:
     if dimension in _SPANS:
         return datetime.fromtimestamp(line.start_s, UTC).strftime(_SPANS[dimension])
     value: str = getattr(line.series, dimension.value)
-    return value or (IDLE if line.kind is Kind.GPU_IDLE else _NAMELESS)
+    return value or (_NAMELESS if line.kind is Kind.TOKENS else IDLE if line.kind is Kind.GPU_IDLE else UNCLAIMED)
 
 
 def as_table(found: Report, by: tuple[Dimension, ...], console: Console) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.meters.aggregates import Grain
 from proxy.meters.bill import BillLine, bill
-from proxy.meters.usage_rows import Complete, Failed, GpuRow, TargetRow, UsageRow, read_line
+from proxy.meters.usage_rows import Complete, Failed, GpuHour, TargetRow, UsageRow, read_line
 
 TIMEOUT_S = 60.0
 
@@ -34,7 +34,7 @@ class Ledger:
         """The bill, as its rows come in. Raises LedgerUnavailable; a bill that was cut off is never taken for whole."""
         return bill(self._rows())
 
-    def _rows(self) -> Iterator[UsageRow | GpuRow]:
+    def _rows(self) -> Iterator[UsageRow | GpuHour]:
         count, complete = 0, None
         for line in self._lines():
             try:

@@ -2,15 +2,12 @@
 
 Theory of operation
 -------------------
-A series on a shared target costs what its tokens cost. A dedicated target costs what its GPUs cost by the clock; of
-that, the part that its requests took of the engine's time is *attributed*, and the rest was *idle*:
+A series on a shared target costs what its tokens cost. A dedicated target costs what its GPUs cost by the clock; the
+busy part of that belongs to those whose work kept them busy (`attribution`), and the rest was idle.
 
-    attributed = provisioned * min(1, work / replica time)
-
-An attributed dollar is on the bill once, as GPU time, and belongs to somebody, in proportion to their work. So there
-are two sums of money, as FinOps has them (FOCUS): what is *billed* stands with the GPUs, and what is *effective* with
-the series that used them. Idle time is billed and effective alike. Both add up to the same, to the nano-USD: what a
-division leaves over goes to the largest remainders.
+A busy dollar is on the bill once, as GPU time, and belongs to somebody. So there are two sums of money, as FinOps has
+them (FOCUS): what is *billed* stands with the GPUs, and what is *effective* with the series that used them. Idle time,
+and busy time that no request has claimed yet, is billed and effective alike. Both add up to the same, to the nano-USD.
 """
 
 from __future__ import annotations
@@ -21,12 +18,10 @@ from itertools import groupby
 
 import msgspec
 
+from proxy.meters.attribution import divide
 from proxy.meters.fields import Series
-from proxy.meters.money import divide_half_even
-from proxy.meters.usage_rows import HOUR_S, GpuRow, UsageRow
+from proxy.meters.usage_rows import HOUR_S, GpuHour, UsageRow
 from proxy.policy.model import Lane
-
-US_PER_MS = 1000
 
 
 class Kind(StrEnum):
@@ -34,6 +29,7 @@ class Kind(StrEnum):
 
     TOKENS = "tokens"
     GPU_ATTRIBUTED = "gpu-attributed"
+    GPU_UNCLAIMED = "gpu-unclaimed"
     GPU_IDLE = "gpu-idle"
 
 
@@ -54,48 +50,34 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replica_ms: int = 0
 
 
-def bill(rows: Iterable[UsageRow | GpuRow]) -> Iterator[BillLine]:
+def bill(rows: Iterable[UsageRow | GpuHour]) -> Iterator[BillLine]:
     """The lines of rows that come hour by hour."""
     for _, of_hour in groupby(rows, key=lambda row: row.start_s // HOUR_S):
         yield from _hour(list(of_hour))
 
 
-def _hour(rows: list[UsageRow | GpuRow]) -> Iterator[BillLine]:
+def _hour(rows: list[UsageRow | GpuHour]) -> Iterator[BillLine]:
     used = [row for row in rows if isinstance(row, UsageRow)]
-    gpus = [row for row in rows if isinstance(row, GpuRow)]
-    attributed = {gpu.target: _attributed(gpu, used) for gpu in gpus}
+    gpus = [row for row in rows if isinstance(row, GpuHour)]
+    claims = {gpu.target: _claims(gpu.target, used) for gpu in gpus}
     effective = [_cost(row) for row in used]
-    for target, nano_usd in attributed.items():
-        mine = [index for index, row in enumerate(used) if row.target == target]
-        for index, part in zip(mine, split(nano_usd, [_work_us(used[index]) for index in mine]), strict=True):
-            effective[index] += part
+    for gpu in gpus:
+        if claims[gpu.target]:
+            for index, part in divide(gpu.totals.busy_nano_usd, claims[gpu.target]).items():
+                effective[index] += part
     for row, nano_usd in zip(used, effective, strict=True):
         yield _tokens(row, nano_usd)
     for gpu in gpus:
-        yield from _gpu_time(
-            gpu, attributed[gpu.target], sum(_work_us(row) for row in used if row.target == gpu.target)
-        )
+        yield from _gpu_time(gpu, claimed=bool(claims[gpu.target]))
 
 
-def split(whole: int, weights: list[int]) -> list[int]:
-    """`whole` in proportion to `weights`, in integers that add up to it; all zero where there is no weight."""
-    total = sum(weights)
-    if not total:
-        return [0] * len(weights)
-    parts = [whole * weight // total for weight in weights]
-    rest = whole - sum(parts)
-    largest = sorted(range(len(weights)), key=lambda index: -(whole * weights[index] % total))
-    for index in largest[:rest]:
-        parts[index] += 1
-    return parts
-
-
-def _attributed(gpu: GpuRow, used: Iterable[UsageRow]) -> int:
-    work_us = sum(_work_us(row) for row in used if row.target == gpu.target)
-    replica_us = gpu.replica_ms * US_PER_MS
-    if work_us >= replica_us:
-        return gpu.nano_usd if work_us else 0
-    return divide_half_even(gpu.nano_usd * work_us, replica_us)
+def _claims(target: str, used: list[UsageRow]) -> dict[int, int]:
+    """The work of each row, by its index, that kept the target busy."""
+    return {
+        index: row.counts["work_us"]
+        for index, row in enumerate(used)
+        if row.target == target and row.lane == Lane.DEDICATED and row.counts.get("work_us", 0) > 0
+    }
 
 
 def _tokens(row: UsageRow, effective_nano_usd: int) -> BillLine:
@@ -110,17 +92,19 @@ def _tokens(row: UsageRow, effective_nano_usd: int) -> BillLine:
     )
 
 
-def _gpu_time(gpu: GpuRow, attributed_nano_usd: int, work_us: int) -> Iterator[BillLine]:
-    """The attributed time of the target, if any, and the idle one."""
-    replica_ms = min(gpu.replica_ms, work_us // US_PER_MS)
-    gpu_ms = gpu.gpu_ms * replica_ms // gpu.replica_ms if gpu.replica_ms else 0
-    idle_nano_usd = gpu.nano_usd - attributed_nano_usd
-    if attributed_nano_usd or gpu_ms:
-        yield _gpu_line(gpu, Kind.GPU_ATTRIBUTED, attributed_nano_usd, 0, gpu_ms, replica_ms)
-    yield _gpu_line(gpu, Kind.GPU_IDLE, idle_nano_usd, idle_nano_usd, gpu.gpu_ms - gpu_ms, gpu.replica_ms - replica_ms)
+def _gpu_time(gpu: GpuHour, *, claimed: bool) -> Iterator[BillLine]:
+    """The busy time of the target, if there was any, and the idle one."""
+    all_, busy = gpu.totals, gpu.totals.busy_nano_usd
+    if busy or all_.busy_gpu_ms:
+        kind, effective = (Kind.GPU_ATTRIBUTED, 0) if claimed else (Kind.GPU_UNCLAIMED, busy)
+        yield _gpu_line(gpu, kind, busy, effective, all_.busy_gpu_ms, all_.busy_replica_ms)
+    idle = all_.nano_usd - busy
+    yield _gpu_line(
+        gpu, Kind.GPU_IDLE, idle, idle, all_.gpu_ms - all_.busy_gpu_ms, all_.replica_ms - all_.busy_replica_ms
+    )
 
 
-def _gpu_line(gpu: GpuRow, kind: Kind, billed: int, effective: int, gpu_ms: int, replica_ms: int) -> BillLine:
+def _gpu_line(gpu: GpuHour, kind: Kind, billed: int, effective: int, gpu_ms: int, replica_ms: int) -> BillLine:
     return BillLine(
         start_s=gpu.start_s,
         seconds=HOUR_S,
@@ -135,7 +119,3 @@ def _gpu_line(gpu: GpuRow, kind: Kind, billed: int, effective: int, gpu_ms: int,
 
 def _cost(row: UsageRow) -> int:
     return row.counts.get("nano_usd", 0)
-
-
-def _work_us(row: UsageRow) -> int:
-    return row.counts.get("work_us", 0) if row.lane == Lane.DEDICATED else 0

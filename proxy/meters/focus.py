@@ -61,8 +61,8 @@ def _described(line: BillLine, target: TargetRow) -> str:
     match line.kind:
         case Kind.TOKENS:
             return f"tokens of {line.series.model} at {line.series.target} for {line.series.tenant}"
-        case Kind.GPU_ATTRIBUTED:
-            return f"GPU time of {line.series.target} that requests used"
+        case Kind.GPU_ATTRIBUTED | Kind.GPU_UNCLAIMED:
+            return f"busy GPU time of {line.series.target}"
         case _:
             return f"idle GPU time of {line.series.target}"
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 import msgspec
 
 from proxy.meters.aggregates import Grain, Row
+from proxy.meters.gpu_hours import GpuRow, GpuTotals
 from proxy.policy.model import Lane, Target
 
 HOUR_S = 3600
@@ -47,15 +48,12 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     counts: dict[str, int]
 
 
-class GpuRow(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):
-    """What one dedicated target had in the hour that begins at `start_s`: as in `gpu_hours.GpuTotals`."""
+class GpuHour(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):
+    """What one dedicated target accrued in the hour that begins at `start_s`."""
 
     start_s: int
     target: str
-    replica_ms: int = 0
-    busy_replica_ms: int = 0
-    gpu_ms: int = 0
-    nano_usd: int = 0
+    totals: GpuTotals
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
@@ -70,20 +68,15 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, tag="complete"):
     rows: int
 
 
-AnyRow = TargetRow | UsageRow | GpuRow | Failed | Complete
+AnyRow = TargetRow | UsageRow | GpuHour | Failed | Complete
 
 ReadRows = Callable[[float, float, Grain], Awaitable[list[Row]]]
 """What `Store.rows` is: from, to (Unix time), grain."""
 ReadGpus = Callable[[float, float], Awaitable[list[GpuRow]]]
-"""The hours that begin from the first time on and before the second."""
+"""What `Store.gpu_rows` is: the hours that begin from the first time on and before the second."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AnyRow).decode
-
-
-async def no_gpus(from_s: float, to_s: float) -> list[GpuRow]:
-    """For a ledger without GPUs."""
-    return []
 
 
 async def usage_lines(
@@ -128,16 +121,16 @@ def whole_hours(from_s: float, to_s: float) -> tuple[int, int]:
     return int(from_s // HOUR_S) * HOUR_S, -int(-to_s // HOUR_S) * HOUR_S
 
 
-def _by_hour(rows: list[Row], gpus: list[GpuRow]) -> list[UsageRow | GpuRow]:
+def _by_hour(rows: list[Row], gpus: list[GpuRow]) -> list[UsageRow | GpuHour]:
     """Usage before GPUs within each hour, and otherwise in an order that does not depend on the store's."""
     counted = [
         UsageRow(start_s=row.start_s, grain=row.grain, counts=dict(row.counts), **row.series._asdict()) for row in rows
     ]
-    keyed: list[tuple[tuple[object, ...], UsageRow | GpuRow]] = [
+    keyed: list[tuple[tuple[object, ...], UsageRow | GpuHour]] = [
         ((one.start_s // HOUR_S, 0, one.start_s, one.target, one.tenant, one.key, one.model, one.route), one)
         for one in counted
     ]
-    keyed += [((one.start_s // HOUR_S, 1, one.start_s, one.target), one) for one in gpus]
+    keyed += [((one.start_s // HOUR_S, 1, one.start_s, one.target), GpuHour(**one._asdict())) for one in gpus]
     return [one for _, one in sorted(keyed, key=lambda pair: pair[0])]
 
 

@@ -23,22 +23,22 @@ from proxy.cli.meters_report import report as sums_by
 from proxy.cli.meters_time import point_in_time
 from proxy.meters.bill import bill
 from proxy.meters.focus import COLUMNS, focus_row
-from proxy.meters.usage_rows import AnyRow, Complete, Failed, GpuRow, TargetRow, UsageRow
+from proxy.meters.usage_rows import AnyRow, Complete, Failed, GpuHour, TargetRow, UsageRow
 from proxy.policy.model import Lane
 from pyarrow import parquet
 from rich.console import Console
-from tests.meters.test_bill import HOUR, MS, gpu, usage
+from tests.meters.test_bill import HOUR, gpu, usage
 from typer.testing import CliRunner, Result
 
 TARGETS = [
     TargetRow(name="gpu", lane=Lane.DEDICATED, model="llama", region="eu-west-1", gpu_type="H100"),
     TargetRow(name="api", lane=Lane.SHARED, model="llama-turbo", region="us", provider="together_ai"),
 ]
-LEDGER: list[UsageRow | GpuRow] = [
+LEDGER: list[UsageRow | GpuHour] = [
     usage("api", requests=0, attempts=2, spilled=2, input_tokens=10, output_tokens=5, nano_usd=1_234_567_891),
-    usage(requests=6, attempts=6, input_tokens=60, output_tokens=25, work_us=MS * 250, estimated_tokens=17),
-    msgspec.structs.replace(usage(requests=2, attempts=2, input_tokens=1, work_us=MS * 250), tenant="shop", key=""),
-    gpu(8 * 10**9 + 1),
+    usage(requests=6, attempts=6, input_tokens=60, output_tokens=25, work_us=250, estimated_tokens=17),
+    msgspec.structs.replace(usage(requests=2, attempts=2, input_tokens=1, work_us=250), tenant="shop", key=""),
+    gpu(8 * 10**9 + 1, busy=0.5),
     gpu(8 * 10**9, start_s=HOUR + 86_400),
 ]
 PAID = Decimal("17.234567892")

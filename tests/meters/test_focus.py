@@ -11,7 +11,7 @@ from proxy.meters.fields import COUNTERS
 from proxy.meters.focus import COLUMNS, Type, focus_row, usd
 from proxy.meters.usage_rows import TargetRow
 from proxy.policy.model import Lane
-from tests.meters.test_bill import HOUR, MS, gpu, usage
+from tests.meters.test_bill import HOUR, gpu, usage
 
 TARGETS = {
     "api": TargetRow(name="api", lane=Lane.SHARED, model="llama-turbo", region="us", provider="together_ai"),
@@ -72,7 +72,7 @@ def test_a_row_of_shared_tokens() -> None:
 
 
 def test_rows_of_gpu_time() -> None:
-    tokens, used, idle = (focus_row(line, TARGETS) for line in bill([usage(work_us=MS * 250), gpu(8 * 10**9)]))
+    tokens, used, idle = (focus_row(line, TARGETS) for line in bill([usage(work_us=5), gpu(8 * 10**9, busy=0.25)]))
     assert (tokens["BilledCost"], tokens["EffectiveCost"]) == (0, 2)
     assert (used["BilledCost"], used["EffectiveCost"], used["x_Kind"]) == (2, 0, "gpu-attributed")
     assert (idle["BilledCost"], idle["EffectiveCost"], idle["x_Kind"]) == (6, 6, "gpu-idle")

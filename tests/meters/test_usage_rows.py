@@ -6,15 +6,15 @@ import msgspec
 import pytest
 from proxy.meters.aggregates import Grain, Row
 from proxy.meters.fields import Series
+from proxy.meters.gpu_hours import GpuRow, GpuTotals
 from proxy.meters.usage_rows import (
     HOUR_S,
     Complete,
     Failed,
-    GpuRow,
+    GpuHour,
     TargetRow,
     UsageRow,
     failed_line,
-    no_gpus,
     read_line,
     usage_lines,
     whole_hours,
@@ -43,7 +43,7 @@ class Books:
 
 async def test_hours_come_in_turn_and_each_ends_with_its_gpus() -> None:
     rows = [Row(DAY + at_s, Grain.MINUTE, series, {"requests": at_s}) for series in (SHOP, BANK) for at_s in (3660, 60)]
-    gpus = [GpuRow(start_s=DAY + hour * HOUR_S, target="gpu", nano_usd=hour) for hour in (1, 0, 30)]
+    gpus = [GpuRow(DAY + hour * HOUR_S, "gpu", GpuTotals(nano_usd=hour)) for hour in (1, 0, 30)]
     books = Books(rows, gpus)
     targets = [dedicated("gpu", "http://gpu"), shared("api", "https://api", provider="together_ai")]
     text = b"".join(
@@ -53,21 +53,17 @@ async def test_hours_come_in_turn_and_each_ends_with_its_gpus() -> None:
     assert isinstance(gpu, TargetRow)
     assert isinstance(api, TargetRow)
     assert (gpu.name, gpu.provider, api.name, api.provider) == ("gpu", "", "api", "together_ai")
-    assert [(one.start_s - DAY, one.target, type(one)) for one in found if isinstance(one, UsageRow | GpuRow)] == [
+    assert [(one.start_s - DAY, one.target, type(one)) for one in found if isinstance(one, UsageRow | GpuHour)] == [
         (60, "api", UsageRow),
         (60, "gpu", UsageRow),
-        (0, "gpu", GpuRow),
+        (0, "gpu", GpuHour),
         (3660, "api", UsageRow),
         (3660, "gpu", UsageRow),
-        (3600, "gpu", GpuRow),
-        (108_000, "gpu", GpuRow),
+        (3600, "gpu", GpuHour),
+        (108_000, "gpu", GpuHour),
     ]
     assert last == Complete(rows=7)
     assert books.asked == [(DAY, DAY + 86_400), (DAY + 86_400, DAY + 172_800)]
-
-
-async def test_without_gpus_there_are_none() -> None:
-    assert await no_gpus(0, 1) == []
 
 
 def test_lines_come_back_as_they_were() -> None:
