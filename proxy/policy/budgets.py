@@ -164,10 +164,10 @@ def expand(declared: Iterable[Declared], rest: Rest, findings: Findings) -> tupl
     for one in declared:
         made = (one.budget,) if one.each is None else tuple(_for_each(one, one.each, rest, findings))
         for budget in made:
-            if budget.name in budgets and budget.group:
-                message = f"a second budget named `{budget.name}`, of those for each {one.each}"
+            other = budgets.setdefault(budget.name, budget)
+            if other is not budget and (other.group or budget.group):
+                message = f"a second budget named `{budget.name}`: `{other.group or budget.group}` makes one for each"
                 findings.problem((*one.loc, "name"), message, "rename one", check=Check.DUPLICATE)
-            budgets[budget.name] = budget
     return tuple(budgets.values())
 
 
