@@ -33,13 +33,18 @@ from proxy.api.explain import Explainer
 from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
+from proxy.meters.buckets import Buckets
 from proxy.meters.counters import Counters
 from proxy.meters.escrow import Alert, Escrow
 from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.hold import Holds
+from proxy.meters.journal import Journal
 from proxy.meters.ledger import Ledger
+from proxy.meters.left_behind import recover
 from proxy.meters.money import NANO_PER_USD
+from proxy.meters.part import Part
+from proxy.meters.recovery import take_over
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
 from proxy.policy.model import Snapshot, Target
@@ -76,19 +81,26 @@ class Spillway:
         self.deadlines = Deadlines()
         self.health = Health(self._degraded, lambda: self.policy)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
-        self.ledger = Ledger()
+        process = secrets.token_hex(8)
+        self._journal_dir = settings.data_dir / "journal"
+        self._journal = Journal.open(self._journal_dir, process)
+        self.ledger = Ledger(self._journal)
         gauges = Gauges(lambda: self._tracker.gauges(time.monotonic()), self._absorb)
         self._gpus = GpuClock(self._fleet, gauges.everywhere)
-        counters = Counters(secrets.token_hex(8), self.ledger)
+        self._counters = Counters(process, self.ledger)
         self._alerts: Counter[tuple[str, str, str]] = Counter()
-        self._escrow = Escrow(self._alert)
+        self._escrow = Escrow(self._alert, self._journal)
         self._escrow.adopt(snapshot.budgets)
-        self._sync = Sync(Store(store_url), counters, [self._escrow, gauges, self._gpus])
+        self._buckets = Buckets(expected_members=settings.workers)
+        self._buckets.adopt(snapshot)
+        parts: list[Part] = [self._escrow, self._buckets, gauges, self._gpus]
+        self._sync = Sync(Store(store_url), self._counters, parts, journal=self._journal)
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges)
         per_event = TokensPerEvent()
         self._relay = Relay(
             signals=self._tracker,
+            rates=self._buckets,
             budget=RetryBudget(time.monotonic()),
             meters=self.ledger,
             purse=Holds(self._escrow, per_event),
@@ -112,6 +124,7 @@ class Spillway:
         self.deadlines.start()
         self.deadlines.add(self._telemetry)
         self.deadlines.add(self)
+        take_over(recover(self._journal_dir), self._counters, self._escrow)
         await self._first_leases()
         self._sync.start()
         return self
@@ -123,6 +136,7 @@ class Spillway:
         self.deadlines.stop()
         await self._upstreams.aclose()
         await self._sync.aclose()
+        self._journal.close()
         self._telemetry.close()
 
     def adopt(self, router: Router) -> None:
@@ -132,6 +146,7 @@ class Spillway:
         self._upstreams.adopt(snapshot.targets.values())
         self._relay.adopt()
         self._escrow.adopt(snapshot.budgets)
+        self._buckets.adopt(snapshot)
         self._router = router
         self.policy = self.policy.adopted(snapshot.revision, time.time())
         _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
@@ -152,7 +167,7 @@ class Spillway:
         """Ask for the first leases before the first request comes; the store's time, which the windows need, is in the
         first reply. Without a store the proxy serves all the same.
         """
-        if not self._escrow:
+        if not self._escrow and not self._buckets:
             return
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(FIRST_LEASES_S):
@@ -212,6 +227,8 @@ class Spillway:
         yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
         yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
         yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
+        yield gauge("journal_on_disk", "Whether counts outlive a crash", ({}, float(self._journal.on_disk)))
+        yield count("journal_dropped", "Notes for which the journal had no room", ({}, self._journal.dropped))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._gpus.totals.items()]
         yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)

@@ -10,6 +10,7 @@ sleeps on `done` meanwhile. Two shapes of reply:
 * any other 2xx is held whole and sent at its end, so a reply that breaks is never half sent and can be tried elsewhere.
 
 `hear` gets the head of the reply, as soon as it is there: a stream may last, and it tells of the next requests.
+`progress` is told a few times a second how many events have passed, in case this process does not live to the end.
 `settle` is called exactly once per attempt, at its end and before the last bytes are sent, because the charge goes out
 in a header when there is still one to send. `done` then gets the `Ending`.
 """
@@ -101,6 +102,7 @@ class Forward:
         "_last_at",
         "_paused",
         "_per_event",
+        "_progress",
         "_settle",
         "_size",
         "_splitter",
@@ -121,6 +123,7 @@ class Forward:
         per_event: TokensPerEvent,
         headers: FixedHeaders,
         settle: Callable[[Outcome], Charge],
+        progress: Callable[[int], None] | None = None,
         hear: Callable[[Head], None] | None = None,
         hold: Hold | None = None,
         done: asyncio.Future[None],
@@ -133,6 +136,7 @@ class Forward:
         self._per_event = per_event
         self._headers = headers
         self._settle = settle
+        self._progress = progress
         self._hear = hear
         self._hold = hold
         self._ask_at = NEVER if hold is None else 1
@@ -225,6 +229,8 @@ class Forward:
 
     def check(self, now: float) -> None:
         """Called a few times a second: enforce deadlines, and comfort a waiting client."""
+        if self._progress is not None and self._tap is not None:
+            self._progress(self._tap.chunks)
         timeouts = self._attempt.target.timeouts
         if self._committed and now - self._started_at < timeouts.total_s:
             if now - self._last_at > timeouts.idle_s and not self._paused:

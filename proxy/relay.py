@@ -53,11 +53,19 @@ class Signals(Protocol):
 
     def admits(self, attempt: Attempt, now: float) -> bool: ...
 
+
+class RateLimits(Protocol):
+    """What the rates of tenants, keys and routes leave, and who has taken of it."""
+
     def rates(self, now: float) -> Rates: ...
 
     def admit(self, scopes: tuple[str, ...], tokens: int, now: float) -> Any: ...
 
     def settle(self, admitted: Any, tokens: int, now: float) -> None: ...
+
+    def missed(self, scopes: tuple[str, ...], tokens: int, now: float) -> None: ...
+
+    def headers(self, scopes: tuple[str, ...], now: float, *, refused_tokens: int | None = None) -> FixedHeaders: ...
 
 
 class RetryBudget(Protocol):
@@ -69,9 +77,13 @@ class RetryBudget(Protocol):
 
 
 class Meters(Protocol):
-    """Where money is counted."""
+    """Where money is counted. What `begin` returns is wanted back by the others."""
 
-    def settle(self, facts: Facts, route: str, outcome: Outcome) -> Charge: ...
+    def begin(self, facts: Facts, route: str, attempt: Attempt) -> int: ...
+
+    def progress(self, begun: int, output_tokens: int) -> None: ...
+
+    def settle(self, facts: Facts, route: str, outcome: Outcome, begun: int) -> Charge: ...
 
 
 class Purse(Protocol):
@@ -114,6 +126,7 @@ class Relay:
         self,
         *,
         signals: Signals,
+        rates: RateLimits,
         budget: RetryBudget,
         meters: Meters,
         purse: Purse,
@@ -123,6 +136,7 @@ class Relay:
         deadlines: Deadlines,
     ) -> None:
         self._signals = signals
+        self._rates = rates
         self._budget = budget
         self._meters = meters
         self._purse = purse
@@ -148,7 +162,7 @@ class Relay:
         admitted = None
         if isinstance(decision, Plan) and decision.scopes:
             # With nothing awaited since the decision, so that no two requests take the same last place.
-            admitted = self._signals.admit(decision.scopes, estimated_tokens(facts), now)
+            admitted = self._rates.admit(decision.scopes, estimated_tokens(facts), now)
         overhead_s = time.monotonic() - received_at
         endings: list[Ending] = []
         refusal = None
@@ -161,13 +175,13 @@ class Relay:
                     await self._try(one, attempt)
                 refusal = _left_with(endings[-1], decision, facts)
             else:
-                refusal = decision
+                refusal = self._with_rates(decision, facts, now) if decision.scopes else decision
             if refusal is not None and not client.left:
                 client.refuse(refusal)
         finally:
             outcomes = tuple([ending.outcome for ending in endings])
             if admitted is not None:
-                self._signals.settle(admitted, _tokens(outcomes), time.monotonic())
+                self._rates.settle(admitted, _tokens(outcomes), time.monotonic())
             charges = tuple([ending.charge for ending in endings])
             duration_s = time.monotonic() - received_at
             record = Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s)
@@ -182,7 +196,7 @@ class Relay:
     def _decide(self, router: Router, facts: Facts, now: float) -> tuple[Decision, Hold | None]:
         """The decision, with what its first attempt needs set aside already."""
         readings = self._signals.read(router.concerned(facts.model), now)
-        draw, rates = random.random(), self._signals.rates(now)  # noqa: S311
+        draw, rates = random.random(), self._rates.rates(now)  # noqa: S311
         funds: Funds = self._purse.funds(now)
         while True:
             decision = router.decide(facts, readings, now, draw, rates, funds)
@@ -193,6 +207,13 @@ class Relay:
                 return decision, hold
             # There is less than the attempt needs, though more than nothing: to this request that is the same.
             funds = {**{name: funds[name] for name in funds}, hold.budget: _emptied(funds[hold.budget])}
+
+    def _with_rates(self, refusal: Refusal, facts: Facts, now: float) -> Refusal:
+        """A refusal for a rate says what is left of it; and what was lacking is asked for."""
+        tokens = estimated_tokens(facts)
+        headers = self._rates.headers(refusal.scopes, now, refused_tokens=tokens)
+        self._rates.missed(refusal.scopes, tokens, now)
+        return msgspec.structs.replace(refusal, headers=headers)
 
     def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
         """The plan's further attempts, as long as the last ending allows another."""
@@ -228,15 +249,19 @@ class Relay:
             facts = _served(facts, plan)
         if hold is not None and hold.bound is not None:
             call = bounded(call, attempt.target, hold.bound)
+            facts = msgspec.structs.replace(facts, max_output_tokens=hold.bound)
         begun = self._signals.begin(attempt, facts, now)
+        counted = self._meters.begin(facts, plan.route, attempt)
+        headers = self._headers(snapshot, plan, attempt)
         forward = Forward(
             attempt,
             call,
             client,
             facts=facts,
             per_event=self._per_event,
-            headers=self._headers(snapshot, plan, attempt),
-            settle=partial(self._settle, facts, plan.route, begun, hold),
+            headers=headers + self._rates.headers(plan.scopes, now) if plan.scopes else headers,
+            settle=partial(self._settle, facts, plan.route, begun, counted, hold),
+            progress=None if counted < 0 else partial(self._meters.progress, counted),
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
             hold=hold,
             done=self._loop.create_future(),
@@ -272,12 +297,14 @@ class Relay:
     def _hear(self, begun: Any, head: Head) -> None:
         self._signals.hear(begun, head.status, head.headers, time.monotonic(), time.time())
 
-    def _settle(self, facts: Facts, route: str, begun: Any, hold: Hold | None, outcome: Outcome) -> Charge:
+    def _settle(
+        self, facts: Facts, route: str, begun: Any, counted: int, hold: Hold | None, outcome: Outcome
+    ) -> Charge:
         self._signals.feed(begun, outcome, time.monotonic())
         self._purse.observe(facts, outcome)
         if hold is not None:
             hold.settle(used_nano_usd(outcome.attempt.target, outcome.usage) or 0)
-        return self._meters.settle(facts, route, outcome)
+        return self._meters.settle(facts, route, outcome, counted)
 
 
 def _served(facts: Facts, plan: Plan) -> Facts:

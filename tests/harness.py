@@ -7,8 +7,10 @@ import contextlib
 import hashlib
 import json
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -145,7 +147,10 @@ async def proxy(
     **settings: Any,
 ) -> AsyncIterator[Proxy]:
     """Serve a snapshot on two free ports until the block ends; `http` names a protocol of uvicorn's to use instead."""
-    async with Spillway(snapshot, Settings(policy=None, **settings), store_url) as spillway:  # type: ignore[arg-type]
+    async with contextlib.AsyncExitStack() as stack:
+        settings.setdefault("data_dir", Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        own = Settings(policy=None, **settings)  # type: ignore[arg-type]
+        spillway = await stack.enter_async_context(Spillway(snapshot, own, store_url))
         limits = limits or ReceivingLimits()
         protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None)
         plain = guarded_protocol(spillway.deadlines, limits)

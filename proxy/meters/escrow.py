@@ -14,7 +14,7 @@ How far a hard cap can be overspent, whatever the number of processes:
     always                     what an upstream charges beyond a hold: the tokens it sends between the last that was
                                covered and its being cut off, and what it counts more than the bounds of `hold.py`
     a process dies             the same, for the requests that it had in flight; what it had leased stays reserved
-    the store is wiped, or     nothing: it grants nothing for `learn_ms`; in these the living tell it what they hold, and
+    the store is wiped, or     nothing: it grants nothing for `learn_ms`, while the living tell it what they hold and
     older than it was, or      what they remember of the others. What only those knew that died meanwhile is lost, and
     is another one             so is the newest grant of a process that cannot reach the store in that time
     the store is away          nothing: what is leased is spent, then hard budgets are closed. Soft ones stay open for
@@ -27,7 +27,8 @@ Nothing here waits; `ask` looks at no more than `MAX_TERMS` terms at a time, the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -37,6 +38,8 @@ from proxy.meters.term import Term, window
 from proxy.policy.model import Budget, Cap
 from proxy.routing.readings import Fund
 
+ESCROW = "escrow"
+"""The kind under which terms are noted in a journal."""
 MAX_TERMS = 500
 REFRESH_S = 5.0
 AHEAD_MS = 10_000
@@ -55,6 +58,25 @@ class Alert(NamedTuple):
     limit_nano_usd: int
 
 
+class Journal(Protocol):
+    """Where terms are noted, to outlive this process: a `meters.journal.Journal`."""
+
+    def cell(self, kind: str, name: str, width: int) -> int: ...
+
+    def note(self, cell: int, values: Sequence[int]) -> None: ...
+
+    def release(self, cell: int) -> None: ...
+
+
+class _Left(NamedTuple):
+    """A term of a dead process, and whom to tell when the store knows of it."""
+
+    slot: str
+    key: str
+    values: tuple[int, ...]
+    done: Callable[[], None]
+
+
 class _Account:
     """One cap of one budget, over all windows."""
 
@@ -67,8 +89,8 @@ class _Account:
         self.next: Term | None = None
         self.past: list[Term] = []
 
-    def turn(self, store_ms: int) -> None:
-        """Follow the store's clock."""
+    def turn(self, store_ms: int) -> list[Term]:
+        """Follow the store's clock; the terms that are over and done with are returned."""
         start_ms, end_ms = window(self.cap.per, store_ms)
         if self.now.told_at is None and not self.now.granted and self.now.end_ms is None and end_ms is not None:
             self._open_first(start_ms, end_ms)
@@ -76,9 +98,11 @@ class _Account:
             self.past.append(self.now)
             begun = self.next is not None and self.next.start_ms == start_ms
             self.now, self.next = (self.next if begun else None) or self._term(start_ms, end_ms), None
+        over = [term for term in self.past if term.idle]
         self.past = [term for term in self.past if not term.idle]
         if end_ms is not None and end_ms - store_ms < AHEAD_MS and self.next is None:
             self.next = self._term(*window(self.cap.per, end_ms))
+        return over
 
     def change(self, budget: Budget, cap: Cap) -> None:
         """The policy says something else of it now."""
@@ -116,12 +140,13 @@ class Escrow(Mapping[str, Fund]):
 
     name = "escrow"
 
-    def __init__(self, on_alert: Callable[[Alert], None]) -> None:
+    def __init__(self, on_alert: Callable[[Alert], None], journal: Journal | None = None) -> None:
         self._on_alert = on_alert
+        self._journal = journal
         self._accounts: dict[str, tuple[_Account, ...]] = {}
         self._retired: list[_Account] = []
         self._asked: list[tuple[Term, int]] = []
-        self._left: list[tuple[str, str, tuple[int, ...]]] = []
+        self._left: list[_Left] = []
         self._learning = False
         # The store's time in milliseconds when this process's clock stood at zero.
         self._store_ms: int | None = None
@@ -182,7 +207,7 @@ class Escrow(Mapping[str, Fund]):
         chosen = self._due(moment) if moment.store_ms is not None else []
         self._asked = [(term, term.used) for term in chosen]
         entries = [*[self._entry(term, moment) for term in chosen], *map(_left_entry, self._left)]
-        keys = [*[term.key for term in chosen], *[key for _, key, _ in self._left]]
+        keys = [*[term.key for term in chosen], *[left.key for left in self._left]]
         return Ask(("members", *keys), orjson.dumps(entries))
 
     def told(self, reply: Any, heard: Heard, moment: Moment) -> None:
@@ -191,15 +216,17 @@ class Escrow(Mapping[str, Fund]):
         self._store_ms = heard.store_ms - int(moment.now * 1000.0)
         for (term, used), answer in zip(self._asked, reply, strict=False):
             self._answered(term, used, answer, moment.now)
-        self._left = []
+        told, self._left = self._left, []
+        for left in told:
+            left.done()
 
     def unheard(self, moment: Moment) -> None:
         """What was asked can be asked again: it is told in sums that only grow."""
         self.connected = False
 
-    def adopt_left(self, slot: str, cells: Mapping[str, Sequence[int]]) -> None:
-        """What a dead process had noted of its terms, by key: what it held for requests is taken to have been used."""
-        self._left += [(slot, key, tuple(values)) for key, values in cells.items()]
+    def adopt_left(self, slot: str, key: str, values: Sequence[int], done: Callable[[], None]) -> None:
+        """What a dead process had noted of one term; what it held for requests is taken to have been used."""
+        self._left.append(_Left(slot, key, tuple(values), done))
 
     def _due(self, moment: Moment) -> list[Term]:
         """The terms to ask about, those that changed or want something first, and the others once in a while."""
@@ -207,7 +234,7 @@ class Escrow(Mapping[str, Fund]):
         urgent: list[Term] = []
         stale: list[Term] = []
         for account in self._everyone():
-            account.turn(moment.store_ms)
+            self._turn(account, moment.store_ms)
             for term in account.terms():
                 if term.told_at is None or term.need or term.told_used != term.used or self._learning or moment.last:
                     urgent.append(term)
@@ -216,6 +243,17 @@ class Escrow(Mapping[str, Fund]):
         self._retired = [account for account in self._retired if not all(term.idle for term in account.terms())]
         stale.sort(key=lambda term: term.told_at or 0.0)
         return (urgent + stale)[:MAX_TERMS]
+
+    def _turn(self, account: _Account, store_ms: int) -> None:
+        past = account.turn(store_ms)
+        if self._journal is None:
+            return
+        for term in account.terms():
+            if term.note is None:
+                term.note = partial(_note, self._journal, self._journal.cell(ESCROW, term.key, 4))
+                term.note(term)
+        for term in past:
+            self._journal.release(self._journal.cell(ESCROW, term.key, 4))
 
     def _everyone(self) -> Iterator[_Account]:
         for accounts in self._accounts.values():
@@ -242,7 +280,11 @@ class Escrow(Mapping[str, Fund]):
             entry["others"] = {slot: str(amount) for slot, amount in term.others.items()}
         return entry
 
-    def _answered(self, term: Term, used: int, answer: Sequence[Any], now: float) -> None:
+    def _answered(self, term: Term, used: int, answer: Sequence[Any] | None, now: float) -> None:
+        if answer is None:
+            # Taken for dead after a day of silence: what it had leased is gone, and counted as spent.
+            term.retire()
+            return
         granted, spent, outstanding, starving, crossed, others = answer
         term.told(int(granted), int(spent), int(outstanding), bool(starving), used, now)
         known = dict(zip(map(_text, others[::2]), map(int, others[1::2]), strict=True))
@@ -281,11 +323,15 @@ class Escrow(Mapping[str, Fund]):
         )
 
 
-def _left_entry(left: tuple[str, str, tuple[int, ...]]) -> dict[str, Any]:
-    slot, _, (granted, returned, used, held) = left
+def _note(journal: Journal, cell: int, term: Term) -> None:
+    journal.note(cell, (term.granted, term.returned, term.used, term.held))
+
+
+def _left_entry(left: _Left) -> dict[str, Any]:
+    granted, returned, used, held = left.values
     used += held
     return {
-        "slot": slot,
+        "slot": left.slot,
         "limit": 0,
         "hard": False,
         "granted": str(granted),

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from proxy.meters.begun import begun
 from proxy.meters.charge import charge_of
 from proxy.meters.fields import COUNTERS, SERIES, Series, series_name
 from proxy.meters.vectors import Vector
@@ -22,7 +23,7 @@ from proxy.policy.model import Lane, Target
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.plan import Cause
+from proxy.routing.plan import Attempt, Cause
 
 # fmt: off
 (
@@ -33,6 +34,9 @@ from proxy.routing.plan import Cause
 # fmt: on
 
 
+NOT_NOTED = -1
+
+
 class Journal(Protocol):
     """Where the latest values of each series are noted, to outlive this process: a `meters.journal.Journal`."""
 
@@ -40,8 +44,16 @@ class Journal(Protocol):
         """The number of a series' place."""
         ...
 
-    def note(self, cell: int, values: Sequence[int]) -> None:
-        """These are its values now."""
+    def note(self, cell: int, values: Sequence[int], settles: int) -> None:
+        """These are its values now; they count the attempt `settles`, -1 for none."""
+        ...
+
+    def begin(self, cell: int, values: Sequence[int]) -> int:
+        """An attempt is in flight, and will be counted there."""
+        ...
+
+    def progress(self, attempt: int, value: int) -> None:
+        """How far it has come."""
         ...
 
 
@@ -64,7 +76,20 @@ class Ledger:
         self._cells: dict[tuple[str, str, str, str, str, str], _Cell] = {}
         self._grown: set[_Cell] = set()
 
-    def settle(self, facts: Facts, route: str, outcome: Outcome) -> Charge:
+    def begin(self, facts: Facts, route: str, attempt: Attempt) -> int:
+        """An attempt begins; what is returned is wanted back by `settle`. Should this process die first, it is charged
+        by what is known of it then.
+        """
+        if self._journal is None:
+            return NOT_NOTED
+        return self._journal.begin(self.place(facts, route, attempt.target), begun(attempt, facts.input_tokens))
+
+    def progress(self, begun: int, output_tokens: int) -> None:
+        """So many output tokens have come so far."""
+        if self._journal is not None:
+            self._journal.progress(begun, output_tokens)
+
+    def settle(self, facts: Facts, route: str, outcome: Outcome, begun: int = NOT_NOTED) -> Charge:
         """Count one finished attempt and say what it cost. Call it exactly once per attempt, in a `finally`."""
         charge = charge_of(outcome)
         target = outcome.attempt.target
@@ -74,7 +99,7 @@ class Ledger:
         _count_attempt(cell.counts, outcome)
         _count_usage(cell.counts, charge)
         if self._journal is not None:
-            self._journal.note(cell.place, cell.counts)
+            self._journal.note(cell.place, cell.counts, begun)
         return charge
 
     def place(self, facts: Facts, route: str, target: Target) -> int:

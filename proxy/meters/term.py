@@ -21,7 +21,7 @@ unknown length (RFC 8506, Diameter Credit-Control).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from proxy.policy.model import Enforce, Per
@@ -54,6 +54,7 @@ class Term:
         "key",
         "limit",
         "need",
+        "note",
         "others",
         "outstanding",
         "per",
@@ -89,6 +90,7 @@ class Term:
         self.starving = self.refused = False
         self.told_at: float | None = None
         self.told_used = 0
+        self.note: Callable[[Term], None] | None = None
         self._rate = 0.0
         self._largest = 0
         self._committed = 0
@@ -133,6 +135,7 @@ class Term:
             self.need = max(self.need, amount - max(self.free, 0))
             return False
         self.held += amount
+        self._noted()
         return True
 
     def wish(self, amount: int) -> None:
@@ -142,11 +145,13 @@ class Term:
     def release(self, amount: int) -> None:
         """Hold `amount` less."""
         self.held -= amount
+        self._noted()
 
     def settle(self, held: int, used: int) -> None:
         """A request that held so much has used so much."""
         self.held -= held
         self.used += used
+        self._noted()
 
     def wanted(self, now: float) -> tuple[int, int]:
         """(the least that helps, what would be welcome) of a grant; what is too much is given back first."""
@@ -162,6 +167,10 @@ class Term:
         """This process goes: what it has not used is nobody's any more."""
         self.returned += max(0, self.free if self.hard else 0)
 
+    def retire(self) -> None:
+        """The store has closed this process's account: nothing of it can be spent any more."""
+        self.returned, self.told_used = self.granted, self.used
+
     def told(self, granted: int, spent: int, outstanding: int, starving: bool, used: int, now: float) -> None:
         """The store's answer to a question that said `used`."""
         # A grant whose answer was lost is found here.
@@ -170,6 +179,10 @@ class Term:
         self.outstanding = outstanding
         self.starving = starving
         self.told_used, self.told_at = used, now
+
+    def _noted(self) -> None:
+        if self.note is not None:
+            self.note(self)
 
     def _observe(self, now: float) -> None:
         committed = self.used + self.held

@@ -5,7 +5,8 @@
 --   of the other processes, for the day when this server has forgotten
 --
 -- Fields: g:<slot>, c:<slot>, u:<slot> (granted, returned, used; each only grows), o:<slot> (what others remember of a slot
--- after a wipe, until it speaks for itself), base (what folded slots have used), a:<percent> (alerts given), starved_at.
+-- after a wipe, until it speaks for itself), base (what folded slots have used), f:<slot> (this one was folded),
+-- a:<percent> (alerts given), starved_at.
 -- Every sum is below 2^53, in which Lua's numbers are exact: limits are at most 9e15 nano-USD.
 
 local STARVED_MS = 1500
@@ -27,7 +28,7 @@ local function read(key)
       base = tonumber(flat[i + 1])
     elseif flat[i] == 'starved_at' then
       starved_at = tonumber(flat[i + 1])
-    elseif kind ~= 'a:' then
+    elseif kind ~= 'a:' and kind ~= 'f:' then
       slots[slot] = slots[slot] or {['g:'] = 0, ['c:'] = 0, ['u:'] = 0, ['o:'] = 0}
       slots[slot][kind] = tonumber(flat[i + 1])
     end
@@ -43,6 +44,7 @@ end
 local function fold(key, slot, fields)
   redis.call('HINCRBY', key, 'base', integer(outstanding(fields)))
   redis.call('HDEL', key, 'g:' .. slot, 'c:' .. slot, 'u:' .. slot, 'o:' .. slot)
+  redis.call('HSET', key, 'f:' .. slot, 1)
 end
 
 local function learn(key, ask, slot)
@@ -77,6 +79,9 @@ end
 
 local function answer(key, ask, members_key, context)
   local own = ask.slot or context.slot
+  if redis.call('HEXISTS', key, 'f:' .. own) == 1 then
+    return false -- a dead process's, which was folded in time after all
+  end
   learn(key, ask, own)
   raise(key, 'g:' .. own, ask.granted)
   raise(key, 'c:' .. own, ask.returned)
