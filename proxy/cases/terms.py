@@ -15,8 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.policy.model import Budget, Limits, Mode, Route, Snapshot, Target
+from proxy.policy.price import Rates, Tariff
 from proxy.routing.explain.ruled import stated
 from proxy.routing.wording import usd_per, usd_per_mtok
+
+_KINDS = ("cached_input", "cache_write", "cache_write_1h", "audio_input", "audio_output", "reasoning")
 
 NOTHING = "none"
 MOST_NAMES = 20
@@ -110,8 +113,9 @@ def _target(target: Target) -> Iterator[tuple[str, str]]:
     yield "upstream", _address(target)
     yield "parameters", ", ".join(f"{name}={value}" for name, value in sorted(target.parameters.items())) or NOTHING
     if target.price is not None:
-        paid = target.price.input_nano_usd_per_mtok, target.price.output_nano_usd_per_mtok
-        yield "price", " in, ".join(map(usd_per_mtok, paid)) + " out"
+        yield from _tariff("price", target.price)
+        for tier, tariff in sorted(target.price.tiers.items()):
+            yield from _tariff(f"price.{tier}", tariff)
     if target.max_in_flight is not None:
         yield "max_in_flight", str(target.max_in_flight)
     if target.context_window is not None:
@@ -122,6 +126,21 @@ def _target(target: Target) -> Iterator[tuple[str, str]]:
         yield f"limits.{name}", allowed
     for name in ("connect_s", "first_token_s", "idle_s", "total_s"):
         yield f"timeouts.{name.removesuffix('_s')}", f"{getattr(target.timeouts, name):g} s"
+
+
+def _tariff(name: str, tariff: Tariff) -> Iterator[tuple[str, str]]:
+    yield from _rates(name, tariff)
+    for longer in tariff.above:
+        yield from _rates(f"{name}.above {longer.above_tokens:,}", longer)
+
+
+def _rates(name: str, rates: Rates) -> Iterator[tuple[str, str]]:
+    paid = rates.input_nano_usd_per_mtok, rates.output_nano_usd_per_mtok
+    yield name, " in, ".join(map(usd_per_mtok, paid)) + " out"
+    for kind in _KINDS:
+        rate: int | None = getattr(rates, f"{kind}_nano_usd_per_mtok")
+        if rate is not None:
+            yield f"{name}.{kind}", usd_per_mtok(rate)
 
 
 def _address(target: Target) -> str:

@@ -54,7 +54,7 @@ client left or stalled. Token counts are summed over the attempts that used any;
 output. `estimated_tokens` is the part of input plus output that no upstream confirmed, `estimated_attempts` and
 `estimated_nano_usd` are the attempts and the money that it belongs to. `unpriced_attempts` used tokens of a shared
 target without a known price. `busy_ms` is the sum of the attempts' durations in milliseconds, `work_us` the engine time
-that they took (`meters.work`), `ttft_ms` the time to the first token of the `ttft_count` attempts that had one.
+that they took (`routing.work`), `ttft_ms` the time to the first token of the `ttft_count` attempts that had one.
 """
 
 SERIES = "series"

@@ -42,6 +42,15 @@ def test_a_policy_states_the_same_as_itself(tmp_path: Path) -> None:
             ("output: 2", "output: 4"),
             "target api price: $1.00/M tokens in, $2.00/M tokens out -> $1.00/M tokens in, $4.0",
         ),
+        (("output: 2", "output: 2, cache_write: 1.25"), "target api price.cache_write: none -> $1.25/M tokens"),
+        (
+            ("output: 2", "output: 2, above: {tokens: 9k, input: 3, output: 4}"),
+            "target api price.above 9,000: none -> $3",
+        ),
+        (
+            ("output: 2", "output: 2, flex: {input: 1, output: 1}"),
+            "target api price.flex: none -> $1.00/M tokens in, $1",
+        ),
     ],
 )
 def test_each_statement_that_differs_is_told(tmp_path: Path, edit: tuple[str, str], line: str) -> None:
