@@ -51,6 +51,7 @@ from proxy.settings import Settings
 _log = logging.getLogger(__name__)
 RESTART_PAUSE_S = 1.0
 ASK_TIMEOUT_S = 2.0
+LEDGER_TIMEOUT_S = 30.0
 _SILENCE = b'{"status": "a worker does not answer"}'
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -164,7 +165,8 @@ class Worker:
         import httpx  # noqa: PLC0415  (slow to import, and only this needs it)
 
         client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(self.admin)), timeout=httpx.Timeout(60.0, connect=ASK_TIMEOUT_S)
+            transport=httpx.AsyncHTTPTransport(uds=str(self.admin)),
+            timeout=httpx.Timeout(LEDGER_TIMEOUT_S, connect=ASK_TIMEOUT_S),
         )
         try:
             answer = await client.send(client.build_request("GET", f"http://worker{path}"), stream=True)

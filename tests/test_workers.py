@@ -167,3 +167,21 @@ async def test_what_the_parent_does_not_have_is_said_in_json(tmp_path: Path) -> 
 async def test_the_policy_is_that_of_any_worker_that_answers(tmp_path: Path) -> None:
     got = await asked(tmp_path, "/admin/policy", None, {"/admin/policy": (200, '{"generation": 2}')})
     assert (got.status, got.json) == (200, {"generation": 2})
+
+
+LEDGER = "/admin/meters/rows?from=0&to=3600&grain=hour"
+
+
+async def test_the_ledger_comes_from_the_first_worker_that_is_there(tmp_path: Path) -> None:
+    lines = '{"type":"target"}\n{"type":"complete","rows":0}\n'
+    got = await asked(tmp_path, LEDGER, None, {LEDGER: (200, lines)}, {LEDGER: (200, "other")})
+    assert (got.status, got.body.decode(), got.complete) == (200, lines, True)
+
+
+async def test_a_ledger_that_is_refused_is_refused_by_the_parent_too(tmp_path: Path) -> None:
+    got = await asked(tmp_path, LEDGER, {LEDGER: (503, '{"error":{}}')})
+    assert (got.status, got.json) == (503, {"error": {}})
+
+
+async def test_without_any_worker_there_is_no_ledger(tmp_path: Path) -> None:
+    assert (await asked(tmp_path, LEDGER, None, None)).status == 503
