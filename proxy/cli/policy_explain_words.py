@@ -33,6 +33,7 @@ PREFERENCES = {
 
 _UNITS = {"rpm": "requests a minute", "tpm": "tokens a minute", "concurrency": "requests in flight"}
 _MODES = {"require": "over it: refused", "want": "over it: recorded", "shadow": "over it: recorded, in shadow"}
+SECONDS_TOLD = 300
 _MEASURES = (("ttft", "TTFT"), ("itl", "ITL"), ("e2e", "E2E"))
 
 
@@ -151,7 +152,9 @@ def budget(one: Purse) -> Iterator[str]:
 
 
 def _long(span_s: float) -> str:
-    """A time of minutes or days, in two units."""
+    """A time of seconds, or of minutes to weeks in two units."""
+    if span_s < SECONDS_TOLD:
+        return wording.seconds(span_s)
     minutes = round(span_s / 60)
     hours, days = minutes // 60, minutes // 1440
     return f"{days} d {hours % 24} h" if days else f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
@@ -225,7 +228,7 @@ def told(one: Told) -> Iterator[tuple[str, str]]:
     yield "status", f"{one.status} {one.code}"
     yield "message", one.message
     if one.retry_after_s is not None:
-        yield "retry", f"after {wording.seconds(one.retry_after_s)}"
+        yield "retry", f"after {_long(one.retry_after_s)}"
     elif one.retryable is False:
         yield "retry", "of no use: the answer stays the same for as long as the policy does"
 

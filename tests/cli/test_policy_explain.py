@@ -192,6 +192,7 @@ def test_budgets_can_be_taken_as_exhausted(budgeted: Path) -> None:
     both = explain(budgeted, *ASKED, "--lane", "shared", "--exhausted", "spill, everybody")
     assert both.exit_code == 1
     assert "429 budget_exceeded" in words(both)
+    assert "retry after 1 h 0 min" in words(both)
     unknown = explain(budgeted, *ASKED, "--exhausted", "spil")
     assert (unknown.exit_code, unknown.stderr) == (2, "unknown budget `spil` (hint: did you mean `spill`?)\n")
 
