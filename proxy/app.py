@@ -11,14 +11,10 @@ target belongs to its name and URL, so it survives; what belongs to the policy b
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import random
-import secrets
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -33,20 +29,8 @@ from proxy.api.explain import Explainer
 from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
-from proxy.meters.buckets import Buckets
-from proxy.meters.counters import Counters
-from proxy.meters.escrow import Alert, Escrow
-from proxy.meters.gauges import Gauges
-from proxy.meters.gpu_hours import GpuClock
-from proxy.meters.hold import Holds
-from proxy.meters.journal import Journal
+from proxy.metering import Metering
 from proxy.meters.ledger import Ledger
-from proxy.meters.left_behind import recover
-from proxy.meters.money import NANO_PER_USD
-from proxy.meters.part import Part
-from proxy.meters.recovery import take_over
-from proxy.meters.store import Store, StoreError
-from proxy.meters.sync import Sync
 from proxy.policy.model import Snapshot, Target
 from proxy.policy.status import PolicyStatus
 from proxy.policy.watch import Unfit
@@ -59,6 +43,7 @@ from proxy.routing.readings import Breaker
 from proxy.settings import Settings
 from proxy.signals.retry_budget import RetryBudget
 from proxy.signals.tracker import Tracker
+from proxy.telemetry.decision_log import DecisionLog, opened
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics, count, gauge
 from proxy.telemetry.records import Record
@@ -68,8 +53,6 @@ from proxy.upstream.reckoning import TokensPerEvent
 from proxy.upstream.translated import Translated
 
 _log = logging.getLogger(__name__)
-
-FIRST_LEASES_S = 1.0
 
 
 class Spillway:
@@ -81,29 +64,16 @@ class Spillway:
         self.deadlines = Deadlines()
         self.health = Health(self._degraded, lambda: self.policy)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
-        process = secrets.token_hex(8)
-        self._journal_dir = settings.data_dir / "journal"
-        self._journal = Journal.open(self._journal_dir, process)
-        self.ledger = Ledger(self._journal)
-        gauges = Gauges(lambda: self._tracker.gauges(time.monotonic()), self._absorb)
-        self._gpus = GpuClock(self._fleet, gauges.everywhere)
-        self._counters = Counters(process, self.ledger)
-        self._alerts: Counter[tuple[str, str, str]] = Counter()
-        self._escrow = Escrow(self._alert, self._journal)
-        self._escrow.adopt(snapshot.budgets)
-        self._buckets = Buckets(expected_members=settings.workers)
-        self._buckets.adopt(snapshot)
-        parts: list[Part] = [self._escrow, self._buckets, gauges, self._gpus]
-        self._sync = Sync(Store(store_url), self._counters, parts, journal=self._journal)
-        self._upstreams = _Upstreams()
-        self._telemetry = _Telemetry(self._gauges)
         per_event = TokensPerEvent()
+        self._metering = Metering(snapshot, settings, store_url, per_event, self._in_flight, self._absorb)
+        self._upstreams = _Upstreams()
+        self._telemetry = _Telemetry(self._gauges, opened(settings))
         self._relay = Relay(
             signals=self._tracker,
-            rates=self._buckets,
+            rates=self._metering.rates,
             budget=RetryBudget(time.monotonic()),
-            meters=self.ledger,
-            purse=Holds(self._escrow, per_event),
+            meters=self._metering.ledger,
+            purse=self._metering.purse,
             upstreams=self._upstreams,
             per_event=per_event,
             telemetry=self._telemetry,
@@ -118,15 +88,21 @@ class Spillway:
             max_in_flight=settings.max_in_flight,
         )
         explainer = Explainer(lambda: self._router, self._tracker)
-        self.admin = admin_app(self._telemetry.exposition, self.health, self._report, self._served, explainer)
+        self.admin = admin_app(
+            self._telemetry.exposition,
+            self.health,
+            self._metering.report,
+            self._served,
+            explainer,
+            standing=self._metering.standing,
+            usage=self._metering.usage,
+        )
 
     async def __aenter__(self) -> Self:
         self.deadlines.start()
         self.deadlines.add(self._telemetry)
         self.deadlines.add(self)
-        take_over(recover(self._journal_dir), self._counters, self._escrow)
-        await self._first_leases()
-        self._sync.start()
+        await self._metering.start()
         return self
 
     async def __aexit__(
@@ -135,8 +111,7 @@ class Spillway:
         self.data.cancel()
         self.deadlines.stop()
         await self._upstreams.aclose()
-        await self._sync.aclose()
-        self._journal.close()
+        await self._metering.aclose()
         self._telemetry.close()
 
     def adopt(self, router: Router) -> None:
@@ -145,8 +120,7 @@ class Spillway:
         self._tracker.adopt(snapshot.targets.values())
         self._upstreams.adopt(snapshot.targets.values())
         self._relay.adopt()
-        self._escrow.adopt(snapshot.budgets)
-        self._buckets.adopt(snapshot)
+        self._metering.adopt(snapshot)
         self._router = router
         self.policy = self.policy.adopted(snapshot.revision, time.time())
         _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
@@ -163,31 +137,13 @@ class Spillway:
         self.policy = self.policy.restored()
         _log.info("policy %s serves on, and is on the disk again", self.policy.revision)
 
-    async def _first_leases(self) -> None:
-        """Ask for the first leases before the first request comes; the store's time, which the windows need, is in the
-        first reply. Without a store the proxy serves all the same.
-        """
-        if not self._escrow and not self._buckets:
-            return
-        with contextlib.suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(FIRST_LEASES_S):
-                await self._sync.sync()
-                await self._sync.sync()
+    @property
+    def ledger(self) -> Ledger:
+        """What this process has counted."""
+        return self._metering.ledger
 
-    def _alert(self, alert: Alert) -> None:
-        self._alerts[alert.budget, alert.per, str(alert.percent)] += 1
-        spent, limit = alert.spent_nano_usd / NANO_PER_USD, alert.limit_nano_usd / NANO_PER_USD
-        _log.warning(
-            "budget %s has spent %d %% of its limit: $%.2f of $%.2f, per %s",
-            alert.budget,
-            alert.percent,
-            spent,
-            limit,
-            alert.per,
-        )
-
-    def _fleet(self) -> Iterable[Target]:
-        return self._router.snapshot.targets.values()
+    def _in_flight(self) -> Mapping[str, int]:
+        return self._tracker.gauges(time.monotonic())
 
     def _absorb(self, others: Mapping[str, int]) -> None:
         self._tracker.absorb(others, time.monotonic())
@@ -197,15 +153,7 @@ class Spillway:
         self._relay.degraded = ", ".join(self._degraded()).encode()
 
     def _degraded(self) -> Mapping[str, str]:
-        if self._sync.connected:
-            return {}
-        return {"meters": f"the store is out of reach; counting in memory for {self._sync.lag_s:.0f} s"}
-
-    async def _report(self) -> bytes | None:
-        try:
-            return (await self._sync.report(self._router.snapshot)).to_json()
-        except StoreError:
-            return None
+        return self._metering.degraded()
 
     def _uptimes(self) -> dict[str, Uptime]:
         """The composite uptime of each route, as far as requests have come its way."""
@@ -225,24 +173,8 @@ class Spillway:
 
         yield per_replica("inflight_requests", "In flight, all workers as last heard", lambda one: one.in_flight)
         yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
-        yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
-        yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
-        yield gauge("journal_on_disk", "Whether counts outlive a crash", ({}, float(self._journal.on_disk)))
-        yield count("journal_dropped", "Notes for which the journal had no room", ({}, self._journal.dropped))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
-        gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._gpus.totals.items()]
-        yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
-        standings = self._escrow.standings(time.monotonic())
-
-        def per_budget(name: str, help: str, read: Any) -> Metric:  # noqa: A002
-            labelled = [({"budget": one.name, "window": one.per}, read(one) / NANO_PER_USD) for one in standings]
-            return gauge(name, help, *labelled)
-
-        yield per_budget("budget_limit_usd", "What may be spent in the window", lambda one: one.limit_nano_usd)
-        yield per_budget("budget_spent_usd", "Spent in the present window", lambda one: one.spent_nano_usd)
-        yield per_budget("budget_held_usd", "Set aside for requests, or leased", lambda one: one.held_nano_usd)
-        alerts = [({"budget": name, "window": per, "percent": at}, n) for (name, per, at), n in self._alerts.items()]
-        yield count("budget_alerts", "Thresholds of budgets that were passed", *alerts)
+        yield from self._metering.metrics()
         policy = self.policy
         yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))
         yield gauge("policy_generation", "Policies adopted so far", ({}, policy.generation))
@@ -250,7 +182,9 @@ class Spillway:
         yield count("policy_reload_failures", "Texts that were not adopted", ({}, policy.reload_failures))
         uptimes = [({"route": name}, found.share) for name, found in self._uptimes().items()]
         yield gauge("route_uptime", "At least one target answers, if they fail independently", *uptimes)
-        yield count("log_lines_dropped", "Request log lines nobody read", ({}, self._telemetry.log.dropped))
+        log = self._telemetry.log
+        yield count("log_lines_dropped", "Request log lines nobody read", ({}, log.dropped))
+        yield count("decision_log_lines_dropped", "Lines the decision log lost", ({}, log.dropped_from_file))
 
 
 class _Upstreams:
@@ -280,9 +214,9 @@ class _Telemetry:
 
     BATCH = 16
 
-    def __init__(self, gauges: Callable[[], Iterator[Metric]]) -> None:
+    def __init__(self, gauges: Callable[[], Iterator[Metric]], decision_log: DecisionLog | None) -> None:
         self.metrics = Metrics(gauges)
-        self.log = RequestLog(sys.stdout.buffer)
+        self.log = RequestLog(sys.stdout.buffer, decision_log)
         self._pending: list[Record] = []
 
     def record(self, record: Record) -> None:

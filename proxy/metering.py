@@ -1,0 +1,180 @@
+"""All that counts and holds money in one process: what the path asks, the sync that shares it, and how it stands.
+
+Theory of operation
+-------------------
+The path of a request sees memory only: `ledger`, `purse` and `rates`. One sync tells the store of them all and brings
+back what the others have done. What would be lost with this process is in its journal, and what another process has
+left in one is taken over at the start. Of everything that does not work as it should, `degraded` says what and since
+when; nothing of it keeps a request from being served that needs no money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client.core import Metric
+
+from proxy.meters.aggregates import Grain
+from proxy.meters.buckets import Buckets
+from proxy.meters.counters import Counters
+from proxy.meters.escrow import Alert, Escrow
+from proxy.meters.gauges import Gauges
+from proxy.meters.gpu_hours import GpuClock
+from proxy.meters.hold import Events, Holds
+from proxy.meters.journal import Journal
+from proxy.meters.ledger import Ledger
+from proxy.meters.left_behind import recover
+from proxy.meters.money import NANO_PER_USD
+from proxy.meters.part import Part
+from proxy.meters.provisioned import Provisioned
+from proxy.meters.recovery import take_over
+from proxy.meters.standing import JournalStanding, Standing
+from proxy.meters.store import Store, StoreError
+from proxy.meters.sync import Sync
+from proxy.meters.usage_rows import usage_lines
+from proxy.policy.model import Snapshot, Target
+from proxy.settings import Settings
+from proxy.telemetry.metrics import count, gauge
+
+_log = logging.getLogger(__name__)
+
+FIRST_LEASES_S = 1.0
+
+
+class Metering:
+    """See the module's text. `in_flight` gives this process's gauges, `absorb` takes the sum of the others'."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        settings: Settings,
+        store_url: str,
+        events: Events,
+        in_flight: Callable[[], Mapping[str, int]],
+        absorb: Callable[[Mapping[str, int]], None],
+    ) -> None:
+        self._snapshot = snapshot
+        self._alerts: Counter[tuple[str, str, str]] = Counter()
+        process = secrets.token_hex(8)
+        self._journals = settings.data_dir / "journal"
+        self._journal = Journal.open(self._journals, process)
+        self.ledger = Ledger(self._journal)
+        self._counters = Counters(process, self.ledger)
+        self._escrow = Escrow(self._alert, self._journal)
+        self.purse = Holds(self._escrow, events)
+        self.rates = Buckets(expected_members=settings.workers)
+        self._provisioned = Provisioned(self._fleet)
+        gauges = Gauges(in_flight, absorb)
+        self._gpus = GpuClock(self._fleet, gauges.everywhere, self._provisioned.replicas)
+        self._store = Store(store_url)
+        parts: list[Part] = [self._escrow, self.rates, gauges, self._gpus]
+        self._sync = Sync(self._store, self._counters, parts, journal=self._journal)
+        self.adopt(snapshot)
+
+    async def start(self) -> None:
+        """Take over what the dead have left, ask for the first leases, and begin to sync."""
+        take_over(recover(self._journals), self._counters, self._escrow)
+        self._provisioned.start()
+        await self._first_leases()
+        self._sync.start()
+
+    async def aclose(self) -> None:
+        """Tell the store the last of it."""
+        await self._provisioned.aclose()
+        await self._sync.aclose()
+        self._journal.close()
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Follow another policy; what is held under the one before it stays held."""
+        self._snapshot = snapshot
+        self._escrow.adopt(snapshot.budgets)
+        self.rates.adopt(snapshot)
+
+    def degraded(self) -> Mapping[str, str]:
+        """What does not work as it should, by part."""
+        found: dict[str, str] = {}
+        if not self._sync.connected:
+            found["meters"] = f"the store is out of reach; counting in memory for {self._sync.lag_s:.0f} s"
+        if not self._journal.on_disk:
+            found["journal"] = "not on disk: a crash would lose what the store does not have yet"
+        if stale := self._provisioned.stale():
+            found["replicas"] = f"nobody can say how many replicas stand behind {', '.join(stale)}"
+        return found
+
+    async def report(self) -> bytes | None:
+        """The body of `/admin/meters`; None while the store is away."""
+        try:
+            return (await self._sync.report(self._snapshot)).to_json()
+        except StoreError:
+            return None
+
+    def standing(self) -> Standing:
+        """How budgets, rates and the journal stand, as far as this process knows."""
+        now = time.monotonic()
+        journal, path = self._journal, self._journal.path
+        return Standing(
+            budgets=tuple(self._escrow.standings(now)),
+            rates=self.rates.standings(now),
+            journal=None
+            if path is None
+            else JournalStanding(
+                path=str(path),
+                size_bytes=journal.size_bytes,
+                max_bytes=journal.max_bytes,
+                waiting=journal.waiting,
+                refused=journal.dropped,
+            ),
+            degraded=dict(self.degraded()),
+        )
+
+    def usage(self, from_s: int, to_s: int, grain: Grain) -> AsyncIterator[bytes]:
+        """The ledger's rows, as lines. Raises StoreError."""
+        targets = self._snapshot.targets.values()
+        return usage_lines(from_s, to_s, grain, self._store.rows, self._store.gpu_rows, targets)
+
+    def metrics(self) -> Iterator[Metric]:
+        """What Prometheus is told of it."""
+        yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
+        yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
+        yield gauge("journal_on_disk", "Whether counts outlive a crash", ({}, float(self._journal.on_disk)))
+        yield count("journal_dropped", "Notes for which the journal had no room", ({}, self._journal.dropped))
+        gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._gpus.totals.items()]
+        yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
+        standings = self._escrow.standings(time.monotonic())
+
+        def per_budget(name: str, help: str, read: Any) -> Metric:  # noqa: A002
+            labelled = [({"budget": one.name, "window": one.per}, read(one) / NANO_PER_USD) for one in standings]
+            return gauge(name, help, *labelled)
+
+        yield per_budget("budget_limit_usd", "What may be spent in the window", lambda one: one.limit_nano_usd)
+        yield per_budget("budget_spent_usd", "Spent in the present window", lambda one: one.spent_nano_usd)
+        yield per_budget("budget_held_usd", "Set aside for requests, or leased", lambda one: one.held_nano_usd)
+        alerts = [({"budget": name, "window": per, "percent": at}, n) for (name, per, at), n in self._alerts.items()]
+        yield count("budget_alerts", "Thresholds of budgets that were passed", *alerts)
+
+    async def _first_leases(self) -> None:
+        """Ask for the first leases before the first request comes. The windows of budgets need the store's time, which
+        is in the first reply. Without a store the proxy serves all the same.
+        """
+        if not self._escrow and not self.rates:
+            return
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(FIRST_LEASES_S):
+                await self._sync.sync()
+                await self._sync.sync()
+
+    def _fleet(self) -> Iterable[Target]:
+        return self._snapshot.targets.values()
+
+    def _alert(self, alert: Alert) -> None:
+        self._alerts[alert.budget, alert.per, str(alert.percent)] += 1
+        spent, limit = alert.spent_nano_usd / NANO_PER_USD, alert.limit_nano_usd / NANO_PER_USD
+        text = "budget %s has spent %d %% of its limit: $%.2f of $%.2f, per %s"
+        _log.warning(text, alert.budget, alert.percent, spent, limit, alert.per)
