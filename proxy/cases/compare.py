@@ -15,20 +15,22 @@ nothing, since nothing of theirs was there to be moved.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
+
+import msgspec
 
 from proxy.cases.expect import planned
 from proxy.cases.observed import NOW_S
 from proxy.cases.request import Callers, Request, facts_under, tags_misfits
-from proxy.policy.model import NO_KEY, Key, Lane, Snapshot, Target
+from proxy.policy.model import NO_KEY, Enforce, Key, Lane, Rules, Snapshot, Target
 from proxy.policy.units import duration_s
 from proxy.routing import gates
 from proxy.routing.capacity import max_in_flight
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Plan, Refusal
-from proxy.routing.readings import Reading, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Fund, Funds, Reading, Readings
 from proxy.routing.rules import estimated_nano_usd
 
 UNKNOWN_KEY = "401 invalid_api_key"
@@ -71,12 +73,32 @@ def full_readings(snapshot: Snapshot) -> Readings:
     }
 
 
-class Side:
-    """One of the two policies, with the readings of each state in which it is asked."""
+def spent_funds(snapshot: Snapshot) -> Funds:
+    """Every budget is used up."""
+    return {
+        one.name: Fund(
+            free_nano_usd=0,
+            spent_nano_usd=one.caps[0].nano_usd,
+            limit_nano_usd=one.caps[0].nano_usd,
+            per=one.caps[0].per,
+        )
+        for one in snapshot.budgets
+    }
 
-    def __init__(self, snapshot: Snapshot, states: Mapping[str, Readings]) -> None:
+
+class Side:
+    """One of the two policies, with the readings of each state in which it is asked.
+
+    In the states of `penniless` its budgets are used up; in the others they have all their money.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, states: Mapping[str, Readings], penniless: Container[str] = frozenset()
+    ) -> None:
         self.snapshot = snapshot
         self._states = states
+        self._penniless = penniless
+        self._spent = spent_funds(snapshot)
         self._router = Router(snapshot)
         self._callers = Callers(snapshot)
 
@@ -93,7 +115,8 @@ class Side:
         facts = self._facts(request)
         if not isinstance(facts, Facts):
             return View(refused=facts)
-        decision = self._router.decide(facts, self._states[state], NOW_S, request.draw or 0.0)
+        funds = self._spent if state in self._penniless else NO_FUNDS
+        decision = self._router.decide(facts, self._states[state], NOW_S, request.draw or 0.0, NO_RATES, funds)
         if isinstance(decision, Refusal):
             return View(route=decision.route, refused=f"{decision.status} {decision.code}")
         return _view(decision, facts)
@@ -107,7 +130,7 @@ class Side:
         return lawful.route if isinstance(lawful, Refusal) else lawful.route.name
 
     def reach(self, request: Request) -> tuple[Target, ...]:
-        """The targets that the request may ever be sent to."""
+        """The targets that the request may ever be sent to, those of a model that a budget has served instead too."""
         facts = self._facts(request)
         if not isinstance(facts, Facts):
             return ()
@@ -115,7 +138,27 @@ class Side:
         if isinstance(lawful, Refusal):
             return ()
         require = lawful.route.require
-        return tuple(one.target for one in lawful.entries if gates.unfit(one.target, require, facts) is None)
+        found = [one.target for one in lawful.entries if gates.unfit(one.target, require, facts) is None]
+        for budget in self._router.budgets_of(facts, lawful.route.name):
+            if budget.downgrade is not None and budget.enforce is not Enforce.SHADOW:
+                found += self._instead(facts, require, budget.downgrade)
+        return tuple(dict.fromkeys(found))
+
+    def _instead(self, facts: Facts, require: Rules, model: str) -> Iterator[Target]:
+        """The targets of another model, as far as the gates of the request's own route let them pass."""
+        instead = msgspec.structs.replace(facts, model=model, target_override=None)
+        lawful = self._router.lawful_set(instead)
+        if facts.target_override is not None or isinstance(lawful, Refusal):
+            return
+        asked = gates.Asked(require=require, endpoint=facts.endpoint, lane_override=facts.lane_override)
+        for target in (one.target for one in lawful.entries):
+            barriers = (
+                gates.barrier(target, asked),
+                gates.unfit(target, require, facts),
+                gates.unfit(target, lawful.route.require, instead),
+            )
+            if not any(barriers):
+                yield target
 
     def reach_of_caller(self, request: Request) -> tuple[Target, ...]:
         """The targets that such a request may ever be sent to, whichever model it asks for."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-IDLE, FULL = "every target idle", "dedicated targets full"
+IDLE, FULL, SPENT = "every target idle", "dedicated targets full", "budgets used up while dedicated targets are full"
 
 
 class Format(StrEnum):
@@ -58,7 +58,7 @@ def diff(
         _fail(listing(error.problems))
     except PriceListUnreadable as error:
         _fail(str(error))
-    sides = [Side(one, {name: seen[index] for name, seen in states.items()}) for index, one in enumerate(both)]
+    sides = [Side(one, {name: seen[index] for name, seen in states.items()}, {SPENT}) for index, one in enumerate(both)]
     requests, words = _recorded(log, sides[0], both) if log else _generated(both)
     found = contrast(requests, tuple(states), *sides)
     basis = Basis(before=str(before), after=str(after), requests=words, states=tuple(states))
@@ -83,7 +83,7 @@ def _states(readings: str, both: tuple[Snapshot, Snapshot]) -> Mapping[str, tupl
     full = full_readings(both[0]), full_readings(both[1])
     match readings:
         case "":
-            return {IDLE: idle, FULL: full}
+            return {IDLE: idle, FULL: full} | ({SPENT: full} if any(one.budgets for one in both) else {})
         case "idle":
             return {IDLE: idle}
         case "full":

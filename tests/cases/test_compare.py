@@ -128,6 +128,34 @@ def test_a_new_model_widens_what_the_caller_could_reach_with_any(tmp_path: Path)
     assert news(Request(model="new", tenant="games"), before, loose) == []
 
 
+SPILL = "budgets: [{name: spill, limit: $5/day, match: {model: overflow}, exhausted: {downgrade: chat}}]\n"
+OVERFLOW = Request(model="overflow", tenant="games")
+
+
+def test_a_budget_that_has_another_model_served_widens_by_its_targets(tmp_path: Path) -> None:
+    before, after = side(tmp_path), side(tmp_path, POLICY + SPILL)
+    assert news(OVERFLOW, before, after) == [("region", "eu-west-1", "own")]
+    assert news(GAMES, before, after) == []
+    shadow = side(tmp_path, POLICY + SPILL.replace("limit", "mode: shadow, limit"))
+    assert news(OVERFLOW, before, shadow) == []
+    pinned = Request(model="overflow", tenant="games", target="api")
+    assert news(pinned, before, after) == []
+
+
+def test_the_gates_of_the_requests_own_route_hold_for_another_model(tmp_path: Path) -> None:
+    gate = POLICY.replace(
+        "{name: default,", "{name: us, match: {model: overflow}, require: {region: us}}\n  - {name: default,"
+    )
+    assert news(OVERFLOW, side(tmp_path, gate), side(tmp_path, gate + SPILL)) == []
+
+
+def test_a_state_may_be_one_without_money(tmp_path: Path) -> None:
+    snapshot = compiled(tmp_path, POLICY + SPILL)
+    both = Side(snapshot, {"rich": {}, "poor": {}}, {"poor"})
+    assert both.view(OVERFLOW, "rich").targets == ("api",)
+    assert both.view(OVERFLOW, "poor").targets == ("own", "api")
+
+
 def test_a_new_caller_moves_nothing(tmp_path: Path) -> None:
     before = side(tmp_path, POLICY.replace("  games:", "  gamers:"))
     assert news(GAMES, before, side(tmp_path)) == []

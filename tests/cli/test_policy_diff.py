@@ -55,6 +55,16 @@ def test_a_policy_does_not_differ_from_itself(before: Path) -> None:
     assert result.stdout.endswith("no change\n")
 
 
+def test_budgets_are_asked_with_and_without_money(before: Path, tmp_path: Path) -> None:
+    capped = tmp_path / "capped.yaml"
+    capped.write_text(POLICY + "budgets: [{name: cap, limit: $5/day, match: {tenant: games}}]\n")
+    result = run(before, capped)
+    assert result.exit_code == 1
+    assert "and with budgets used up while dedicated targets are full" in result.stdout
+    assert "served -> 429 budget_exceeded" in result.stdout
+    assert "budget cap limit: none -> $5 a day" in result.stdout
+
+
 def test_what_widens_is_said_first(before: Path, after: Path) -> None:
     result = run(before, after)
     assert result.exit_code == 1
