@@ -70,6 +70,7 @@ def most_nano_usd(price: Price, tier: str, input_tokens: int, output_tokens: int
     rates = rates_of(price, tier, input_tokens)
     into = [rates.input_nano_usd_per_mtok]
     for given in (rates, price):
+        into.append(given.cached_input_nano_usd_per_mtok or 0)  # dearer than input only by mistake, but then charged
         into += [given.cache_write_nano_usd_per_mtok or 0, given.cache_write_1h_nano_usd_per_mtok or 0]
         into.append((given.audio_input_nano_usd_per_mtok or 0) if audio else 0)
     out = [rates.output_nano_usd_per_mtok]
