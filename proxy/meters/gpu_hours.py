@@ -173,15 +173,17 @@ class GpuClock:
     def told(self, reply: Any, heard: Heard, moment: Moment) -> None:
         """The sums of the whole cluster."""
         assert moment.store_ms is not None, "asked only when the time was known"
-        step = heard.store_ms - moment.store_ms
+        step_ms = heard.store_ms - moment.store_ms
+        stepped = heard.learning and abs(step_ms) > STEP_S * 1000.0
         self._retell = heard.learning
         for name, accrued in answer(reply).items():
             known = self._known[name]
-            known.seen, known.mark_ms = accrued.totals, accrued.mark_ms
+            known.seen = accrued.totals
+            # On a clock that was set, what we know is worth as much as before: in its new terms.
+            known.mark_ms = known.mark_ms + step_ms if stepped and known.mark_ms else accrued.mark_ms
+            known.stepped_ms += step_ms if stepped else 0
             _remember(known.hours, accrued.hours)
-            if heard.learning:
-                known.stepped_ms += step if abs(step) > STEP_S * 1000.0 else 0
-            elif known.watch is not None:
+            if known.watch is not None and not heard.learning:
                 known.stepped_ms = 0
                 known.watch.accrued(moment.now - max(0, heard.store_ms - accrued.mark_ms) / 1000.0)
 

@@ -128,7 +128,7 @@ local function charge(gpu, hours, asked, entry, from, to)
 end
 
 -- What the mark has passed over, because whoever moved it could not vouch for it: the latest such gap is open to those
--- who can.
+-- who can, until the clock is set, or the store has to learn. Before the first mark, all the past is.
 local function leave_open(gpu, target, from, to)
   if from < to then
     redis.call('HSET', gpu, 'open_from|' .. target, integer(from), 'open_to|' .. target, integer(to))
@@ -137,10 +137,12 @@ local function leave_open(gpu, target, from, to)
   end
 end
 
-local function close(gpu, hours, asked, entry, now)
+local function close(gpu, hours, asked, entry, mark, now)
   local open = redis.call('HMGET', gpu, 'open_from|' .. entry.target, 'open_to|' .. entry.target)
   local from, to, since = tonumber(open[1] or nil), tonumber(open[2] or nil), now - entry.vouched_ms
-  if from and to and since < to then
+  if from and to and to > math.min(mark or 0, now) then
+    leave_open(gpu, entry.target, 0, 0)
+  elseif from and to and since < to then
     charge(gpu, hours, asked, entry, math.max(from, since), to)
     leave_open(gpu, entry.target, from, math.max(from, since))
   end
@@ -153,15 +155,17 @@ local function accrue(gpu, hours, asked, entry, mark, now)
   end
   local steady = step == 0 and entry.stepped_ms == 0
   if steady then
-    close(gpu, hours, asked, entry, now)
+    close(gpu, hours, asked, entry, mark, now)
+  else
+    leave_open(gpu, entry.target, 0, 0)
   end
   local ms, to = owed(asked, entry, mark, now, step), now - step
   if not ms then
     return mark
   end
   charge(gpu, hours, asked, entry, to - ms, to)
-  if steady and mark and mark < now - ms then
-    leave_open(gpu, entry.target, mark, now - ms)
+  if steady and (mark or 0) < now - ms then
+    leave_open(gpu, entry.target, mark or 0, now - ms)
   end
   redis.call('HSET', gpu, 'mark|' .. entry.target, integer(now))
   return now
