@@ -171,16 +171,13 @@ class DecisionLog:
     def _tidy(self) -> None:
         """Delete what is beyond the number to keep, and compress the rest if that is wanted, which may take a while."""
         with contextlib.suppress(OSError):
-            found = [
-                (match[1], path)
-                for path in self._path.parent.iterdir()
-                if (match := self._rotated_name.fullmatch(path.name))
-            ]
-            kept = [path for _, path in sorted(found)]
-            for path in kept[: -self._rotation.keep]:
+            names = {path: self._rotated_name.fullmatch(path.name) for path in self._path.parent.iterdir()}
+            times = {path: match[1] for path, match in names.items() if match is not None}
+            kept = frozenset(sorted(set(times.values()))[-self._rotation.keep :])
+            for path in [path for path, at in times.items() if at not in kept]:
                 path.unlink(missing_ok=True)
             if self._rotation.compress:
-                pending = [path for path in kept[-self._rotation.keep :] if path.suffix != ".gz"]
+                pending = sorted(path for path, at in times.items() if at in kept and path.suffix != ".gz")
                 threading.Thread(target=_compress_all, args=(pending,), name="decision-log-gzip", daemon=True).start()
 
     def _tell(self, trouble: str, error: OSError) -> None:

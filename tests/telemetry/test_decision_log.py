@@ -287,6 +287,16 @@ def test_what_was_put_away_is_compressed_also_what_a_process_left_half_done(tmp_
     assert texts(path) == ["left\n", "aaaa\n", "bbbb\n"]
 
 
+def test_a_file_that_is_there_twice_while_it_is_compressed_counts_once(tmp_path: Path) -> None:
+    path, clock = tmp_path / "log", Clock()
+    for name in ("log.20200101T000000000Z.gz", "log.20200102T000000000Z", "log.20200102T000000000Z.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"old\n") if name.endswith("gz") else b"old\n")
+    DecisionLog(path, Rotation(max_bytes=5, keep=3), clock).write([b"aaaa", b"bbbb"])
+    assert len([one for one in tmp_path.iterdir() if one.name.startswith("log.2020")]) == 3
+    DecisionLog(path, Rotation(max_bytes=5, keep=2), clock).write([b"cccc"])
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith("log.2020")] == []
+
+
 def test_what_another_process_compresses_is_left_to_it(tmp_path: Path) -> None:
     path = tmp_path / "log.20200101T000000000Z"
     path.write_text("text\n")
