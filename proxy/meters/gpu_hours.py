@@ -23,7 +23,8 @@ seen within `REMEMBERED_HOURS`.
 The store's clock may be set, or another server's may be off. A step by more than `BRIDGE_S`, forwards or backwards, is
 seen by whoever lived through it, on the monotonic clock, and taken out; where no process did, the time between the last
 accrual and the first after the step is not charged. A smaller step counts as the time that it seems to be: at most
-`BRIDGE_S` for each step.
+`BRIDGE_S` for each step. Two steps that cancel each other while a process is cut off escape it: where it is the first
+to return, it counts again what the others did between them.
 
 A replica is *busy* in an interval when it has at least one request in flight, from any proxy, at its end. Over many
 intervals that samples the share of time it is not idle; it does not say how full it is. Where several replicas stand

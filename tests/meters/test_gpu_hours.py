@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
@@ -292,10 +293,10 @@ def test_what_a_lagging_copy_had_missed_is_neither_lost_nor_counted_twice(gpu_st
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS, BRIDGE_S * 1000 + 5000, -BRIDGE_S * 1000 - 5000])
-@pytest.mark.parametrize("failover", [True, False])
+@pytest.mark.parametrize("failover", ["none", "whole", "wiped"])
 @pytest.mark.parametrize("stale_first", [True, False])
 def test_a_step_of_the_stores_clock_is_not_time(
-    gpu_store: GpuStore, step_ms: float, failover: bool, stale_first: bool
+    gpu_store: GpuStore, step_ms: float, failover: str, stale_first: bool
 ) -> None:
     """Also where one of the proxies had been cut off for two hours, and comes back with the step."""
     stale, fresh = Proxy(gpu_store, Scene()), Proxy(gpu_store, Scene())
@@ -305,8 +306,8 @@ def test_a_step_of_the_stores_clock_is_not_time(
     run(both, START_MS + 61_000, START_MS + 2 * HOUR_MS, 9000)
     stale.cut_off = False
     gpu_store.skew_ms = int(step_ms)
-    if failover:
-        gpu_store.become(gpu_store.copy(), START_MS + 2 * HOUR_MS)
+    if failover != "none":
+        gpu_store.become(gpu_store.copy() if failover == "whole" else {}, START_MS + 2 * HOUR_MS)
     run(both, START_MS + 2 * HOUR_MS + 200, START_MS + 2 * HOUR_MS + 60_000)
     truth = 3 * (2 * HOUR_MS + 60_000)
     assert truth - 3 * 400 <= gpu_store.totals()[NAME].replica_ms <= truth
@@ -326,6 +327,82 @@ def test_a_process_remembers_a_bounded_number_of_hours(gpu_store: GpuStore) -> N
     run([proxy], START_MS + 60 * HOUR_MS + 200, START_MS + 60 * HOUR_MS + 10_000)
     assert len(gpu_store.hours()) == REMEMBERED_HOURS + 1  # and the new one
     assert gpu_store.totals()[NAME].replica_ms == 3 * (60 * HOUR_MS + 10_000)
+
+
+OPS = (
+    st.tuples(st.just("run"), st.sampled_from([1, 10, 300, 1201, 4000])),
+    st.tuples(st.just("scale"), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["cut", "heal"]), st.integers(0, 2)),
+    st.tuples(st.just("restart"), st.integers(1, 2)),
+    st.tuples(st.sampled_from(["wipe", "copy", "fail over"]), st.just(0)),
+)
+STEPS = st.tuples(st.just("step"), st.sampled_from([HOUR_MS, -HOUR_MS, 330_000, -330_000]))
+Ops = list[tuple[str, int]]
+HEALED: Ops = [("heal", 0), ("heal", 1), ("heal", 2), ("run", 10)]
+
+
+class Play:
+    """Three proxies, of which the first is never restarted, and is there when the store forgets."""
+
+    def __init__(self, client: Redis, draw: random.Random) -> None:
+        self.store, self._scene, self._draw = GpuStore(client, secrets.token_hex(4)), Scene(), draw
+        self._proxies = [Proxy(self.store, self._scene) for _ in range(3)]
+        self._at_ms, self.truth_ms = START_MS, 0
+        self._copied: dict[bytes, dict[bytes, bytes]] = {}
+        run(self._proxies, START_MS, START_MS)
+
+    def go_on(self, length_s: int) -> None:
+        for _ in range(4):
+            assert self._scene.count is not None
+            self._at_ms += length_s * 250
+            self.truth_ms += self._scene.count * length_s * 250
+            run(self._draw.sample(self._proxies, 3), self._at_ms, self._at_ms)
+            assert self.accrued_ms <= self.truth_ms
+
+    @property
+    def accrued_ms(self) -> int:
+        return self.store.totals().get(NAME, GpuTotals()).replica_ms
+
+    def happens(self, op: str, value: int) -> None:
+        if op == "run":
+            self.go_on(value)
+        elif op == "scale":
+            self._scene.count = value
+        elif op in ("cut", "heal"):
+            self._proxies[value].cut_off = op == "cut"
+        elif op == "restart":
+            self._proxies[value] = Proxy(self.store, self._scene)
+        elif op == "copy":
+            self._copied = self.store.copy()
+        elif op == "step":
+            self.store.skew_ms += value
+        else:
+            self._proxies[0].cut_off = False
+            self.go_on(1)
+            self.store.become({} if op == "wipe" else self._copied, self._at_ms)
+            self.go_on(4)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(*OPS), max_size=30), st.randoms(use_true_random=False))
+def test_whatever_happens_nothing_is_counted_twice_and_nothing_that_one_lived_through_is_lost(
+    client: Redis, ops: Ops, draw: random.Random
+) -> None:
+    play = Play(client, draw)
+    for op, value in ops + HEALED:
+        play.happens(op, value)
+    assert play.accrued_ms == play.truth_ms
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(*OPS, STEPS, STEPS), max_size=30), st.randoms(use_true_random=False))
+def test_nothing_is_counted_twice_when_the_stores_clock_is_set(client: Redis, ops: Ops, draw: random.Random) -> None:
+    """Once, forwards or backwards, whatever else happens."""
+    play = Play(client, draw)
+    steps = [at for at, (op, _) in enumerate(ops) if op == "step"]
+    for at, (op, value) in enumerate(ops + HEALED):
+        if at not in steps[1:]:
+            play.happens(op, value)
 
 
 async def test_names_of_any_kind_pass_through_the_whole_exchange(store: Store) -> None:
