@@ -41,7 +41,7 @@ import msgspec
 from proxy.meters.aggregates import Grain, Period
 from proxy.meters.vectors import Vector, add, excess
 
-MAX_CELLS = 500
+MAX_CELLS = 200
 """The most vectors in one push, so that a burst neither holds up the event loop nor the store."""
 MAX_MINUTES = 180
 MAX_HOURS = 720

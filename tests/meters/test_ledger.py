@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from proxy.meters.aggregates import tally
 from proxy.meters.fields import COUNTERS, SERIES
-from proxy.meters.ledger import Ledger
+from proxy.meters.ledger import NOT_NOTED, Ledger
 from proxy.policy.model import Key, Tenant
 from proxy.routing.outcome import Failure, Usage
 from proxy.routing.plan import Cause
@@ -116,13 +116,24 @@ class Notes:
     def __init__(self) -> None:
         self.places: list[tuple[str, str, int]] = []
         self.noted: dict[int, tuple[int, ...]] = {}
+        self.open: dict[int, int] = {}
+        self.settled: list[int] = []
 
     def cell(self, kind: str, name: str, width: int) -> int:
         self.places.append((kind, name, width))
         return len(self.places) - 1
 
-    def note(self, cell: int, values: Sequence[int]) -> None:
+    def note(self, cell: int, values: Sequence[int], settles: int) -> None:
         self.noted[cell] = tuple(values)
+        self.settled.append(settles)
+
+    def begin(self, cell: int, values: Sequence[int]) -> int:
+        assert cell < len(self.places)
+        self.open[100 + len(self.open)] = 0
+        return 99 + len(self.open)
+
+    def progress(self, attempt: int, value: int) -> None:
+        self.open[attempt] = value
 
 
 def test_whatever_is_settled_is_noted_at_once() -> None:
@@ -135,6 +146,19 @@ def test_whatever_is_settled_is_noted_at_once() -> None:
         assert {journal.places[n][1]: vector for n, vector in journal.noted.items()} == ledger.totals()
     assert journal.places[place] == (SERIES, series(), len(COUNTERS))
     assert Ledger().place(facts(), ROUTE, TOGETHER) == -1
+
+
+def test_an_attempt_is_noted_from_its_beginning_to_its_end() -> None:
+    journal, ended = Notes(), outcome()
+    ledger = Ledger(journal)
+    begun = ledger.begin(facts(), ROUTE, ended.attempt)
+    ledger.progress(begun, 17)
+    assert journal.open == {begun: 17}
+    ledger.settle(facts(), ROUTE, ended, begun)
+    assert journal.settled == [begun]
+    without = Ledger()
+    assert without.begin(facts(), ROUTE, ended.attempt) == NOT_NOTED
+    without.progress(NOT_NOTED, 5)
 
 
 @given(st.lists(st.tuples(st.sampled_from([LLAMA, TOGETHER]), st.integers(0, 1000), st.booleans()), max_size=30))
