@@ -1,6 +1,7 @@
 -- Accrue GPU time up to the store's now, once per cluster. Theory: proxy/meters/gpu_hours.py.
--- Keys: GPU hash, with fields <sum>|<target>, and mark|<target>, carry|<target>, busy_carry|<target>, open_from|<target>, open_to|<target>; the
---   beginning of the names of the hours' hashes, with fields <sum>|<target> (all in the slot of these two)
+-- Keys: GPU hash, with fields <sum>|<target>, mark|<target>, carry|<target> and busy_carry|<target> (what is left of the
+--   divisions), open_from|<target> and open_to|<target>; the beginning of the names of the hours' hashes, with fields
+--   <sum>|<target> (all in the slot of these two)
 -- Argument: JSON {bridge_ms: longest gap that is bridged whole, shortest_ms: shortest interval worth writing,
 --   step_ms: a larger difference of clocks is a step, keep_ms: how long an hour is kept, expected_ms: the caller's idea of
 --   the time, accruals: [{target, vouched_ms, stepped_ms, seen_mark_ms, seen: sums, hours: {hour: sums},
