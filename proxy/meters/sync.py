@@ -160,7 +160,7 @@ class Sync:
         mark = 0 if self._journal is None else self._journal.mark(self.store_ms(self._clock()) or 0)
         moment = await self._exchange(self._parts, last=last)
         pushes = 1
-        while not self._counters.settled and pushes < PUSHES_PER_SYNC:
+        while not self._counters.settled and (last or pushes < PUSHES_PER_SYNC):
             moment = await self._exchange((self._counters,), last=last)
             pushes += 1
         if self._counters.settled:

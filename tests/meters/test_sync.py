@@ -17,9 +17,10 @@ from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
 from proxy.meters.part import Ask, Heard, Moment
+from proxy.meters.slot import MAX_CELLS
 from proxy.meters.store import Store, StoreError
 from proxy.meters.summary import Tally, summarise
-from proxy.meters.sync import Sync
+from proxy.meters.sync import PUSHES_PER_SYNC, Sync
 from proxy.policy.model import Candidate, Snapshot
 from tests.meters.conftest import PATIENCE_S, until
 from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
@@ -162,6 +163,15 @@ async def test_the_store_s_clock_is_told_between_replies(store: Store, raw: Any)
     told = sync.store_ms(now + 7.5)
     assert told is not None
     assert before * 1000 <= told - 7500 <= (after + 1) * 1000
+
+
+async def test_closing_flushes_however_many_series_there_are(store_url: str, namespace: str) -> None:
+    many = MAX_CELLS * (PUSHES_PER_SYNC + 1)
+    proxy = Proxy(store_url, namespace)
+    for number in range(many):
+        proxy.ledger.settle(facts(f"model-{number}"), ROUTE, outcome())
+    await proxy.sync.aclose()
+    assert (await tally(store_url, namespace))["requests"] == many
 
 
 async def test_processes_learn_what_the_others_have_in_flight(store_url: str, namespace: str) -> None:
