@@ -44,7 +44,8 @@ from proxy.meters.vectors import Vector, add, excess
 MAX_CELLS = 200
 """The most vectors in one push, so that a burst neither holds up the event loop nor the store."""
 MAX_MINUTES = 180
-MAX_HOURS = 720
+MAX_HOURS = 168
+"""What of a long outage is told apart; the oldest hours are then counted with the next."""
 _UNKNOWN = -1
 """No slot is ever there: a push that expects it finds out what has become of the slot."""
 
@@ -155,7 +156,10 @@ class Slot:
             self._coarsen()
 
     def next_push(self, period: Period | None) -> Push:
-        """What to send now, after a `collect`. Without raises it is but a question whether the slot is still there."""
+        """What to send now, after a `collect`.
+
+        Without raises it is but a question whether the slot is still there.
+        """
         self.collect(period)
         raises, room = [], MAX_CELLS
         groups = [_Group(None, self._lost)] if self._lost else []
