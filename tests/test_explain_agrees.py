@@ -10,12 +10,14 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from proxy.cases.given import read_given
 from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words, request_words
+from proxy.meters.embedded import EmbeddedStore
 from proxy.policy.model import (
     Capability,
     Limits,
@@ -130,7 +132,7 @@ async def load(spillway: Proxy, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_over_a_random_load(seed: int, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_over_a_random_load(seed: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(seed)
     async with scripted(*scripts(rng)) as gpu, scripted(*scripts(rng)) as pool, scripted(*scripts(rng)) as api:
         policy = snapshot_of(
@@ -143,9 +145,10 @@ async def test_over_a_random_load(seed: int, capfd: pytest.CaptureFixture[str]) 
         )
         named = {digest: replace(key, name=f"{key.tenant.name}/main") for digest, key in policy.keys.items()}
         witness = Witness(replace(policy, keys=named))
-        async with proxy(policy) as spillway:
-            spillway.spillway.adopt(witness)
-            await load(spillway, rng)
+        with EmbeddedStore(tmp_path) as store:
+            async with proxy(policy, store_url=store.url) as spillway:
+                spillway.spillway.adopt(witness)
+                await load(spillway, rng)
     text = capfd.readouterr().out.encode().splitlines()
     lines = [msgspec.json.decode(line, type=Line) for line in text]
     decided = [line for line in lines if line.request_id in witness.seen]

@@ -31,7 +31,7 @@ from proxy.routing.decide import Router
 from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.plan import Refusal
-from proxy.routing.readings import NO_FUNDS, Fund, Funds, Rates, Reading, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Fund, Funds, Rates, Reading, Readings
 
 MAX_BODY_BYTES = 1 << 16
 _MEMBERS = ("request", "readings", "rates", "budgets")
@@ -40,25 +40,27 @@ _decode_mapping = msgspec.json.Decoder(dict[str, object]).decode
 
 
 class Observations(Protocol):
-    """What this process observes of its targets and rates; the relay reads the same."""
+    """What this process observes of its targets; the relay reads the same."""
 
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
 
-    def rates(self, now: float) -> Rates: ...
-
 
 class Explainer:
-    """The endpoint. `current` gives the policy that a request would be decided by, `funds` what budgets have left."""
+    """The endpoint. `current` gives the policy that a request would be decided by, `funds` what budgets have left, and
+    `rates` what callers have used.
+    """
 
     def __init__(
         self,
         current: Callable[[], Router],
         observations: Observations,
         funds: Callable[[float], Funds] = lambda now: NO_FUNDS,
+        rates: Callable[[float], Rates] = lambda now: NO_RATES,
     ) -> None:
         self._current = current
         self._observations = observations
         self._funds = funds
+        self._rates = rates
 
     async def answer(self, request: Request) -> Response:
         """Answer one question."""
@@ -88,7 +90,7 @@ class Explainer:
         """What is observed now, where nothing else is given."""
         candidates = snapshot.models.get(given.facts.model, ())
         readings = {**self._observations.read(candidates, now), **moved(given.readings, now - given.now)}
-        return readings, limits.given(self._observations.rates(now), given.rates)
+        return readings, limits.given(self._rates(now), given.rates)
 
 
 def moved(readings: Readings, by_s: float) -> Readings:

@@ -1,12 +1,15 @@
-"""How many requests and tokens every scope has used in the last minute, and how many requests it has in flight.
+"""How many requests and tokens were sent to every target in the last minute, and how many requests are in flight there.
 
 Theory of operation
 -------------------
-A scope (`tenant:bank`, `key:bank/ci`, `route:gdpr`, `target:openai`) has a row of slices of one second. A request is
-counted in all of its scopes when it is admitted, tokens by estimate, and settled at its end: what it used more than
-estimated counts from then on, what it used less is given back to the second that it was taken from. Totals are kept
-while slices come and fall off, so nothing is summed and each step is O(1) in the long run. The row covers between 60
-and 61 seconds: no span of a minute ever holds more than is counted here.
+This is for the limits of targets, which are their providers': what counts there is what they have seen of us, and the
+pace towards it is set by their own words too. What callers may use is leased (`meters/buckets.py`).
+
+A scope (`target:openai`) has a row of slices of one second. A request is counted when it is sent, tokens by estimate,
+and settled at its end: what it used more than estimated counts from then on, what it used less is given back to the
+second that it was taken from. Totals are kept while slices come and fall off, so nothing is summed and each step is
+O(1) in the long run. The row covers between 60 and 61 seconds: no span of a minute ever holds more than is counted
+here.
 
 Other processes tell their totals through the sync, which are believed for as long as their requests in flight are
 (`inflight.py`). A scope that has nothing in its minute and nothing in flight is forgotten.

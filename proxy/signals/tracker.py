@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-The relay asks for readings and rates, reports the beginning of each attempt, the head of its reply and then its
-outcome; nothing here waits.
+The relay asks for readings, reports the beginning of each attempt, the head of its reply and then its outcome; nothing
+here waits.
 State belongs to a (target name, URL) and outlives the policy that named it: a reload keeps the breakers, the windows
 and the counts of whatever is still there. Requests that captured the policy before keep reading and reporting by their
 own targets. What `begin` returns is wanted back by `feed`, so an attempt's end always reaches the replica it began on.
@@ -19,9 +19,9 @@ from proxy.policy.model import Candidate, Target
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Attempt
-from proxy.routing.readings import Rates, Reading, Readings
+from proxy.routing.readings import Reading, Readings
 from proxy.signals.account import Account, Entry, Headers, needs_account
-from proxy.signals.rates import Admission, RateBook
+from proxy.signals.rates import RateBook
 from proxy.signals.replica import Replica
 
 Pool = tuple[Replica, ...]
@@ -106,20 +106,8 @@ class Tracker:
             replica.account.end(entry, outcome, now)
         replica.end(outcome, begun.generation, now)
 
-    def rates(self, now: float) -> Rates:
-        """The use of every scope at `now`, until the next call."""
-        return self._book.at(now)
-
-    def admit(self, scopes: Iterable[str], tokens: int, now: float) -> Admission:
-        """A request is served: it counts in its scopes, with the tokens it is estimated to use, until settled."""
-        return self._book.admit(scopes, tokens, now)
-
-    def settle(self, admitted: Admission, tokens: int, now: float) -> None:
-        """The request has ended, having used so many tokens."""
-        self._book.settle(admitted, tokens, now)
-
     def gauges(self, now: float) -> dict[str, int]:
-        """For the other workers: requests in flight by `target/replica`, and use by scope (`RateBook.gauges`)."""
+        """For the other workers: requests in flight by `target/replica`, and what was used of targets' limits."""
         in_flight = {_key(replica): replica.in_flight.own for _, pool in self._pools.values() for replica in pool}
         return self._book.gauges(now) | in_flight
 

@@ -27,7 +27,7 @@ from proxy.policy.model import (
 )
 from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Explanation
-from proxy.routing.readings import Fund, Rates, Reading, Readings
+from proxy.routing.readings import Fund, Rate, Reading, Readings
 from starlette.requests import Request
 from tests.harness import Proxy, Reply, dedicated, proxy, shared, snapshot_of
 from tests.scripted import HOLD, scripted
@@ -90,6 +90,25 @@ async def test_rates_may_be_made_up() -> None:
     assert (found.refusal.status, found.refusal.retry_after_s) == (429, 2.0)
 
 
+async def test_rates_are_those_of_the_moment_where_none_are_made_up() -> None:
+    route = Route(name="default", require=Rules(limits=Limits(rpm=5)), want=Rules(limits=Limits(rpm=3)))
+    router = Router(snapshot_of(GPU, routes=(route,)))
+    live = {"route:default": Rate(requests=4), "want.route:default": Rate(requests=1)}
+    explainer = Explainer(lambda: router, Unobserved(), rates=lambda now: live)
+
+    async def used(**more: Any) -> list[tuple[str, int]]:
+        body = json.dumps({"request": {"model": "m"}, **more}).encode()
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body}
+
+        answer = await explainer.answer(Request({"type": "http", "method": "POST", "headers": []}, receive))
+        return [(one.rule, one.used) for one in msgspec.json.decode(bytes(answer.body), type=Explanation).rates]
+
+    assert await used() == [("require.rpm", 4), ("want.rpm", 1)]
+    assert await used(rates={"route:default": {"requests": 2}}) == [("require.rpm", 2), ("want.rpm", 2)]
+
+
 async def test_budgets_may_be_made_up_and_the_others_are_those_of_the_moment() -> None:
     def current() -> Router:
         return router
@@ -120,9 +139,6 @@ async def test_budgets_may_be_made_up_and_the_others_are_those_of_the_moment() -
 
 class Unobserved:
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings:
-        return {}
-
-    def rates(self, now: float) -> Rates:
         return {}
 
 
