@@ -33,6 +33,12 @@ How many are admitted, of a limit of L a minute, whatever the number of processe
     places                    never more than L, but by those of a process that was forgotten, or never heard the store
 
 A limit below the number of processes leaves some without a request of their own while the store is away.
+
+In the store:
+
+    bucket_peers      hash   process -> which answer it has proven to have, and its share; '' -> the clock of refills
+    buckets           hash   limit -> level, and what each process holds and wants; dropped when full and held by nobody
+    bucket_shortages  zset   limit -> when it was last short, for three seconds
 """
 
 from __future__ import annotations
