@@ -87,7 +87,9 @@ class Spillway:
             max_body_bytes=settings.max_body_bytes,
             max_in_flight=settings.max_in_flight,
         )
-        explainer = Explainer(lambda: self._router, self._tracker)
+        explainer = Explainer(
+            lambda: self._router, self._tracker, self._metering.purse.funds, self._metering.rates.rates
+        )
         self.admin = admin_app(
             self._telemetry.exposition,
             self.health,

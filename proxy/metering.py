@@ -80,7 +80,9 @@ class Metering:
 
     async def start(self) -> None:
         """Take over what the dead have left, ask for the first leases, and begin to sync."""
-        take_over(recover(self._journals), self._counters, self._escrow)
+        lefts = recover(self._journals)
+        take_over(lefts, self._counters, self._escrow)
+        self.rates.bury(left.slot for left in lefts)
         self._provisioned.start()
         await self._first_leases()
         self._sync.start()

@@ -11,8 +11,8 @@ again, and merge by the greater. At any time
 where `held` is set aside for requests in flight. Only `free` may be set aside, so nothing is spent that was not granted
 but what an upstream charges beyond its hold; that makes `free` negative, a debt, which the next grants pay first.
 
-How much to ask for: what a second's requests have lately set aside, and room for two of the largest, so that a grant
-that takes two syncs to come is in time. What is idle goes back as soon as somebody else starves.
+How much to ask for: what some seconds of requests have lately set aside, and room for two of the largest. The store
+gives ever smaller parts as the cap is used up, and what is not needed at once goes back as soon as somebody starves.
 
 Sources: escrow (O'Neil 1986), bounded counters (Balegas et al., arXiv 1503.09052), interim grants for sessions of
 unknown length (RFC 8506, Diameter Credit-Control).
@@ -26,7 +26,10 @@ from datetime import UTC, datetime, timedelta
 
 from proxy.policy.model import Enforce, Per
 
-HORIZON_S = 1.0
+AHEAD_S = 8.0
+"""How long a process means to last with what it has, so that a store that stalls for some seconds is not felt."""
+SCARCE_AHEAD_S = 1.0
+"""The same once somebody starves."""
 IDLE_S = 1.0
 RATE_HALF_LIFE_S = 1.0
 IDLE_PART = 100
@@ -156,7 +159,7 @@ class Term:
     def wanted(self, now: float) -> tuple[int, int]:
         """(the least that helps, what would be welcome) of a grant; what is too much is given back first."""
         self._observe(now)
-        enough = max(self._busy(), self._floor)
+        enough = max(self._busy(AHEAD_S), self._floor)
         self._give_back(enough, now)
         need = max(self.need, -self.free)
         self.need = 0
@@ -198,18 +201,18 @@ class Term:
     def _floor(self) -> int:
         return max(self.limit // IDLE_PART, min(self.limit // 8, IDLE_NANO_USD))
 
-    def _busy(self) -> int:
-        return int(self._rate * HORIZON_S) + 2 * self._largest
+    def _busy(self, ahead_s: float) -> int:
+        return int(self._rate * ahead_s) + 2 * self._largest
 
     def _give_back(self, enough: int, now: float) -> None:
         if not self.hard or self.free <= 0:
             return
         if not self.starving:
-            keep = 4 * enough
+            keep = 2 * enough
         elif now - self._drawn_at > IDLE_S:
             keep = 0
         else:
-            keep = self._busy()
+            keep = self._busy(SCARCE_AHEAD_S)
         self.returned += max(0, self.free - keep)
 
 

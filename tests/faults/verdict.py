@@ -16,7 +16,7 @@ NEARLY_ALL = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`unseen` are the tokens that the upstream had sent when it was cut off and no client got: no proxy can know them."""
+    """What came of it. `unseen` is the price of what was sent and reached no client: of streams that were cut."""
 
     ends: Mapping[str, int]
     admitted: int
@@ -34,15 +34,15 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"spent ${self.spent / NANO:.4f} of ${self.limit / NANO:.2f} (over by ${self.overspent / NANO:.4f}, sent unseen"
-            f" ${self.unseen / NANO:.4f}); {self.admitted} admitted, {self.early} refused early"
+            f"spent ${self.spent / NANO:.4f} of ${self.limit / NANO:.2f}, over by ${self.overspent / NANO:.4f}, unseen"
+            f" ${self.unseen / NANO:.4f}; {self.admitted} admitted, {self.early} refused early"
             f" ({self.early / max(1, self.admitted):.2%}); {dict(self.ends)};"
             f" ttft p50 {self.ttft_p50_s * 1000:.0f} ms, p99 {self.ttft_p99_s * 1000:.0f} ms"
         )
 
 
 def verdict(asked: Sequence[Asked], truth: Mapping[str, Sequence[int]], limit: int) -> Verdict:
-    """Judge one race. A refusal was early if all that had begun by then, and it as well, would have been within budget."""
+    """Judge one race. A refusal was early if all that had begun by then, and it too, was within budget in the end."""
     served = [one for one in asked if one.status == 200]
     begun = sorted((one.begun_at, truth[one.name][2] if one.name in truth else 0) for one in served)
     times, committed = [at for at, _ in begun], [0, *accumulate(cost for _, cost in begun)]
