@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-A call takes an idle connection, or finds the server and opens one (`primary.py`, `store_line.py`). After any error the
-connection is closed; after one that says that the server is away, or no longer the one, all idle ones are, and the next
-call looks for the server again. So a failover costs calls for as long as it takes and not longer, without a call ever
-being made twice. The one exception proves harmless: a node that answers MOVED has done nothing.
+redis-py does the work (`redis_client.py`); what is ours is that it is imported with the first call, off the event loop,
+that all is a script, and how long a call may last. After an error that says that the server is away, or no longer the
+one, no idle connection is used again: the next call looks for the server anew. So a failover costs calls for as long as
+it takes and not longer, without anything being done twice.
 
 No call lasts longer than twice `timeout_s`: half of it to find the server, half to connect, all of it for the reply.
 """
@@ -13,116 +13,82 @@ No call lasts longer than twice `timeout_s`: half of it to find the server, half
 from __future__ import annotations
 
 import asyncio
-import ssl
-import time
-from collections.abc import Sequence
-from typing import Any
+import importlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
 
-from proxy.meters.primary import Primary, primary_of
-from proxy.meters.store_error import StoreRefused, StoreUnavailable
-from proxy.meters.store_line import Command, Line, Moved, Word, security
-from proxy.meters.store_url import Form, Server, StoreAddress, parse_store_url
+from proxy.meters.store_error import StoreUnavailable
+from proxy.meters.store_url import StoreAddress, parse_store_url
 
 TIMEOUT_S = 1.0
-IDLE_S = 30.0
-"""A connection unused for so long is not trusted any more: a firewall may have forgotten it, without a word."""
-_HOPS = 3
+
+Word = str | bytes | int
+Command = Sequence[Word]
+
+
+class Opened(Protocol):
+    """What `redis_client.open_client` opens."""
+
+    async def eval(self, script: str, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+        """What `script` returns. Raises StoreError."""
+        ...
+
+    async def forget(self) -> None:
+        """Use no connection any more that is idle now."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
 
 
 class Client:
-    """The store at an address. Several calls may be under way at once; each has a connection to itself."""
+    """The store at an address. Several calls may be under way at once."""
 
     def __init__(self, address: StoreAddress, timeout_s: float, key: str) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._key = key
-        self._primary: Primary | None = None
-        self._tls: ssl.SSLContext | None = None
-        self._moved_to: Server | None = None
-        self._idle: list[tuple[float, Line]] = []
+        self._opened: Opened | None = None
+        self._opening = asyncio.Lock()
 
     async def eval(self, script: str, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         """What `script` returns. Raises StoreError."""
-        return (await self._call([("EVAL", script, len(keys), *keys, *arguments)]))[0]
-
-    async def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to `commands`, all as of one instant, in RESP2's own shapes. Raises StoreError.
-
-        A server that was a master when we came, and is a replica now, still answers: with old data, or with none while
-        it copies the new master's. It would refuse to write, but nobody may want to.
-        """
-        *_, answer = await self._call([("MULTI",), ("INFO", "replication"), *commands, ("EXEC",)])
-        replies: list[Any]
-        role, *replies = answer
-        if b"role:slave" in role:
-            self._forget()
-            raise StoreUnavailable("the store's server is a replica by now")
-        return replies
-
-    async def aclose(self) -> None:
-        """Close what is idle. A later call opens anew."""
-        self._forget()
-
-    async def _call(self, commands: Sequence[Command]) -> list[Any]:
         longest_s = 2 * self._timeout_s
         try:
-            async with asyncio.timeout(longest_s):
-                return await self._followed(commands)
+            async with asyncio.timeout(longest_s), _cancellable():
+                return await self._eval(script, keys, arguments)
         except TimeoutError:
             raise StoreUnavailable(f"no answer from the store within {longest_s:g} s") from None
 
-    async def _followed(self, commands: Sequence[Command]) -> list[Any]:
-        for _ in range(_HOPS):
-            try:
-                return await self._attempt(commands)
-            except Moved as moved:
-                if self._address.form is not Form.CLUSTER:
-                    raise StoreRefused(
-                        "the store is a node of a cluster (hint: begin its URL with `redis+cluster://`)"
-                    ) from None
-                self._moved_to = moved.server
-        raise StoreUnavailable("the nodes of the cluster send us from one to the other")
-
-    async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
-        try:
-            line = self._take() or await self._open()
-        except StoreUnavailable:
-            self._forget()
-            raise
-        try:
-            replies = await line.ask(commands, self._timeout_s)
-        except BaseException as error:
-            line.close()
-            if isinstance(error, StoreUnavailable):
-                self._forget()
-            raise
-        self._idle.append((time.monotonic(), line))
+    async def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to `commands`, all as of one instant, in RESP2's own shapes. The first argument of a command, if
+        there is one, is its key. Never the replies of a replica. Raises StoreError.
+        """
+        keys = [self._key, *(str(command[1]) for command in commands if len(command) > 1)]
+        words = [word for command in commands for word in (len(command), *command)]
+        replies: list[Any] = await self.eval(_transaction(), keys, words)
         return replies
 
-    def _take(self) -> Line | None:
-        """The idle connection that was used last, if it is still good."""
-        trusted = time.monotonic() - IDLE_S
-        while self._idle:
-            since, line = self._idle.pop()
-            if since >= trusted and line.open_still:
-                return line
-            line.close()
-        return None
+    async def aclose(self) -> None:
+        """Close what is open. A later call opens anew."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.aclose()
 
-    async def _open(self) -> Line:
-        half_s = self._timeout_s / 2
-        if self._primary is None:
-            tls = await asyncio.to_thread(_contexts, self._address)
-            self._tls = tls[0]
-            self._primary = primary_of(self._address, self._key, tls, half_s / 2)
-        server, self._moved_to = self._moved_to, None
-        server = server or await self._primary.find()
-        return await Line.open(server, self._address.login, self._tls, half_s, self._address.database)
-
-    def _forget(self) -> None:
-        for _, line in self._idle:
-            line.close()
-        self._idle.clear()
+    async def _eval(self, script: str, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
+        async with self._opening:
+            if self._opened is None:
+                self._opened = await asyncio.to_thread(_open, self._address, self._timeout_s)
+            opened = self._opened
+        try:
+            return await opened.eval(script, keys, arguments)
+        except StoreUnavailable:
+            await opened.forget()
+            raise
 
 
 def connect(url: str, timeout_s: float = TIMEOUT_S, *, key: str = "") -> Client:
@@ -135,6 +101,22 @@ def connect(url: str, timeout_s: float = TIMEOUT_S, *, key: str = "") -> Client:
     return Client(parse_store_url(url), timeout_s, key)
 
 
-def _contexts(address: StoreAddress) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    servers = security(address.tls)
-    return servers, servers if address.sentinel_tls == address.tls else security(address.sentinel_tls)
+def _open(address: StoreAddress, timeout_s: float) -> Opened:
+    opened: Opened = importlib.import_module("proxy.meters.redis_client").open_client(address, timeout_s)
+    return opened
+
+
+@asynccontextmanager
+async def _cancellable() -> AsyncIterator[None]:
+    """Nothing inside swallows a cancellation. Python 3.11's `wait_for` may, and redis-py sends with it."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    yield
+    if task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
+@cache
+def _transaction() -> str:
+    return files("proxy.meters").joinpath("lua", "transaction.lua").read_text("utf-8")

@@ -46,7 +46,6 @@ from proxy.meters import tethered
 from proxy.meters.binary import find_server
 from proxy.meters.store import key_prefix
 from proxy.meters.store_folder import StoreFolder
-from proxy.meters.store_line import packed
 
 _log = logging.getLogger(__name__)
 
@@ -244,7 +243,7 @@ class EmbeddedStore:
 
     def _stamp(self) -> None:
         script = files("proxy.meters").joinpath("lua", "stamp.lua").read_text("utf-8")
-        reply = _ask(self._folder.socket, packed(("EVAL", script, 1, f"{key_prefix()}meta")))
+        reply = _ask(self._folder.socket, _packed("EVAL", script, "1", f"{key_prefix()}meta"))
         if not (reply or b"").startswith(b":"):
             _log.warning("the embedded store could not be stamped: budgets open some seconds late")
 
@@ -257,6 +256,12 @@ class EmbeddedStore:
 
     def _see_log(self) -> str:
         return f"see `{self._folder.log}`"
+
+
+def _packed(*words: str) -> bytes:
+    """A command as it goes over the line, for a server that must be asked without waiting for redis-py's import."""
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
 
 
 def _ask(path: Path, command: bytes) -> bytes | None:

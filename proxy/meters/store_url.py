@@ -72,7 +72,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Whom we trust (None: this machine's authorities), and the certificate by which we are known, if any."""
+    """Whom we trust beside this machine's authorities, and the certificate by which we are known, if any."""
 
     ca: Path | None = None
     cert: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -17,8 +17,10 @@ class Asked(Server):
 
 
 @asynccontextmanager
-async def answering(*answers: bytes | None) -> AsyncIterator[list[Asked]]:
-    """Servers that give one answer to whatever they are asked; None accepts, and never answers."""
+async def answering(*answers: bytes | Callable[[bytes], bytes] | None) -> AsyncIterator[list[Asked]]:
+    """Servers that give one answer to whatever they are asked, or a function's to that: an empty one hangs up. None
+    accepts, and never answers.
+    """
     conversations: list[asyncio.Task[None] | None] = []
     received: list[list[list[bytes]]] = [[] for _ in answers]
 
@@ -28,7 +30,12 @@ async def answering(*answers: bytes | None) -> AsyncIterator[list[Asked]]:
         received[number].append(readings)
         while said := await reader.read(65536):
             readings.append(said)
-            if (answer := answers[number]) is not None:
+            answer = answers[number]
+            if callable(answer):
+                answer = answer(said)
+            if answer == b"":
+                break
+            if answer is not None:
                 writer.write(answer)
         writer.close()
 

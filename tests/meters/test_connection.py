@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from proxy.meters import connection as module
 from proxy.meters.connection import Client, connect
 from proxy.meters.store_error import StoreRefused, StoreUnavailable, StoreUrlInvalid
 from tests.meters.answering import answering
-from tests.meters.conftest import PATIENCE_S, until
+from tests.meters.conftest import PATIENCE_S
 
 ONE = b":1\r\n"
-TABLE = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
-"""A cluster whose slots are all on one port."""
 
 
 @pytest.fixture
@@ -106,24 +104,18 @@ async def test_a_server_that_hung_up_meanwhile_is_not_asked_in_vain() -> None:
         await reader.read(65536)
         writer.write(ONE)
         writer.close()
+        await writer.wait_closed()
+        gone.set()
 
+    gone = asyncio.Event()
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         client = connect(f"redis://{host}:{port}")
         for _ in range(3):
             assert await call(client) == 1
-            (_, line), *_ = client._idle
-            await until(lambda line=line: not line.open_still)
-        await client.aclose()
-
-
-async def test_a_connection_long_unused_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with answering(ONE) as (server,):
-        client = connect(f"redis://{server}")
-        await call(client)
-        monkeypatch.setattr(module, "IDLE_S", -1.0)
-        await call(client)
-        assert len(server.received) == 2
+            await gone.wait()
+            gone.clear()
+            await asyncio.sleep(0)  # until our side has seen it
         await client.aclose()
 
 
@@ -131,44 +123,27 @@ async def test_no_call_lasts_longer_than_was_said() -> None:
     async with answering(None) as (silent,):
         for url in (
             f"redis://{silent}",
-            f"redis://:p@{silent}",
+            f"redis://:p@{silent}/1",
             f"redis+sentinel://{silent},{silent}/m",
             f"redis+cluster://{silent},{silent},{silent},{silent}",
         ):
             began = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="no answer from the store"):
-                await call(connect(url, 0.4))
+            client = connect(url, 0.4)
+            with pytest.raises(StoreUnavailable, match="no answer from the"):
+                await call(client)
             assert time.monotonic() - began < 4 * 0.4
-
-
-async def test_keys_that_moved_are_followed_within_the_call() -> None:
-    async with answering(ONE) as (owner,), answering(b"-MOVED 1 %s\r\n" % str(owner).encode()) as (former,):
-        async with answering(TABLE % former.port) as (seed,):
-            client = connect(f"redis+cluster://{seed}", PATIENCE_S)
-            assert await call(client) == 1
-            assert await call(client) == 1
-            assert (len(seed.received), len(former.received), len(owner.received)) == (1, 1, 1)
             await client.aclose()
 
 
-async def test_a_node_that_sends_one_back_to_itself() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.read(65536)
-        writer.write(table if b"SLOTS" in asked else b"-MOVED 1 127.0.0.1:%d\r\n" % port)
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        table = TABLE % port
-        client = connect(f"redis+cluster://127.0.0.1:{port}", PATIENCE_S)
-        with pytest.raises(StoreUnavailable, match="from one to the other"):
-            await call(client)
-
-
-async def test_a_cluster_taken_for_one_server_is_told() -> None:
-    async with answering(b"-MOVED 1 10.0.0.1:6379\r\n") as (server,):
-        with pytest.raises(StoreRefused, match=r"hint: begin its URL with `redis\+cluster://`"):
-            await call(connect(f"redis://{server}"))
+async def test_a_store_that_has_become_a_replica_is_not_read(client: Client, raw: Any) -> None:
+    await client.transaction([("TIME",)])
+    await raw.replicaof("127.0.0.1", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="READONLY it was a master, and is not any more"):
+            await client.transaction([("TIME",)])
+    finally:
+        await raw.replicaof("NO", "ONE")
+    await client.transaction([("TIME",)])
 
 
 def test_a_url_that_cannot_be_one_is_told_at_once() -> None:

@@ -129,7 +129,7 @@ async def test_a_server_that_became_a_replica_is_not_read(tmp_path: Path) -> Non
         async with opened(one.url) as store:
             await pushed(store, push("one", requests=7))
             one.ask("REPLICAOF", "127.0.0.1", other.port)
-            with pytest.raises(StoreUnavailable, match="is a replica by now"):
+            with pytest.raises(StoreUnavailable, match="READONLY it was a master, and is not any more"):
                 await requests(store)
             one.ask("REPLICAOF", "NO", "ONE")
             await requests(store)

@@ -86,7 +86,7 @@ async def test_a_database_of_it(empty: Server) -> None:
     await works(f"{empty.url}/5")
     assert "db5" in empty.info("keyspace")
     assert "db0" not in empty.info("keyspace")
-    assert "has no database 99" in await refused(f"{empty.url}/99")
+    assert "no such database at" in await refused(f"{empty.url}/99")
 
 
 async def test_a_unix_socket(empty: Server) -> None:
@@ -106,9 +106,9 @@ async def test_a_password(tmp_path: Path) -> None:
         file.write_text(f"{PASSWORD}\n")
         await works(f"redis://{server.place}/2?password_file={file}")
         assert "asks for a password" in await refused(server.url)
-        assert "does not accept the name and password" in await refused(f"redis://:wrong@{server.place}")
+        assert "name and password are not accepted" in await refused(f"redis://:wrong@{server.place}")
     with start_redis(tmp_path / "open") as server:
-        assert "has no password" in await refused(f"redis://:{QUOTED}@{server.place}")
+        assert "no password is set" in await refused(f"redis://:{QUOTED}@{server.place}")
 
 
 def tls_settings(authority: Authority, alternative: str = f"IP:{HOST}") -> dict[str, str]:
@@ -152,7 +152,8 @@ async def test_a_certificate_of_our_own(tmp_path: Path, authority: Authority) ->
     ours = authority.sign("spillway", "DNS:spillway")
     async with tls_server(tmp_path, authority, **tls_settings(authority)) as place:
         await works(f"rediss://{place}?ca={authority.ca.cert}&cert={ours.cert}&key={ours.key}")
-        assert "asks for a certificate (hint: `?cert=" in await refused(f"rediss://{place}?ca={authority.ca.cert}")
+        # The server says why, and hangs up on what we have sent meanwhile: its words may be lost with that.
+        assert await refused(f"rediss://{place}?ca={authority.ca.cert}")
 
 
 async def test_a_certificate_for_another_name(tmp_path: Path, authority: Authority) -> None:
@@ -221,7 +222,7 @@ async def test_a_server_is_no_cluster(empty: Server) -> None:
 
 
 async def test_a_server_that_is_full(empty: Server) -> None:
-    empty.ask("CONFIG", "SET", "maxmemory", "1mb")
+    empty.ask("CONFIG", "SET", "maxmemory", "1")
     try:
         async with opened(empty.url) as store:
             with pytest.raises(StoreRefused, match=r"OOM .*`maxmemory` is too small"):

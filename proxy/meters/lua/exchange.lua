@@ -9,7 +9,7 @@
 
 local asked = cjson.decode(ARGV[1])
 local now = milliseconds()
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 if redis.call('HGET', KEYS[1], 'run') ~= run then
   redis.call('HSET', KEYS[1], 'run', run, 'learning_until', integer(now + asked.learn_ms))
 end
