@@ -20,13 +20,14 @@ come from the policy. Each part of the sync says what it keeps beside that.
 
 What survives what: a process that dies loses what it had not pushed, at most one sync, unless its journal is found. A
 store that was wiped, or came back from an older file, is told everything again by every process that lives, at its
-next sync; what only dead processes had counted is lost with it, and so are the minutes and hours before a wipe. A
-process that returns after more than `TOMBSTONE_S` of silence is counted twice.
+next sync; and by the first of them what the dead had counted, as far as any of the living has read it: a few seconds
+of the last to die may be missing. The minutes and hours before a wipe are lost. A process that returns after more than `TOMBSTONE_S` of silence is counted twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import islice
@@ -87,7 +88,11 @@ class Store:
         self._slots: frozenset[str] = frozenset()
         self._live_ms, self._learn_ms = _ms(live_s), _ms(learn_s)
         self._fold_script = "\n".join(map(_script, ("numbers", "vectors", "fold")))
+        self._restore_script = "\n".join(map(_script, ("numbers", "restore")))
         self._exchange = cache(_exchange_script)
+        # By slot, and of the base by no name: what was last read of the counts.
+        self._memory: dict[str, Sequence[bytes]] | None = None
+        self._remembered: Mapping[str, Vector] = {}
 
     async def exchange(self, moment: Moment, asks: Sequence[tuple[str, Ask]]) -> tuple[Heard, list[Any]]:
         """One sync: the parts' questions, by name, and the answer to each, all at one instant. Raises StoreError."""
@@ -153,8 +158,24 @@ class Store:
             self._slots = read.slots
             # A slot folded meanwhile is in the base by now; only a new one can have been missed.
             if read.slots <= asked:
+                # Less than before means that it was wiped in between, and what it had is remembered until it is back.
+                if self._memory is None or _continues(self._remembered, read.totals.counters):
+                    self._memory, self._remembered = read.hashes, read.totals.counters
                 return read.totals
         raise StoreUnavailable("processes come faster than their counters can be read")
+
+    async def restore(self) -> int:
+        """Put back what `read_totals` last found, if the store was wiped since; how many hashes. Raises StoreError.
+
+        What the living have counted they tell themselves; this is for those that have died, or left.
+        """
+        if self._memory is None:
+            return 0
+        self._remembered = {}
+        slots = [slot for slot in self._memory if slot]
+        keys = ["meta", "slots", "base", *(f"slot:{slot}" for slot in slots)]
+        hashes = [orjson.dumps([word.decode() for word in self._memory[slot]]) for slot in ["", *slots]]
+        return int(await self._eval(self._restore_script, keys, [*hashes, orjson.dumps(slots)]))
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -185,12 +206,18 @@ class Store:
         as_of_s = int(seconds) + int(micros) / 1e6
         processes = sum(float(score) / 1000.0 > as_of_s - DEAD_AFTER_S for _, score in _pairs(heard))
         totals = Totals(add_by_name(map(vectors, hashes)), gpus_by_target(_integers(gpus)), as_of_s, processes)
-        return _Read(frozenset(slot.decode() for slot in found), totals)
+        memory = dict(zip(["", *slots], hashes, strict=True))
+        return _Read(frozenset(slot.decode() for slot in found), totals, memory)
 
 
 class _Read(NamedTuple):
     slots: frozenset[str]
     totals: Totals
+    hashes: dict[str, Sequence[bytes]]
+
+
+def _continues(earlier: Mapping[str, Vector], later: Mapping[str, Vector]) -> bool:
+    return all(name in later and all(map(operator.le, vector, later[name])) for name, vector in earlier.items())
 
 
 def key_prefix(namespace: str = NAMESPACE) -> str:

@@ -217,3 +217,24 @@ async def test_all_keys_share_one_slot_of_a_cluster(store: Store, raw: Any, name
         "base", "folded:one", "folded:two", "gauges", "members", "meta", "slot:three", "slots",
         NOON.key, NOON.hour.key,
     }  # fmt: skip
+
+
+async def test_what_the_dead_had_counted_is_put_back_after_a_wipe(store: Store, raw: Any, namespace: str) -> None:
+    """By the first of the living that has read it; and once."""
+    counted = {"a|b": (1, 2), "c|d": (3, 4)}
+    await pushed(store, Push(slot="dead", expected=0, raises=(Raise(None, counted),)))
+    before = await store.read_totals()
+    await raw.delete(*await raw.keys(f"{{{namespace}}}:*"))
+    assert (await store.read_totals()).counters == {}
+    await store.exchange(Moment("living", 0.0, None), [])
+    assert [await store.restore(), await store.restore()] == [1, 0]
+    assert (await store.read_totals()).counters == before.counters
+
+
+async def test_what_is_there_after_a_wipe_is_not_overwritten(store: Store, raw: Any, namespace: str) -> None:
+    await pushed(store, Push(slot="one", expected=0, raises=(Raise(None, {"a|b": (1,)}),)))
+    await store.read_totals()
+    await raw.delete(*await raw.keys(f"{{{namespace}}}:*"))
+    await pushed(store, Push(slot="one", expected=0, raises=(Raise(None, {"a|b": (5,)}),)))
+    assert await store.restore() == 0
+    assert (await store.read_totals()).counters["a|b"][0] == 5
