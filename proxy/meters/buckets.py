@@ -52,75 +52,33 @@ import msgspec
 import orjson
 
 from proxy.meters.contact import Contact
-from proxy.meters.lease import MINUTE_S, Kind, Lease
+from proxy.meters.lease import Kind, Lease
 from proxy.meters.part import Ask, Heard, Moment
 from proxy.meters.rate_headers import Headers, rate_headers
+from proxy.meters.scope import PAUSE_S, Scope, Together
 from proxy.meters.standing import RateStanding
 from proxy.policy.model import Snapshot
 from proxy.routing import limits
-from proxy.routing.readings import Rate, Rates
+from proxy.routing.readings import LeasedRates, Rate, Rates
 
 FORGET_S = 60.0
 """A process that has been silent for so long is taken for dead."""
 MAX_ASKED = 500
 """Leases in one question: more would hold up the event loop, and the store."""
 MAX_LOOKED_AT = 500
-PAUSE_S = 1.0
-"""How often an idle lease asks for the rest of its part."""
-MOVES_IN_S = 0.5
-"""How long it takes until what is held elsewhere can be used here."""
+MAX_TOGETHER = 50_000
+"""Of how many combinations of scopes the leases are kept ready."""
 KEYS = ("bucket_peers", "buckets", "bucket_shortages")
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
     """A request that was admitted; wanted back by `Buckets.settle`, exactly once."""
 
-    leases: tuple[tuple[Lease, int], ...]
+    together: Together
+    tokens: int
 
 
-class Scope:
-    """The leases of what a request is held against in one place."""
-
-    __slots__ = ("enforced", "held", "leases", "places", "requests", "tokens")
-
-    def __init__(self, held: limits.Held) -> None:
-        self.held = held
-        self.enforced = held.manner is limits.Manner.REQUIRE
-        self.requests: Lease | None = None
-        self.tokens: Lease | None = None
-        self.places: Lease | None = None
-        self.leases: tuple[Lease, ...] = ()
-
-    def put(self, leases: Iterable[Lease]) -> None:
-        """These are all its leases from now on."""
-        self.leases = tuple(leases)
-        by_kind = {lease.kind: lease for lease in self.leases}
-        self.requests, self.tokens = by_kind.get(Kind.REQUESTS), by_kind.get(Kind.TOKENS)
-        self.places = by_kind.get(Kind.PLACES)
-
-    def rate(self, now: float) -> Rate:
-        """What of it may not be used here and now counts as used."""
-        requests, tokens, places = self.requests, self.tokens, self.places
-        used = 0 if requests is None else requests.used(now)
-        used_tokens = 0 if tokens is None else tokens.used(now)
-        used_places = 0 if places is None else places.used(now)
-        moves, frees_in_s = 0, 0.0
-        if requests is not None and used >= requests.limit:
-            moves = requests.movable(used)
-            frees_in_s = MOVES_IN_S if moves else MINUTE_S / requests.limit + PAUSE_S
-        return Rate(
-            requests=used,
-            tokens=used_tokens,
-            in_flight=used_places,
-            frees_in_s=frees_in_s,
-            tokens_per_s=0.0 if tokens is None else tokens.limit / MINUTE_S,
-            requests_elsewhere=moves,
-            tokens_elsewhere=0 if tokens is None else tokens.movable(used_tokens),
-            in_flight_elsewhere=0 if places is None else places.movable(used_places),
-        )
-
-
-class Buckets(Mapping[str, Rate]):
+class Buckets(LeasedRates):
     """A part of the sync; as a mapping, the rates at the time that `rates` was last given (`readings.Rates`).
 
     `expected_members` is by how many processes the limits are divided while nothing is known of the others. `clock` is
@@ -140,6 +98,7 @@ class Buckets(Mapping[str, Rate]):
         self._contact = Contact(expected_members, clock())
         self._forget_ms = int(forget_s * 1000)
         self._scopes: dict[str, Scope] = {}
+        self._together: dict[tuple[str, ...], Together] = {}
         self._leases: dict[bytes, Lease] = {}
         self._due: dict[Lease, None] = {}
         self._untold: dict[Lease, None] = {}
@@ -157,7 +116,7 @@ class Buckets(Mapping[str, Rate]):
     def adopt(self, snapshot: Snapshot) -> None:
         """Follow a new policy: what is leased under a limit stays leased, whatever it is now."""
         before = {lease.name.encode(): lease for lease in self._retired} | self._leases
-        self._leases, self._scopes, self._retired = {}, {}, {}
+        self._leases, self._scopes, self._retired, self._together = {}, {}, {}, {}
         for held in limits.of_policy(snapshot):
             if held.bucket not in self._scopes:
                 self._scopes[held.bucket] = self._scope(held, before)
@@ -187,28 +146,19 @@ class Buckets(Mapping[str, Rate]):
 
     def admit(self, scopes: Iterable[str], tokens: int, now: float) -> Taken:
         """A request is served: it takes from its scopes, with the tokens that it is estimated to use."""
-        taken = []
-        for name in scopes:
-            scope = self._scopes.get(name)
-            if scope is None:
-                continue
-            if not scope.enforced and not self._fits(scope, tokens, now):
-                self.missed((name,), tokens, now)
-                continue
-            for lease in scope.leases:
-                amount = tokens if lease.kind is Kind.TOKENS else 1
-                lease.take(amount)
-                self._due[lease] = None
-                taken.append((lease, amount))
-        return Taken(tuple(taken))
+        together = self._joined(tuple(scopes))
+        if together.optional:
+            together = Together(
+                [one for one in together.scopes if one.enforced or self._takes(one, tokens, now)], self._contact
+            )
+        together.take(tokens)
+        self._due.update(together.all)
+        return Taken(together, tokens)
 
     def settle(self, admitted: Taken, tokens: int, now: float) -> None:
         """The request has ended, having used so many tokens."""
-        for lease, amount in admitted.leases:
-            if lease.kind is Kind.REQUESTS:
-                continue
-            lease.settle(amount, tokens)
-            self._due[lease] = None
+        admitted.together.settle(admitted.tokens, tokens)
+        self._due.update(admitted.together.settled)
 
     def missed(self, scopes: Iterable[str], tokens: int, now: float) -> None:
         """A request was refused for its rates: what it lacked is asked for."""
@@ -224,10 +174,8 @@ class Buckets(Mapping[str, Rate]):
         """`x-ratelimit-*`, of the tightest of the scopes that refuse; `refused_tokens` is the size of a request that is
         being refused.
         """
-        found = [scope for name in scopes if (scope := self._scopes.get(name)) is not None and scope.enforced]
-        if not found:
-            return ()
-        return rate_headers([(one.requests, one.tokens) for one in found], now, refused_tokens)
+        enforced = self._joined(tuple(scopes)).enforced
+        return rate_headers(enforced, now, refused_tokens) if enforced else ()
 
     # the sync
 
@@ -312,8 +260,21 @@ class Buckets(Mapping[str, Rate]):
     def _spares(self, lease: Lease, moment: Moment) -> bool:
         return moment.last or lease in self._spare or lease in self._retired
 
-    def _fits(self, scope: Scope, tokens: int, now: float) -> bool:
-        return all(one.takes(tokens if one.kind is Kind.TOKENS else 1, now) for one in scope.leases)
+    def _joined(self, scopes: tuple[str, ...]) -> Together:
+        together = self._together.get(scopes)
+        if together is None:
+            if len(self._together) >= MAX_TOGETHER:
+                self._together.clear()
+            together = Together([self._scopes.get(name) for name in scopes], self._contact)
+            self._together[scopes] = together
+        return together
+
+    def _takes(self, scope: Scope, tokens: int, now: float) -> bool:
+        """Whether a limit that does not refuse has room; if not, it is as if it had refused."""
+        fits = all(one.takes(tokens if one.kind is Kind.TOKENS else 1, now) for one in scope.leases)
+        if not fits:
+            self.missed((scope.held.bucket,), tokens, now)
+        return fits
 
     def _scope(self, held: limits.Held, before: Mapping[bytes, Lease]) -> Scope:
         scope = Scope(held)
@@ -335,6 +296,10 @@ class Buckets(Mapping[str, Rate]):
         return lease
 
     # the mapping
+
+    def fit(self, buckets: tuple[str, ...], tokens: int) -> bool:
+        """Whether all of them have room for a request of so many tokens."""
+        return self._joined(buckets).fits(tokens, self._now)
 
     def __getitem__(self, bucket: str) -> Rate:
         return self._scopes[bucket].rate(self._now)

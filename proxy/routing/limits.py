@@ -23,7 +23,7 @@ import msgspec
 from proxy.policy.model import UNLIMITED, Limits, Mode, Route, Snapshot
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Exclusion
-from proxy.routing.readings import Rate, Rates
+from proxy.routing.readings import LeasedRates, Rate, Rates
 from proxy.routing.rules import expected_output_tokens
 
 UNUSED = Rate()
@@ -80,6 +80,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     shadow: tuple[Exclusion, ...]
 
 
+NOTHING_OVER = Verdict(None, (), ())
+
+
 def of_route(route: Route) -> tuple[Held, ...]:
     """The limits under a route's rules."""
     scope = f"route:{route.name}"
@@ -116,6 +119,8 @@ def of_policy(snapshot: Snapshot) -> Iterator[Held]:
 
 def judge(held: tuple[Held, ...], facts: Facts, rates: Rates) -> Verdict:
     """Ask every limit about one more request."""
+    if isinstance(rates, LeasedRates) and rates.fit(scopes(held), estimated_tokens(facts)):
+        return NOTHING_OVER
     refused: Over | None = None
     wanted: tuple[Exclusion, ...] = ()
     shadow: tuple[Exclusion, ...] = ()

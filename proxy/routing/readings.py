@@ -8,6 +8,7 @@ None and stays None: a rule states in its docstring what it answers when a readi
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -105,6 +106,16 @@ Rates = Mapping[str, Rate]
 """
 
 NO_RATES: Rates = {}
+
+
+class LeasedRates(Mapping[str, Rate]):
+    """Rates that know of many buckets at once, and without saying how much is used of each, that a request fits."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def fit(self, buckets: tuple[str, ...], tokens: int) -> bool:
+        """Whether there is room for one more request of so many tokens in each; if not, each has to be looked at."""
 
 
 class Fund(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,8 +6,9 @@ The bound is checked for every span of time between two admissions, not for some
 from __future__ import annotations
 
 import pytest
-from proxy.meters.buckets import MOVES_IN_S, Buckets
+from proxy.meters.buckets import Buckets
 from proxy.meters.part import Ask, Heard, Moment
+from proxy.meters.scope import MOVES_IN_S
 from proxy.meters.standing import RateStanding
 from proxy.policy.model import Limits, Mode, Route, Rules, Snapshot, Tenant
 from tests.meters.bucket_world import TENANT, World, new_name, offered, policy, world
