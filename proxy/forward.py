@@ -24,17 +24,17 @@ from typing import Protocol
 
 import msgspec
 
+from proxy.breakdowns import failure_of_break, refusal_of_breakdown
 from proxy.meters.hold import NEVER, Hold
-from proxy.policy.model import Endpoint, Lane
+from proxy.policy.model import Endpoint
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Refusal
-from proxy.routing.refusals import cut_off
 from proxy.upstream.base import Call, Exchange, Head, RawHeaders
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.reckoning import Seen, TokensPerEvent, has_begun, reckon
-from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, full, refusal_of, retry_after_s
+from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, refusal_of, retry_after_s
 from proxy.upstream.sse import EventTooLong, Splitter
 from proxy.upstream.tap import Tap
 from proxy.upstream.usage import read_usage
@@ -324,21 +324,15 @@ class Forward:
         self._conclude(head.status, failure, f"answered {head.status}", refusal=refusal, retry_after=wait_s)
 
     def _when_broken(self) -> Failure:
-        """What a break means.
-
-        vLLM, when full, may announce a Responses stream and close it before the first token. An engine that has really
-        died will not take the next connection, and is found out by that.
-        """
         announced = self._tap is not None and self._tap.chunks > 0 and not self._committed
-        engine = self._attempt.target.lane is Lane.DEDICATED and self._call.endpoint is Endpoint.RESPONSES
-        return Failure.FULL if announced and engine else Failure.BROKEN
+        return failure_of_break(self._attempt, self._call.endpoint, announced=announced)
 
     def _fail(self, failure: Failure, detail: str, message: str = "") -> None:
         if self._ended:
             return
         if self._exchange is not None:
             self._exchange.abort()
-        refusal = _refusal(self._attempt, failure, message or detail)
+        refusal = refusal_of_breakdown(self._attempt, failure, message or detail)
         self._conclude(self._head.status if self._head else None, failure, detail, refusal=refusal)
 
     def _conclude(
@@ -403,22 +397,3 @@ _STREAM_HEADERS: FixedHeaders = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-
-_TIMEOUTS = (Failure.CONNECT_TIMEOUT, Failure.FIRST_TOKEN_TIMEOUT, Failure.IDLE_TIMEOUT, Failure.TOTAL_TIMEOUT)
-
-
-def _refusal(attempt: Attempt, failure: Failure, detail: str) -> Refusal:
-    """What the caller is told of a failure that is nobody's answer."""
-    if failure is Failure.FULL:
-        return full(attempt.target)
-    if failure is Failure.BUDGET:
-        return cut_off(attempt)
-    timed_out = failure in _TIMEOUTS
-    code = "upstream_timeout" if timed_out else "upstream_stream_truncated" if failure is Failure.BROKEN else ""
-    return Refusal(
-        status=504 if timed_out else 502,
-        type="server_error",
-        code=code or f"upstream_{failure.label}",
-        message=f"target `{attempt.target.name}`: {detail}",
-        rule="upstream",
-    )

@@ -127,7 +127,7 @@ def _seen_budgets(snapshot: Snapshot, index: budgets.BudgetIndex, given: Given, 
     targets = [candidate.target for candidate in snapshot.models.get(facts.model, ())]
     for budget in index.covering(facts, decision.route):
         for target in targets:
-            if budgets.covers(budget, target):
+            if budget.pays_for(target):
                 standing = budgets.judge((budget,), (target,), facts, given.funds)
                 yield _side(_budget(budget), "limit", bool(standing.left_out or standing.shadow))
 

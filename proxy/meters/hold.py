@@ -180,7 +180,7 @@ class Holds:
         None where none does.
         """
         target = attempt.target
-        held = [budget for budget in covering if budgets.covers(budget, target)]
+        held = [budget for budget in covering if budget.pays_for(target)]
         terms = self._escrow.terms_of(held)
         if not terms:
             return None

@@ -44,7 +44,7 @@ class Rest:
         found = {}
         for name, candidates in self.models.items():
             if budget.models is None or name in budget.models:
-                spent = tuple(one.target for one in candidates if is_spent_on(budget, one.target))
+                spent = tuple(one.target for one in candidates if budget.pays_for(one.target))
                 if spent:
                     found[name] = spent
         return found
@@ -77,11 +77,6 @@ class Declared:
     def loc(self) -> Loc:
         """Where it stands."""
         return ("budgets", self.index)
-
-
-def is_spent_on(budget: Budget, target: Target) -> bool:
-    """Whether what is sent to `target` is paid out of `budget`, if the rest matches."""
-    return target.lane is budget.lane and (budget.targets is None or target.name in budget.targets)
 
 
 def is_spent_with(budget: Budget, key: Key) -> bool:

@@ -337,6 +337,10 @@ class Budget:
     models: frozenset[str] | None = None
     group: str = ""
 
+    def pays_for(self, target: Target) -> bool:
+        """Whether money spent on `target`, by a request that matches in all else, is this budget's."""
+        return target.lane is self.lane and (self.targets is None or target.name in self.targets)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:

@@ -14,6 +14,7 @@ it is (`meters/escrow.py`), which may still refuse: then it is decided again, wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -22,7 +23,7 @@ from proxy.routing import cost, wording
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Usage
 from proxy.routing.plan import Exclusion
-from proxy.routing.readings import Fund, Funds
+from proxy.routing.readings import Fund, Funds, LeasedFunds
 from proxy.routing.rules import expected_output_tokens, reckoned_tier
 from proxy.routing.work import attributed_nano_usd
 
@@ -71,9 +72,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     spent: tuple[Budget, ...]
 
 
-def covers(budget: Budget, target: Target) -> bool:
-    """Whether money spent on `target`, by a request that the budget covers, is the budget's."""
-    return target.lane is budget.lane and (budget.targets is None or target.name in budget.targets)
+NOTHING_SPENT = Standing({}, (), ())
 
 
 def judge(budgets: tuple[Budget, ...], targets: Iterable[Target], facts: Facts, funds: Funds) -> Standing:
@@ -86,11 +85,14 @@ def judge(budgets: tuple[Budget, ...], targets: Iterable[Target], facts: Facts, 
     left_out: dict[str, Exclusion] = {}
     shadow: tuple[Exclusion, ...] = ()
     spent: dict[str, Budget] = {}
+    free_nano_usd = funds.free_nano_usd if isinstance(funds, LeasedFunds) else partial(_free_nano_usd, funds)
     for target in targets:
-        for budget in budgets:
-            if not covers(budget, target):
+        paying = [budget for budget in budgets if budget.pays_for(target)]
+        need = _need_nano_usd(target, facts) if paying else None
+        for budget in paying:
+            if need is not None and free_nano_usd(budget.name) >= max(need, 1):
                 continue
-            exclusion = _unaffordable(budget, target, facts, funds)
+            exclusion = _unaffordable(budget, target, need, funds)
             if exclusion is None:
                 continue
             if budget.enforce is Enforce.SHADOW:
@@ -98,7 +100,7 @@ def judge(budgets: tuple[Budget, ...], targets: Iterable[Target], facts: Facts, 
             elif target.name not in left_out:
                 left_out[target.name] = exclusion
                 spent[budget.name] = budget
-    return Standing(left_out, shadow, tuple(spent.values()))
+    return Standing(left_out, shadow, tuple(spent.values())) if left_out or shadow else NOTHING_SPENT
 
 
 def rejecting(standing: Standing) -> Budget | None:
@@ -146,22 +148,25 @@ def _covers_request(budget: Budget, facts: Facts, route: str) -> bool:
     )
 
 
-def _unaffordable(budget: Budget, target: Target, facts: Facts, funds: Funds) -> Exclusion | None:
-    fund = funds.get(budget.name, _FULL)
+def _need_nano_usd(target: Target, facts: Facts) -> int | None:
     step = min(expected_output_tokens(facts), STEP_TOKENS)
-    need = used_nano_usd(
-        target,
-        Usage(
-            input_tokens=facts.input_tokens,
-            output_tokens=step * facts.choices,
-            service_tier=reckoned_tier(target, facts),
-        ),
+    usage = Usage(
+        input_tokens=facts.input_tokens,
+        output_tokens=step * facts.choices,
+        service_tier=reckoned_tier(target, facts),
     )
-    if need is None:
-        if budget.enforce is Enforce.HARD:
-            return Exclusion(target.name, f"budget:{budget.name}", "price unknown", "a price", True)
-        need = 0
-    if fund.free_nano_usd > 0 and fund.free_nano_usd >= need:
+    return used_nano_usd(target, usage)
+
+
+def _free_nano_usd(funds: Funds, budget: str) -> int:
+    return funds.get(budget, _FULL).free_nano_usd
+
+
+def _unaffordable(budget: Budget, target: Target, need: int | None, funds: Funds) -> Exclusion | None:
+    if need is None and budget.enforce is Enforce.HARD:
+        return Exclusion(target.name, f"budget:{budget.name}", "price unknown", "a price", True)
+    fund = funds.get(budget.name, _FULL)
+    if fund.free_nano_usd > 0 and fund.free_nano_usd >= (need or 0):
         return None
     return Exclusion(target.name, f"budget:{budget.name}", _observed(fund), _limit(fund), True)
 

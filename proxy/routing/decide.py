@@ -145,7 +145,7 @@ class Router:
             return decision
         instead = budgets.downgrade(standing)
         if instead is not None:
-            served = self._downgraded(lawful, facts, moment, funds, instead, standing)
+            served = self._downgraded(lawful, facts, moment, funds, instead, decision.excluded, standing)
             if served is not None:
                 return served
         frees_up = any(
@@ -156,9 +156,19 @@ class Router:
         return refusals.unaffordable(lawful.route, decision, standing, funds, frees_up=frees_up)
 
     def _downgraded(
-        self, above: Lawful, facts: Facts, moment: Moment, funds: Funds, model: str, standing: budgets.Standing
+        self,
+        above: Lawful,
+        facts: Facts,
+        moment: Moment,
+        funds: Funds,
+        model: str,
+        excluded: tuple[Exclusion, ...],
+        standing: budgets.Standing,
     ) -> Plan | None:
-        """The plan for another model, with no target that the gates of the request's own route would not let pass."""
+        """The plan for another model, with no target that the gates of the request's own route would not let pass.
+
+        `excluded` are the targets of the model that was asked for, and why none of them is tried.
+        """
         instead = msgspec.structs.replace(facts, model=model, target_override=None)
         lawful = self.lawful_set(instead)
         if facts.target_override is not None or isinstance(lawful, Refusal):
@@ -173,7 +183,7 @@ class Router:
         return msgspec.structs.replace(
             decision,
             attempts=_because_of(decision.attempts, standing),
-            excluded=(*standing.left_out.values(), *decision.excluded),
+            excluded=excluded + tuple([one for one in decision.excluded if one not in excluded]),
             shadow=decision.shadow + again.shadow,
             budgets=covering,
             served_as=model,

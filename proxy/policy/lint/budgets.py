@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from proxy.policy.budgets import Declared, Rest, is_spent_on, is_spent_with
+from proxy.policy.budgets import Declared, Rest, is_spent_with
 from proxy.policy.checks import Check
 from proxy.policy.findings import Findings
 from proxy.policy.lint.scope import Scope
@@ -60,7 +60,7 @@ def _meet(budget: Budget, rest: Rest, routes: Sequence[Scope]) -> Iterator[bool]
             continue
         for model, targets in scope.lawful.items():
             named = budget.models is None or model in budget.models
-            if named and any(is_spent_on(budget, target) for target in targets):
+            if named and any(budget.pays_for(target) for target in targets):
                 yield not rest.tenants or any(_gets_there(key, model, scope) for key in keys)
 
 
@@ -80,7 +80,7 @@ def _ways_out(one: Declared, rest: Rest, findings: Findings) -> None:
         return
     if budget.exhausted is Exhausted.DEDICATED_ONLY:
         targets = [candidate.target for model in rest.covered(budget) for candidate in rest.models[model]]
-        if all(is_spent_on(budget, target) for target in targets):
+        if all(budget.pays_for(target) for target in targets):
             at = loc if one.is_way_out_stated else one.loc
             message = f"budget `{budget.name}` pays for all targets of its models: once it is spent, all are refused"
             findings.warning(Check.NO_WAY_OUT, at, message, "write `exhausted: reject`, or add a dedicated target")
@@ -91,7 +91,7 @@ def _ways_out(one: Declared, rest: Rest, findings: Findings) -> None:
 def _idle_downgrade(one: Declared, model: str, rest: Rest, findings: Findings) -> None:
     budget, loc = one.budget, (*one.loc, "exhausted")
     same_purse = budget.models is None and budget.routes is None
-    if same_purse and all(is_spent_on(budget, candidate.target) for candidate in rest.models[model]):
+    if same_purse and all(budget.pays_for(candidate.target) for candidate in rest.models[model]):
         message = f"budget `{budget.name}` pays for all targets of `{model}` too: once it is spent, that helps nobody"
         findings.warning(Check.IDLE_DOWNGRADE, loc, message, "name the models that it is for under `match`")
     barred = [name for name, tenant in rest.callers(budget).items() if model not in (tenant.models or (model,))]

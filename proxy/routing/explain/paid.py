@@ -26,7 +26,7 @@ def purses(router: Router, facts: Facts, route: str, moment: Moment, rates: Rate
     targets = [candidate.target for candidate in router.snapshot.models.get(facts.model, ())]
     found = []
     for budget in router.budgets_of(facts, route):
-        paid = tuple(target.name for target in targets if budgets.covers(budget, target))
+        paid = tuple(target.name for target in targets if budget.pays_for(target))
         standing = budgets.judge((budget,), targets, facts, funds)
         fund = funds.get(budget.name)
         found.append(
