@@ -67,6 +67,7 @@ class Clustered:
         self._address = address
         self._timeout_s = timeout_s
         self._cluster = self._new()
+        self._finding = asyncio.Lock()
 
     async def eval(self, script: str, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         """What `script` returns. Raises StoreError."""
@@ -91,13 +92,12 @@ class Clustered:
         """Read the slots, unless they are known. redis-py asks the nodes that it knows; if none answers, ask those of
         the URL next time: they are names, which may mean others by then.
         """
-        cluster = self._cluster
-        try:
-            await cluster.initialize()
-        except BaseException:
-            if self._cluster is cluster:
+        async with self._finding:
+            try:
+                await self._cluster.initialize()
+            except BaseException:
                 self._cluster = self._new()
-            raise
+                raise
 
     def _new(self) -> RedisCluster:
         nodes = [ClusterNode(server.host, server.port) for server in self._address.servers]

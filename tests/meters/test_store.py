@@ -18,6 +18,10 @@ from tests.meters.examples import KEPT_S, NOON, ROUTE, asked, push, pushed, seri
 
 LARGE = 2**53 + 1
 """The first integer that a double cannot hold."""
+SHOWS_NOTHING = """
+local server = redis
+local redis = {call = function(name, ...) return name == 'INFO' and '' or server.call(name, ...) end}
+"""
 
 
 async def counted(store: Store) -> dict[str, tuple[int, ...]]:
@@ -161,6 +165,18 @@ async def test_after_a_while_a_store_has_learnt(store_url: str, namespace: str) 
     heard, _ = await store.exchange(Moment("one", 0.0, None), [])
     assert not heard.learning
     await store.aclose()
+
+
+async def test_a_wipe_is_found_on_a_server_that_shows_no_run_id(store: Store, raw: Any, namespace: str) -> None:
+    """Some that are sold as a service keep it to themselves."""
+    shown, key = store._exchange, f"{{{namespace}}}:2:meta"
+    store._exchange = lambda names: SHOWS_NOTHING + shown(names)  # type: ignore[assignment]
+    moment = Moment("one", 0.0, None)
+    await store.exchange(moment, [])
+    await raw.hset(key, "learning_until", 0)
+    assert not (await store.exchange(moment, []))[0].learning
+    await raw.delete(key)
+    assert (await store.exchange(moment, []))[0].learning
 
 
 async def test_parts_are_answered_each_with_its_own_keys_and_in_their_order(store: Store) -> None:
