@@ -22,7 +22,7 @@ import msgspec
 from proxy.deadlines import Deadlines
 from proxy.forward import Client, Ending, FixedHeaders, Forward
 from proxy.meters.hold import Hold, Spent
-from proxy.policy.model import Budget, Candidate, Snapshot
+from proxy.policy.model import Budget, Candidate, Lane, Snapshot
 from proxy.routing.budgets import used_nano_usd
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
@@ -302,9 +302,13 @@ class Relay:
     ) -> Charge:
         self._signals.feed(begun, outcome, time.monotonic())
         self._purse.observe(facts, outcome)
+        charge = self._meters.settle(facts, route, outcome, counted)
         if hold is not None:
-            hold.settle(used_nano_usd(outcome.attempt.target, outcome.usage) or 0)
-        return self._meters.settle(facts, route, outcome, counted)
+            target = outcome.attempt.target
+            # What is charged by the token is what a budget counts; GPU time is charged by the hour.
+            by_token = target.lane is Lane.SHARED
+            hold.settle(charge.nano_usd if by_token else used_nano_usd(target, outcome.usage) or 0)
+        return charge
 
 
 def _served(facts: Facts, plan: Plan) -> Facts:

@@ -36,7 +36,7 @@ from proxy.meters.part import Ask, Heard, Moment
 from proxy.meters.standing import BudgetStanding
 from proxy.meters.term import Term, window
 from proxy.policy.model import Budget, Cap
-from proxy.routing.readings import Fund
+from proxy.routing.readings import Fund, LeasedFunds
 
 ESCROW = "escrow"
 """The kind under which terms are noted in a journal."""
@@ -44,6 +44,7 @@ MAX_TERMS = 500
 REFRESH_S = 5.0
 AHEAD_MS = 10_000
 KEPT_MS = 8 * 86_400_000
+UNBOUNDED = 1 << 62
 UNSYNCED_PART = 10
 """While the store is away a process lets a soft budget run on for one part of its cap in so many."""
 
@@ -135,7 +136,7 @@ class _Account:
         )
 
 
-class Escrow(Mapping[str, Fund]):
+class Escrow(LeasedFunds):
     """A part of the sync; as a mapping, what each budget has left (`readings.Funds`)."""
 
     name = "escrow"
@@ -188,6 +189,15 @@ class Escrow(Mapping[str, Fund]):
             resets_in_s=self._resets_in_s(term, self._now),
             known=self.connected or not term.hard,
         )
+
+    def free_nano_usd(self, budget: str) -> int:
+        """What the next request may set aside of it here and now."""
+        accounts = self._accounts.get(budget)
+        if accounts is None:
+            return UNBOUNDED
+        if len(accounts) == 1:
+            return self._free(accounts[0].now)
+        return min([self._free(account.now) for account in accounts])
 
     def at(self, now: float) -> Escrow:
         """The funds at `now`, until this is called again."""
@@ -250,8 +260,8 @@ class Escrow(Mapping[str, Fund]):
             return
         for term in account.terms():
             if term.note is None:
-                term.note = partial(_note, self._journal, self._journal.cell(ESCROW, term.key, 4))
-                term.note(term)
+                term.note = partial(self._journal.note, self._journal.cell(ESCROW, term.key, 4))
+                term.note((term.granted, term.returned, term.used, term.held))
         for term in past:
             self._journal.release(self._journal.cell(ESCROW, term.key, 4))
 
@@ -321,10 +331,6 @@ class Escrow(Mapping[str, Fund]):
             known=term.told_at is not None and self.connected,
             alert_percent=max(reached, default=0),
         )
-
-
-def _note(journal: Journal, cell: int, term: Term) -> None:
-    journal.note(cell, (term.granted, term.returned, term.used, term.held))
 
 
 def _left_entry(left: _Left) -> dict[str, Any]:

@@ -25,11 +25,12 @@ import msgspec
 
 from proxy.meters.escrow import Escrow
 from proxy.meters.term import Term
-from proxy.policy.model import Budget, Enforce, Target
+from proxy.policy.model import Budget, Enforce, Lane, Price, Target
 from proxy.routing import budgets
 from proxy.routing.budgets import STEP_TOKENS
+from proxy.routing.cost import TOKENS_PER_MTOK
 from proxy.routing.facts import Facts
-from proxy.routing.outcome import Outcome, Usage
+from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Attempt
 from proxy.routing.rules import expected_output_tokens
 
@@ -68,23 +69,43 @@ class InputBound:
 
     def __init__(self) -> None:
         self._ratios: dict[str, deque[float]] = {}
+        self._most: dict[str, float] = {}
 
     def observe(self, target: str, estimated: int, counted: int) -> None:
         """A reply has counted its input."""
-        ratios = self._ratios.setdefault(target, deque(maxlen=self.SEEN))
-        ratios.append(max(0, counted - TEMPLATE_TOKENS) / max(1, estimated))
+        ratio = max(0, counted - TEMPLATE_TOKENS) / max(1, estimated)
+        ratios = self._ratios.get(target)
+        if ratios is None:
+            ratios = self._ratios[target] = deque(maxlen=self.SEEN)
+        whole = len(ratios) == self.SEEN
+        falls_off = whole and ratios[0] * self.MARGIN == self._most[target]
+        ratios.append(ratio)
+        if not whole or falls_off:
+            self._most[target] = max(ratios) * self.MARGIN if len(ratios) == self.SEEN else BYTES_PER_TOKEN
+        elif ratio * self.MARGIN > self._most[target]:
+            self._most[target] = ratio * self.MARGIN
 
     def tokens(self, target: str, estimated: int) -> int:
         """The bound for an input that was estimated at so many."""
-        ratios = self._ratios.get(target, ())
-        most = max(ratios) * self.MARGIN if len(ratios) >= self.SEEN else BYTES_PER_TOKEN
+        most = self._most.get(target, BYTES_PER_TOKEN)
         return int(estimated * min(most, BYTES_PER_TOKEN)) + TEMPLATE_TOKENS
 
 
 class Hold:
     """One attempt's. Money is nano-USD; `events` are content events of a stream that have passed."""
 
-    __slots__ = ("_amount", "_covered", "_facts", "_input_tokens", "_step", "_target", "_terms", "_tokens_of", "bound")
+    __slots__ = (
+        "_amount",
+        "_covered",
+        "_dearest",
+        "_facts",
+        "_input_tokens",
+        "_step",
+        "_target",
+        "_terms",
+        "_tokens_of",
+        "bound",
+    )
 
     def __init__(
         self,
@@ -94,8 +115,10 @@ class Hold:
         input_tokens: int,
         step: int,
         tokens_of: Callable[[int], int],
+        dearest: tuple[int, int] | None,
     ) -> None:
         self._terms = terms
+        self._dearest = dearest
         self._target = target
         self._facts = facts
         self._input_tokens = input_tokens
@@ -116,10 +139,12 @@ class Hold:
         if expected_output_tokens(facts) == 0:
             return self.begin(0, now)
         bound = wished = WHOLE_REPLY_TOKENS if most is None else most
-        free = min(term.free for term in self._terms if term.hard)
-        while bound > LEAST_REPLY_TOKENS and self._price(bound * facts.choices) > free:
+        amount = self._price(bound * facts.choices)
+        free = min([term.free for term in self._terms if term.hard])
+        while bound > LEAST_REPLY_TOKENS and amount > free:
             bound = max(LEAST_REPLY_TOKENS, bound // 2)
-        if not self.begin(bound * facts.choices, now):
+            amount = self._price(bound * facts.choices)
+        if not self._raise_to(amount, now):
             return False
         if most is None or bound < wished:
             self.bound = bound
@@ -147,6 +172,9 @@ class Hold:
         self._terms = ()
 
     def _price(self, output_tokens: int) -> int:
+        if self._dearest is not None:
+            into, out = self._dearest
+            return -(-(self._input_tokens * into + output_tokens * out) // TOKENS_PER_MTOK)
         return budgets.most_nano_usd(self._target, self._facts, self._input_tokens, output_tokens)
 
     def _raise_to(self, amount: int, now: float) -> bool:
@@ -169,6 +197,7 @@ class Holds:
         self._escrow = escrow
         self._events = events
         self._bound = InputBound()
+        self._dearest: dict[str, tuple[Price, tuple[int, int]]] = {}
 
     def funds(self, now: float) -> Escrow:
         """What every budget has left at `now`, until the next call."""
@@ -185,15 +214,17 @@ class Holds:
         if not terms:
             return None
         hard = any(term.hard for term in terms)
-        if hard and budgets.used_nano_usd(target, Usage()) is None:
+        if hard and not budgets.countable(target):
             return Spent(next(budget.name for budget in held if budget.enforce is Enforce.HARD))
+        input_tokens = self._bound.tokens(target.name, facts.input_tokens) if hard else facts.input_tokens
         hold = Hold(
             terms,
             target,
             facts,
-            self._bound.tokens(target.name, facts.input_tokens) if hard else facts.input_tokens,
+            input_tokens,
             STEP_TOKENS * facts.choices,
             partial(self._events.tokens, target.name),
+            self._dearest_of(target, facts, input_tokens),
         )
         begun = hold.begin_whole(facts, now) if hard and not facts.stream else hold.begin(_first_step(facts), now)
         return hold if begun else Spent(next(term.budget for term in terms if term.refused))
@@ -203,6 +234,19 @@ class Holds:
         usage = outcome.usage
         if usage.input_tokens and not usage.estimated:
             self._bound.observe(outcome.attempt.target.name, facts.input_tokens, usage.input_tokens)
+
+    def _dearest_of(self, target: Target, facts: Facts, input_tokens: int) -> tuple[int, int] | None:
+        """Worked out once for each target, where it is the same for all requests in plain text and the plain tier."""
+        price = target.price
+        if price is None or price.above or facts.service_tier or facts.modalities or target.parameters:
+            return budgets.dearest(target, facts, input_tokens)
+        known = self._dearest.get(target.name)
+        if known is not None and known[0] is price and target.lane is Lane.SHARED:
+            return known[1]
+        found = budgets.dearest(target, facts, input_tokens)
+        if found is not None:
+            self._dearest[target.name] = price, found
+        return found
 
 
 def _first_step(facts: Facts) -> int:

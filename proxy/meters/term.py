@@ -93,7 +93,7 @@ class Term:
         self.starving = self.refused = False
         self.told_at: float | None = None
         self.told_used = 0
-        self.note: Callable[[Term], None] | None = None
+        self.note: Callable[[tuple[int, int, int, int]], None] | None = None
         self._rate = 0.0
         self._largest = 0
         self._committed = 0
@@ -133,10 +133,12 @@ class Term:
         """
         self._drawn_at = now
         self._largest = max(self._largest, amount)
-        self.refused = amount > self.free and (self.hard or (self.binding and not begun))
-        if self.refused:
-            self.need = max(self.need, amount - max(self.free, 0))
+        free = self.free
+        if amount > free and (self.hard or (self.binding and not begun)):
+            self.refused = True
+            self.need = max(self.need, amount - max(free, 0))
             return False
+        self.refused = False
         self.held += amount
         self._noted()
         return True
@@ -185,7 +187,7 @@ class Term:
 
     def _noted(self) -> None:
         if self.note is not None:
-            self.note(self)
+            self.note((self.granted, self.returned, self.used, self.held))
 
     def _observe(self, now: float) -> None:
         committed = self.used + self.held

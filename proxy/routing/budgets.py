@@ -120,6 +120,19 @@ def used_nano_usd(target: Target, usage: Usage) -> int | None:
     return None if target.price is None else cost.cost_nano_usd(target.price, usage)
 
 
+def countable(target: Target) -> bool:
+    """Whether anybody knows what usage of the target counts for."""
+    return (target.gpus if target.lane is Lane.DEDICATED else target.price) is not None
+
+
+def dearest(target: Target, facts: Facts, input_tokens: int) -> tuple[int, int] | None:
+    """The most that a million tokens of input, and of output, can count for; None where they have no price."""
+    if target.lane is Lane.DEDICATED or target.price is None:
+        return None
+    tier, audio = reckoned_tier(target, facts), Modality.AUDIO in facts.modalities
+    return cost.dearest(target.price, tier, input_tokens, audio=audio)
+
+
 def most_nano_usd(target: Target, facts: Facts, input_tokens: int, output_tokens: int) -> int:
     """The most that so many tokens of the request can count for; 0 when nobody knows."""
     if target.lane is Lane.DEDICATED or target.price is None:

@@ -67,6 +67,12 @@ def most_nano_usd(price: Price, tier: str, input_tokens: int, output_tokens: int
 
     `audio` says that the prompt has any. A model with a price for spoken output may answer with nothing else.
     """
+    into, out = dearest(price, tier, input_tokens, audio=audio)
+    return -(-(input_tokens * into + output_tokens * out) // TOKENS_PER_MTOK)
+
+
+def dearest(price: Price, tier: str, input_tokens: int, *, audio: bool) -> tuple[int, int]:
+    """The most that a million tokens of input, and of output, can cost in a request with so much input."""
     rates = rates_of(price, tier, input_tokens)
     into = [rates.input_nano_usd_per_mtok]
     for given in (rates, price):
@@ -76,7 +82,7 @@ def most_nano_usd(price: Price, tier: str, input_tokens: int, output_tokens: int
     out = [rates.output_nano_usd_per_mtok]
     for given in (rates, price):
         out += [given.audio_output_nano_usd_per_mtok or 0, given.reasoning_nano_usd_per_mtok or 0]
-    return -(-(input_tokens * max(into) + output_tokens * max(out)) // TOKENS_PER_MTOK)
+    return max(into), max(out)
 
 
 def cost_of_many_nano_usd(price: Price, usage: Usage) -> int:

@@ -138,3 +138,13 @@ Funds = Mapping[str, Fund]
 """By budget name; a budget that is not there has all its money."""
 
 NO_FUNDS: Funds = {}
+
+
+class LeasedFunds(Mapping[str, Fund]):
+    """Funds that tell what a budget has free without all that there is to say of it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def free_nano_usd(self, budget: str) -> int:
+        """As `Fund.free_nano_usd`, also of a budget that is not there."""
