@@ -39,11 +39,13 @@ class Ask(NamedTuple):
 class Heard(NamedTuple):
     """What the reply said for all: the store's time, how many processes it has lately heard from, this one included,
     and whether it is *learning*: it has lost its memory, or may have, and lets nothing new out until it has been told.
+    It has `forgot` while nobody has put back yet what was counted before.
     """
 
     store_ms: int
     members: int
     learning: bool
+    forgot: bool = False
 
 
 class Part(Protocol):

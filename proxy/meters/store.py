@@ -19,15 +19,15 @@ A total is base plus the sum of the slots. No key, URL, prompt or name of a pers
 come from the policy. Each part of the sync says what it keeps beside that.
 
 What survives what: a process that dies loses what it had not pushed, at most one sync, unless its journal is found. A
-store that was wiped, or came back from an older file, is told everything again by every process that lives, at its
-next sync; and by the first of them what the dead had counted, as far as any of the living has read it: a few seconds
-of the last to die may be missing. The minutes and hours before a wipe are lost. A process that returns after more than `TOMBSTONE_S` of silence is counted twice.
+store that was wiped, or came back from an older file, is told everything again: by every process that lives what it has
+counted, and by the first of them what the dead had, as it was last read; of the last to die some seconds may be missing.
+The minutes and hours before a wipe are lost. A process that returns after more than `TOMBSTONE_S` of silence is counted
+twice.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import islice
@@ -54,6 +54,7 @@ LEARN_S = 3.0
 DEAD_AFTER_S = 3600.0
 TOMBSTONE_S = 30 * 86400.0
 _READ_TRIES = 5
+_FORGOT = 2
 _PERIODS_AT_ONCE = 240
 
 
@@ -92,7 +93,6 @@ class Store:
         self._exchange = cache(_exchange_script)
         # By slot, and of the base by no name: what was last read of the counts.
         self._memory: dict[str, Sequence[bytes]] | None = None
-        self._remembered: Mapping[str, Vector] = {}
 
     async def exchange(self, moment: Moment, asks: Sequence[tuple[str, Ask]]) -> tuple[Heard, list[Any]]:
         """One sync: the parts' questions, by name, and the answer to each, all at one instant. Raises StoreError."""
@@ -107,7 +107,7 @@ class Store:
         arguments = [orjson.dumps(heading), *(ask.argument for _, ask in asks)]
         script = self._exchange(tuple(name for name, _ in asks))
         now, members, learning, *answers = await self._eval(script, keys, arguments)
-        return Heard(int(now), int(members), bool(learning)), answers
+        return Heard(int(now), int(members), bool(learning), int(learning) == _FORGOT), answers
 
     async def fold_dead(self, dead_after_s: float = DEAD_AFTER_S) -> int:
         """Fold the slots of processes not heard from for so long into the base; how many this call folded.
@@ -158,9 +158,9 @@ class Store:
             self._slots = read.slots
             # A slot folded meanwhile is in the base by now; only a new one can have been missed.
             if read.slots <= asked:
-                # Less than before means that it was wiped in between, and what it had is remembered until it is back.
-                if self._memory is None or _continues(self._remembered, read.totals.counters):
-                    self._memory, self._remembered = read.hashes, read.totals.counters
+                # A server that was wiped is learning, or was not even spoken to: what it had is remembered until then.
+                if read.settled:
+                    self._memory = read.hashes
                 return read.totals
         raise StoreUnavailable("processes come faster than their counters can be read")
 
@@ -171,7 +171,6 @@ class Store:
         """
         if self._memory is None:
             return 0
-        self._remembered = {}
         slots = [slot for slot in self._memory if slot]
         keys = ["meta", "slots", "base", *(f"slot:{slot}" for slot in slots)]
         hashes = [orjson.dumps([word.decode() for word in self._memory[slot]]) for slot in ["", *slots]]
@@ -200,24 +199,23 @@ class Store:
             ("TIME",),
             ("SMEMBERS", self._key("slots")),
             ("ZRANGE", self._key("members"), 0, -1, "WITHSCORES"),
+            ("HGET", self._key("meta"), "learning_until"),
             *(("HGETALL", self._key(name)) for name in names),
         ]
-        (seconds, micros), found, heard, gpus, *hashes = await self._client.transaction(commands)
+        (seconds, micros), found, heard, learning_until, gpus, *hashes = await self._client.transaction(commands)
         as_of_s = int(seconds) + int(micros) / 1e6
         processes = sum(float(score) / 1000.0 > as_of_s - DEAD_AFTER_S for _, score in _pairs(heard))
         totals = Totals(add_by_name(map(vectors, hashes)), gpus_by_target(_integers(gpus)), as_of_s, processes)
         memory = dict(zip(["", *slots], hashes, strict=True))
-        return _Read(frozenset(slot.decode() for slot in found), totals, memory)
+        settled = learning_until is not None and int(learning_until) < as_of_s * 1000
+        return _Read(frozenset(slot.decode() for slot in found), totals, memory, settled)
 
 
 class _Read(NamedTuple):
     slots: frozenset[str]
     totals: Totals
     hashes: dict[str, Sequence[bytes]]
-
-
-def _continues(earlier: Mapping[str, Vector], later: Mapping[str, Vector]) -> bool:
-    return all(name in later and all(map(operator.le, vector, later[name])) for name, vector in earlier.items())
+    settled: bool
 
 
 def key_prefix(namespace: str = NAMESPACE) -> str:

@@ -84,7 +84,6 @@ class Sync:
         # The store's time in milliseconds when this process's clock stood at zero, by the last reply.
         self._offset_ms: int | None = None
         self._failures = 0
-        self._restored = False
         self._fold_due = clock() + FOLD_EVERY_S
         self._sample_due = clock()
         self._task: asyncio.Task[None] | None = None
@@ -186,9 +185,8 @@ class Sync:
         self._offset_ms = heard.store_ms - int(self._clock() * 1000.0)
         for (part, _), reply in zip(asked, replies, strict=True):
             part.told(reply, heard, moment)
-        if heard.learning and not self._restored:
+        if heard.forgot:
             await self._store.restore()
-        self._restored = heard.learning
         return moment
 
     async def _housekeeping(self) -> None:

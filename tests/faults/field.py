@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 from proxy.meters.escrow import REFRESH_S
+from proxy.meters.fields import COUNTERS
+from proxy.meters.store import Store
 
 from tests.e2e.processes import Served, serving, spawn, up
 
@@ -95,6 +97,7 @@ class Field:
     """What takes part."""
 
     upstream_port: int
+    store_port: int = 0
     proxies: list[Served] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
 
@@ -147,11 +150,12 @@ class Field:
         (standing,) = got.json["budgets"]
         return standing  # type: ignore[no-any-return]
 
-    async def settled(self, proxy: Served) -> tuple[int, int]:
-        """What the store has of everybody: nano-USD in all, and how much of it no upstream confirmed."""
-        got = await proxy.request("GET", "/admin/meters", admin=True)
-        rows = got.json["total"]["targets"]
-        return sum(one["nano_usd"] or 0 for one in rows), sum(one["estimated_nano_usd"] for one in rows)
+    async def counted(self) -> dict[str, int]:
+        """What the store has of everybody: the counters by name, over all series."""
+        store = Store(f"redis://127.0.0.1:{self.store_port}")
+        totals = await store.read_totals()
+        await store.aclose()
+        return dict(zip(COUNTERS, map(sum, zip(*totals.counters.values(), strict=True)), strict=True))
 
 
 POLICY = """version: 1
@@ -199,6 +203,7 @@ async def laid_out(
         text = POLICY.format(port=port, price=price, limit=limit, enforce=enforce)
         laid = Field(upstream_port=port)
         if store_port is not None:
+            laid.store_port = store_port
             urls = []
             for _ in range(4):
                 link = Link(store_port)
@@ -212,7 +217,12 @@ async def laid_out(
             policy.write_text(text)
             env = _skewed(policy.parent, skews_s[number])
             laid.proxies.append(await stack.enter_async_context(serving(policy, "--redis-url", url, env=env)))
-        yield laid
+        try:
+            yield laid
+        finally:
+            for proxy in laid.proxies:
+                if proxy.process.returncode is None:
+                    await proxy.stop()
 
 
 def _skewed(folder: Path, skew_s: int) -> dict[str, str]:

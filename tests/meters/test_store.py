@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from proxy.meters.aggregates import HOURS_KEPT_S, MINUTES_KEPT_S, Grain, Period
 from proxy.meters.counters import question
-from proxy.meters.fields import Series
+from proxy.meters.fields import LAYOUT, Series
 from proxy.meters.gauges import Gauges
 from proxy.meters.part import Moment
 from proxy.meters.slot import Accepted, Behind, Folded, Push, Raise
@@ -239,6 +239,7 @@ async def test_what_the_dead_had_counted_is_put_back_after_a_wipe(store: Store, 
     """By the first of the living that has read it; and once."""
     counted = {"a|b": (1, 2), "c|d": (3, 4)}
     await pushed(store, Push(slot="dead", expected=0, raises=(Raise(None, counted),)))
+    await raw.hset(f"{{{namespace}}}:{LAYOUT}:meta", "learning_until", 0)
     before = await store.read_totals()
     await raw.delete(*await raw.keys(f"{{{namespace}}}:*"))
     assert (await store.read_totals()).counters == {}
@@ -249,6 +250,7 @@ async def test_what_the_dead_had_counted_is_put_back_after_a_wipe(store: Store, 
 
 async def test_what_is_there_after_a_wipe_is_not_overwritten(store: Store, raw: Any, namespace: str) -> None:
     await pushed(store, Push(slot="one", expected=0, raises=(Raise(None, {"a|b": (1,)}),)))
+    await raw.hset(f"{{{namespace}}}:{LAYOUT}:meta", "learning_until", 0)
     await store.read_totals()
     await raw.delete(*await raw.keys(f"{{{namespace}}}:*"))
     await pushed(store, Push(slot="one", expected=0, raises=(Raise(None, {"a|b": (5,)}),)))

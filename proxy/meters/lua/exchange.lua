@@ -2,7 +2,8 @@
 -- Theory: proxy/meters/part.py. The functions above, and PARTS, are put in front of this text by proxy/meters/store.py.
 -- KEYS: meta hash, members zset (slot -> when last heard, ms), then the keys of each part
 -- ARGV: JSON {slot, live_ms, learn_ms, last, parts: [[name, number of keys], ...]}, then one argument for each part
--- Reply: {now in ms, live members, 1 while learning, answer of each part ...}
+-- Reply: {now in ms, live members, 1 while learning, or 2 while nobody has put back what was counted before
+--   (`restore.lua`), answer of each part ...}
 --
 -- A server that has lost its memory, or part of it, cannot know what it had lent out. It shows in its run id: wiped, there
 -- is none; restarted, or failed over to, it is another one. Until `learn_ms` have passed it learns from those who know.
@@ -20,7 +21,8 @@ local members = redis.call('ZCOUNT', KEYS[2], now - asked.live_ms, '+inf')
 
 local context = {now = now, slot = asked.slot, members = math.max(members, 1), learning = learning, last = asked.last}
 context.run, context.first = run, until_ms == 0
-local reply = {now, members, learning and 1 or 0}
+local restored = redis.call('HGET', KEYS[1], 'restored') == run
+local reply = {now, members, not learning and 0 or restored and 1 or 2}
 local used = 2
 for i, part in ipairs(asked.parts) do
   local keys = {}
