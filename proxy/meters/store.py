@@ -20,7 +20,7 @@ come from the policy. Each part of the sync says what it keeps beside that.
 
 What survives what: a process that dies loses what it had not pushed, at most one sync, unless its journal is found. A
 store that was wiped, or came back from an older file, is told everything again: by every process that lives what it has
-counted, and by the first of them what the dead had, as it was last read; of the last to die some seconds may be missing.
+counted; by the first of them what the dead had, as it was last read, but for some seconds of the last to die.
 The minutes and hours before a wipe are lost. A process that returns after more than `TOMBSTONE_S` of silence is counted
 twice.
 """
