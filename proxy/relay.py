@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Iterator, MutableMapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -206,7 +207,7 @@ class Relay:
             if not isinstance(hold, Spent):
                 return decision, hold
             # There is less than the attempt needs, though more than nothing: to this request that is the same.
-            funds = {**{name: funds[name] for name in funds}, hold.budget: _emptied(funds[hold.budget])}
+            funds = ChainMap({hold.budget: _emptied(funds[hold.budget])}, cast(MutableMapping[str, Fund], funds))
 
     def _with_rates(self, refusal: Refusal, facts: Facts, now: float) -> Refusal:
         """A refusal for a rate says what is left of it; and what was lacking is asked for."""
