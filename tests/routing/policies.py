@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 from proxy.policy.model import (
     UNLIMITED,
+    Budget,
     Candidate,
+    Cap,
     Capability,
     Endpoint,
+    Enforce,
+    Exhausted,
     Key,
     Lane,
     Limits,
     Match,
     Modality,
     Objective,
+    Per,
     Prefer,
     Price,
     Route,
@@ -28,11 +34,13 @@ from proxy.policy.model import (
     Traffic,
 )
 from proxy.routing.facts import Facts
-from proxy.routing.readings import Breaker, Quantiles, Rate, Reading, Readings
+from proxy.routing.readings import Breaker, Fund, Funds, Quantiles, Rate, Reading, Readings
 
 NOW = 1000.0
 TENANT = Tenant(name="acme")
 MODEL = "llama-70b"
+SMALL = "llama-8b"
+"""What random budgets downgrade to."""
 
 
 def price(usd_per_mtok: float) -> Price:
@@ -208,6 +216,27 @@ rates = any_of(
 
 draws = st.floats(0, 1, exclude_max=True)
 
+_budgets = any_of(
+    enforce=(Enforce.HARD, Enforce.SOFT, Enforce.SHADOW),
+    exhausted=(Exhausted.DEDICATED_ONLY, Exhausted.DOWNGRADE, Exhausted.DOWNGRADE, Exhausted.REJECT),
+    lane=(Lane.SHARED, Lane.SHARED, Lane.DEDICATED),
+    tenants=(None, None, frozenset({"bank", "acme"})),
+    keys=(None, None, frozenset({"acme/ci"})),
+    tags=(frozenset(), frozenset(), frozenset({"gdpr"})),
+    routes=(None, None, frozenset({"one"})),
+    targets=(None, None, frozenset({"alpha", "small"})),
+    models=(None, frozenset({MODEL})),
+)
+_funds = st.sampled_from(
+    [
+        None,
+        Fund(free_nano_usd=0, limit_nano_usd=10**9, spent_nano_usd=10**9),
+        Fund(free_nano_usd=-5, known=False),
+        Fund(free_nano_usd=1),
+        Fund(free_nano_usd=10**15),
+    ]
+)
+
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
@@ -219,6 +248,32 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             _route("rest", draw, Match()),
         ],
     )
+
+
+@st.composite
+def budgeted(draw: st.DrawFn) -> Snapshot:
+    """The same with a smaller model on another target, and on the first one too perhaps, and up to three budgets."""
+    policy = draw(snapshots())
+    small = _target("small", **draw(_targets))
+    serving = (small, *policy.targets.values())[: draw(st.integers(1, 2))]
+    budgets = []
+    for number in range(draw(st.integers(1, 3))):
+        given = draw(_budgets)
+        downgrade = SMALL if given["exhausted"] is Exhausted.DOWNGRADE else None
+        budgets.append(Budget(name=f"b{number}", caps=(Cap(10**9, Per.DAY),), downgrade=downgrade, **given))
+    return replace(
+        policy,
+        targets={**policy.targets, "small": small},
+        models={**policy.models, SMALL: tuple(Candidate(target=one, model="small-upstream") for one in serving)},
+        budgets=tuple(budgets),
+    )
+
+
+@st.composite
+def funds_of(draw: st.DrawFn, policy: Snapshot) -> Funds:
+    """What the policy's budgets have left: nothing, next to nothing, or plenty."""
+    left = {budget.name: draw(_funds) for budget in policy.budgets}
+    return {name: fund for name, fund in left.items() if fund is not None}
 
 
 @st.composite
