@@ -174,8 +174,8 @@ class Buckets(LeasedRates):
         """`x-ratelimit-*`, of the tightest of the scopes that refuse; `refused_tokens` is the size of a request that is
         being refused.
         """
-        enforced = self._joined(tuple(scopes)).enforced
-        return rate_headers(enforced, now, refused_tokens) if enforced else ()
+        together = self._joined(tuple(scopes))
+        return rate_headers(together.told_requests, together.told_tokens, now, refused_tokens)
 
     # the sync
 

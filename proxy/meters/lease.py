@@ -124,11 +124,17 @@ class Lease:
 
     def left(self, now: float) -> int:
         """What all processes together may still use, as far as this one knows."""
-        free = max(0, self.free(now))
+        if self.kind is Kind.PLACES:
+            left = max(0, self._places(now) - self.in_use)
+            return left if self.level < 0 else min(self.limit, left + self.level + self.elsewhere)
+        contact = self._contact
+        if now >= contact.calm_until or contact.outage != self._outage:
+            self.turn(now)
+        left = int(self.held) if self.held > 0.0 else 0
         if self.level < 0:
-            return free
-        refilled = 0 if self.kind is Kind.PLACES else int(self.limit * (now - self._asked_at) / MINUTE_S)
-        return min(self.limit, free + self.level + self.elsewhere + refilled)
+            return left
+        left += self.level + self.elsewhere + int(self.limit * (now - self._asked_at) / MINUTE_S)
+        return min(self.limit, left)
 
     def take(self, amount: int) -> None:
         """A request is admitted."""

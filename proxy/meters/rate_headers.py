@@ -22,34 +22,25 @@ _TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-rat
 
 
 def rate_headers(
-    pairs: Sequence[tuple[Lease | None, Lease | None]], now: float, refused_tokens: int | None = None
+    requests: Sequence[Lease], tokens: Sequence[Lease], now: float, refused_tokens: int | None = None
 ) -> Headers:
     """For the requests and the tokens of some scopes. A request of `refused_tokens` is being refused: where that is for
     want of what is told, nothing is left.
     """
-    told: Headers = ()
-    requests = [one for one, _ in pairs if one is not None]
-    if requests:
-        told += _told(_REQUESTS, requests, now, None if refused_tokens is None else 1)
-    tokens = [one for _, one in pairs if one is not None]
-    if tokens:
-        told += _told(_TOKENS, tokens, now, refused_tokens)
-    return told
+    told = _told(_REQUESTS, requests, now, None if refused_tokens is None else 1) if requests else ()
+    return told + _told(_TOKENS, tokens, now, refused_tokens) if tokens else told
 
 
-def _told(names: tuple[bytes, bytes, bytes], leases: list[Lease], now: float, refused: int | None) -> Headers:
-    left, lease = _left(leases[0], now, refused), leases[0]
-    for other in leases[1:]:
-        others = _left(other, now, refused)
-        if others < left:
-            left, lease = others, other
+def _told(names: tuple[bytes, bytes, bytes], leases: Sequence[Lease], now: float, refused: int | None) -> Headers:
+    if refused is None:
+        lefts = [lease.left(now) for lease in leases]
+    else:
+        lefts = [lease.left(now) if lease.takes(refused, now) else 0 for lease in leases]
+    left = lefts[0] if len(lefts) == 1 else min(lefts)
+    lease = leases[lefts.index(left)]
     limit = lease.limit
     reset_ms = int((limit - left) * MINUTE_S * 1000.0 / limit)
     return ((names[0], _number(limit)), (names[1], b"%d" % left), (names[2], go_duration(reset_ms)))
-
-
-def _left(lease: Lease, now: float, refused: int | None) -> int:
-    return 0 if refused is not None and not lease.takes(refused, now) else lease.left(now)
 
 
 @lru_cache(4096)

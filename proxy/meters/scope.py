@@ -67,7 +67,7 @@ class Scope:
 class Together:
     """All leases that one request takes from, by what it takes of them; a scope that is None is not known.
 
-    `enforced` are the requests and the tokens of the scopes that refuse; `optional` says that one does not.
+    `told` are those of the scopes that refuse, of which replies tell; `optional` says that one does not.
     """
 
     __slots__ = (
@@ -75,13 +75,14 @@ class Together:
         "_known",
         "_outage",
         "all",
-        "enforced",
         "optional",
         "places",
         "requests",
         "scopes",
         "settled",
         "tokens",
+        "told_requests",
+        "told_tokens",
     )
 
     def __init__(self, scopes: Sequence[Scope | None], contact: Contact) -> None:
@@ -90,7 +91,8 @@ class Together:
         self._outage = -1
         self.scopes = found = [one for one in scopes if one is not None]
         self.optional = not all(one.enforced for one in found)
-        self.enforced = [(one.requests, one.tokens) for one in found if one.enforced]
+        self.told_requests = tuple([one.requests for one in found if one.enforced and one.requests is not None])
+        self.told_tokens = tuple([one.tokens for one in found if one.enforced and one.tokens is not None])
         self.requests = tuple([one.requests for one in found if one.requests is not None])
         self.tokens = tuple([one.tokens for one in found if one.tokens is not None])
         self.places = tuple([one.places for one in found if one.places is not None])

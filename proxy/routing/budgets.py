@@ -36,13 +36,15 @@ _FULL = Fund(free_nano_usd=1 << 62)
 class BudgetIndex:
     """The budgets of a policy, found by whom they are for: there may be one for each of ten thousand tenants."""
 
-    __slots__ = ("_by_key", "_by_tenant", "_general")
+    __slots__ = ("_by_key", "_by_tenant", "_general", "asks_for_tags")
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self._general: tuple[Budget, ...] = ()
         self._by_tenant: dict[str, tuple[Budget, ...]] = {}
         self._by_key: dict[str, tuple[Budget, ...]] = {}
+        self.asks_for_tags = False
         for budget in budgets:
+            self.asks_for_tags = self.asks_for_tags or bool(budget.tags)
             if budget.tenants is not None:
                 _file(self._by_tenant, budget.tenants, budget)
             elif budget.keys is not None:

@@ -25,14 +25,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.policy.model import UNLIMITED, Budget, Candidate, Prefer, Route, Rules, Snapshot
+from proxy.policy.model import Budget, Candidate, Prefer, Route, Rules, Snapshot
 from proxy.routing import budgets, gates, limits, refusals, wants
+from proxy.routing.bounds import Bound, Bounds
 from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan, Refusal
 from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, Rates, Reading, Readings
 from proxy.routing.rules import missed_by_reading, missed_by_request
-from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, compile_table, first_match
+from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, compile_table, concerned, first_match
 
 IN_FLIGHT_THRESHOLD = InFlightThreshold()
 
@@ -56,14 +57,14 @@ class Moment(NamedTuple):
 class Router:
     """A snapshot made ready to decide. Build it once per snapshot: it does the policy's share of the work."""
 
-    __slots__ = ("_budgets", "_concerned", "_table", "room", "snapshot")
+    __slots__ = ("_bounds", "_concerned", "_table", "room", "snapshot")
 
     def __init__(self, snapshot: Snapshot, room: Room = IN_FLIGHT_THRESHOLD) -> None:
         self.snapshot = snapshot
         self.room = room
         self._table = compile_table(snapshot)
-        self._budgets = budgets.BudgetIndex(snapshot.budgets)
-        self._concerned = _concerned(snapshot)
+        self._bounds = Bounds(snapshot.budgets)
+        self._concerned = concerned(snapshot)
 
     def decide(
         self,
@@ -81,16 +82,17 @@ class Router:
         lawful = self.lawful_set(facts)
         if isinstance(lawful, Refusal):
             return lawful
-        held = lawful.held
-        if facts.tenant.limits is not UNLIMITED or facts.key.limits is not UNLIMITED:
-            held += limits.of_caller(facts)
         moment = Moment(readings, now, draw)
-        if not held:
-            return self._afford(lawful, facts, moment, funds)
-        verdict = limits.judge(held, facts, rates)
+        bound = self._bounds.of(facts, lawful.route.name, lawful.held)
+        if bound is None:
+            return self._choose(lawful, facts, moment)
+        verdict = limits.NOTHING_OVER
+        if bound.held:
+            verdict = limits.judge(bound.held, facts, rates, bound.buckets)
         if verdict.refused is not None:
             return refusals.rate_limited(lawful.route, verdict.refused)
-        return _counted(self._afford(lawful, facts, moment, funds), held, verdict)
+        decision = self._afford(lawful, facts, moment, funds, bound)
+        return decision if verdict is limits.NOTHING_OVER else _recorded(decision, verdict)
 
     def concerned(self, model: str) -> tuple[Candidate, ...]:
         """The candidates whose readings a decision for the public model may need."""
@@ -98,7 +100,7 @@ class Router:
 
     def budgets_of(self, facts: Facts, route: str) -> tuple[Budget, ...]:
         """The budgets that a request on `route` falls under, whatever its target."""
-        return self._budgets.covering(facts, route)
+        return self._bounds.covering(facts, route)
 
     def rows(self, facts: Facts) -> tuple[Row, ...]:
         """The routes that can match requests for the model of `facts`, in their order; none if it may not be used."""
@@ -129,25 +131,33 @@ class Router:
         lawful = row.lawful[facts.endpoint, facts.lane_override, pinned]
         return lawful if lawful.refusal is None else lawful.refusal
 
-    def _afford(self, lawful: Lawful, facts: Facts, moment: Moment, funds: Funds) -> Decision:
+    def _afford(self, lawful: Lawful, facts: Facts, moment: Moment, funds: Funds, bound: Bound) -> Decision:
         """Choose among what the request's budgets leave; another model's targets, if one of them says so."""
-        covering = self._budgets.covering(facts, lawful.route.name) if self._budgets else ()
+        covering = bound.covering
+        if covering is None:
+            covering = self._bounds.covering(facts, lawful.route.name)
         if not covering:
-            return self._choose(lawful, facts, moment)
+            plan = self._choose(lawful, facts, moment)
+            return bound.planned(plan, (), keep=plan is lawful.ready) if isinstance(plan, Plan) else plan
         standing = budgets.judge(covering, [entry.target for entry in lawful.entries], facts, funds)
         rejecting = budgets.rejecting(standing)
         if rejecting is not None:
             return refusals.over_budget(lawful.route, rejecting, standing, funds)
         decision = self._choose(lawful, facts, moment, standing.left_out)
         if isinstance(decision, Plan):
-            return msgspec.structs.replace(decision, budgets=covering, shadow=decision.shadow + standing.shadow)
+            planned = bound.planned(decision, covering, keep=decision is lawful.ready)
+            return (
+                msgspec.structs.replace(planned, shadow=planned.shadow + standing.shadow)
+                if standing.shadow
+                else planned
+            )
         if not standing.left_out:
             return decision
         instead = budgets.downgrade(standing)
         if instead is not None:
             served = self._downgraded(lawful, facts, moment, funds, instead, decision.excluded, standing)
             if served is not None:
-                return served
+                return msgspec.structs.replace(served, scopes=bound.buckets)
         frees_up = any(
             entry.target.name not in standing.left_out
             and not (entry.picky and gates.unfit(entry.target, lawful.route.require, facts))
@@ -173,7 +183,7 @@ class Router:
         lawful = self.lawful_set(instead)
         if facts.target_override is not None or isinstance(lawful, Refusal):
             return None
-        covering = self._budgets.covering(instead, lawful.route.name)
+        covering = self._bounds.covering(instead, lawful.route.name)
         barred = _barred_above(above.route.require, lawful, facts, moment.readings)
         left = [entry.target for entry in lawful.entries if entry.target.name not in barred]
         again = budgets.judge(covering, left, instead, funds)
@@ -249,18 +259,6 @@ class Router:
         )
 
 
-def _concerned(snapshot: Snapshot) -> Mapping[str, tuple[Candidate, ...]]:
-    """By public model, its candidates and those of the models that budgets may put in its place."""
-    instead = [budget for budget in snapshot.budgets if budget.downgrade is not None]
-    concerned = dict(snapshot.models)
-    for model in snapshot.models:
-        more = {one.downgrade for one in instead if one.models is None or model in one.models} - {model, None}
-        for other in sorted(filter(None, more)):
-            known = {candidate.target.name for candidate in concerned[model]}
-            concerned[model] += tuple(one for one in snapshot.models.get(other, ()) if one.target.name not in known)
-    return concerned
-
-
 def _barred_above(require: Rules, lawful: Lawful, facts: Facts, readings: Readings) -> dict[str, Exclusion]:
     """The targets of another model's lawful set that the gates of the route that was asked for keep out."""
     asked = gates.Asked(require=require, endpoint=facts.endpoint, lane_override=facts.lane_override)
@@ -315,13 +313,12 @@ def _shadow_now(route: Route, options: list[Option], facts: Facts) -> tuple[Excl
     return tuple(found)
 
 
-def _counted(decision: Decision, held: tuple[limits.Held, ...], verdict: limits.Verdict) -> Decision:
-    """A plan that says where it is to be counted, and which rates it is over that do not refuse."""
+def _recorded(decision: Decision, verdict: limits.Verdict) -> Decision:
+    """A plan that says which rates it is over that do not refuse."""
     if isinstance(decision, Refusal):
         return decision
     return msgspec.structs.replace(
         decision,
-        scopes=limits.scopes(held),
         excluded=decision.excluded + verdict.wanted,
         relaxed=decision.relaxed or bool(verdict.wanted),
         shadow=decision.shadow + verdict.shadow,

@@ -117,9 +117,11 @@ def of_policy(snapshot: Snapshot) -> Iterator[Held]:
         yield from of_route(route)
 
 
-def judge(held: tuple[Held, ...], facts: Facts, rates: Rates) -> Verdict:
-    """Ask every limit about one more request."""
-    if isinstance(rates, LeasedRates) and rates.fit(scopes(held), estimated_tokens(facts)):
+def judge(held: tuple[Held, ...], facts: Facts, rates: Rates, buckets: tuple[str, ...] | None = None) -> Verdict:
+    """Ask every limit about one more request; `buckets` are theirs, where somebody has them at hand."""
+    if buckets is None:
+        buckets = scopes(held)
+    if isinstance(rates, LeasedRates) and rates.fit(buckets, estimated_tokens(facts)):
         return NOTHING_OVER
     refused: Over | None = None
     wanted: tuple[Exclusion, ...] = ()
@@ -133,7 +135,7 @@ def judge(held: tuple[Held, ...], facts: Facts, rates: Rates) -> Verdict:
         elif one.manner is Manner.WANT:
             wanted += (over.exclusion,)
         elif refused is None:
-            refused = msgspec.structs.replace(over, among=scopes(held))
+            refused = msgspec.structs.replace(over, among=buckets)
     return Verdict(refused, wanted, shadow)
 
 

@@ -103,6 +103,18 @@ Table = Mapping[str, tuple[Row, ...]]
 """By public model name, the routes that can match it, in first-match order."""
 
 
+def concerned(snapshot: Snapshot) -> Mapping[str, tuple[Candidate, ...]]:
+    """By public model, its candidates and those of the models that budgets may put in its place."""
+    instead = [budget for budget in snapshot.budgets if budget.downgrade is not None]
+    concerned = dict(snapshot.models)
+    for model in snapshot.models:
+        more = {one.downgrade for one in instead if one.models is None or model in one.models} - {model, None}
+        for other in sorted(filter(None, more)):
+            known = {candidate.target.name for candidate in concerned[model]}
+            concerned[model] += tuple(one for one in snapshot.models.get(other, ()) if one.target.name not in known)
+    return concerned
+
+
 def compile_table(snapshot: Snapshot) -> Table:
     """Evaluate the static part of every decision that `snapshot` can lead to."""
     return {

@@ -20,7 +20,7 @@ def lease(kind: Kind, limit: int, held: int, level: int = 0, elsewhere: int = 0)
 def test_the_tightest_scope_is_told_for_requests_and_tokens_each() -> None:
     tenant = lease(Kind.REQUESTS, 600, 100, 20, 30), lease(Kind.TOKENS, 6000, 500)
     key = lease(Kind.REQUESTS, 60, 59), lease(Kind.TOKENS, 60_000, 60_000)
-    assert dict(rate_headers([tenant, key], 0.0)) == {
+    assert dict(rate_headers([tenant[0], key[0]], [tenant[1], key[1]], 0.0)) == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"59",
         b"x-ratelimit-reset-requests": b"1s",
@@ -28,12 +28,12 @@ def test_the_tightest_scope_is_told_for_requests_and_tokens_each() -> None:
         b"x-ratelimit-remaining-tokens": b"500",
         b"x-ratelimit-reset-tokens": b"55s",
     }
-    assert dict(rate_headers([tenant], 0.0))[b"x-ratelimit-remaining-requests"] == b"150"
+    assert dict(rate_headers([tenant[0]], [tenant[1]], 0.0))[b"x-ratelimit-remaining-requests"] == b"150"
 
 
 def test_what_is_not_limited_is_not_told() -> None:
-    assert rate_headers([(None, None)], 0.0) == ()
-    assert [name for name, _ in rate_headers([(None, lease(Kind.TOKENS, 10, 10))], 0.0)] == [
+    assert rate_headers((), (), 0.0) == ()
+    assert [name for name, _ in rate_headers((), [lease(Kind.TOKENS, 10, 10)], 0.0)] == [
         b"x-ratelimit-limit-tokens",
         b"x-ratelimit-remaining-tokens",
         b"x-ratelimit-reset-tokens",
@@ -41,12 +41,12 @@ def test_what_is_not_limited_is_not_told() -> None:
 
 
 def test_a_refusal_says_that_nothing_is_left_of_what_it_lacked() -> None:
-    pair = lease(Kind.REQUESTS, 60, 0, elsewhere=7), lease(Kind.TOKENS, 6000, 500)
-    told = dict(rate_headers([pair], 0.0, refused_tokens=400))
+    pair = [lease(Kind.REQUESTS, 60, 0, elsewhere=7)], [lease(Kind.TOKENS, 6000, 500)]
+    told = dict(rate_headers(*pair, 0.0, refused_tokens=400))
     assert told[b"x-ratelimit-remaining-requests"] == b"0"
     assert told[b"x-ratelimit-reset-requests"] == b"1m0s"
     assert told[b"x-ratelimit-remaining-tokens"] == b"500"
-    assert dict(rate_headers([pair], 0.0, refused_tokens=501))[b"x-ratelimit-remaining-tokens"] == b"0"
+    assert dict(rate_headers(*pair, 0.0, refused_tokens=501))[b"x-ratelimit-remaining-tokens"] == b"0"
 
 
 @pytest.mark.parametrize(

@@ -72,4 +72,4 @@ def test_whether_a_limit_does_not_refuse_and_whose_headers_are_sent(contact: Con
     assert not Together([tenant], contact).optional
     mixed = Together([tenant, wish], contact)
     assert mixed.optional
-    assert mixed.enforced == [(tenant.requests, tenant.tokens)]
+    assert (mixed.told_requests, mixed.told_tokens) == ((tenant.requests,), (tenant.tokens,))
