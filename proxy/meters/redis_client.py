@@ -68,6 +68,7 @@ class Clustered:
         self._timeout_s = timeout_s
         self._cluster = self._new()
         self._finding = asyncio.Lock()
+        self._failed: str | None = None
 
     async def eval(self, script: str, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         """What `script` returns. Raises StoreError."""
@@ -75,6 +76,9 @@ class Clustered:
             await self._find()
             try:
                 return await self._cluster.eval(script, len(keys), *keys, *arguments)
+            except RedisError as error:
+                self._failed = getattr(error, "last_failed_node_name", None)
+                raise
             except AttributeError:
                 # redis-py knows no node that holds no slot yet, and an ASK may send it to one.
                 raise StoreUnavailable("the cluster is moving our keys to a new node") from None
@@ -89,12 +93,12 @@ class Clustered:
             await self._cluster.nodes_manager.aclose("startup_nodes")
 
     async def _find(self) -> None:
-        """Read the slots, unless they are known. redis-py asks the nodes that it knows; if none answers, ask those of
-        the URL next time: they are names, which may mean others by then.
+        """Read the slots, unless they are known. redis-py asks the nodes that it knows, the one that failed last; if
+        none answers, ask those of the URL next time: they are names, which may mean others by then.
         """
         async with self._finding:
             try:
-                await self._cluster.initialize()
+                await self._cluster.initialize(last_failed_node_name=self._failed)
             except BaseException:
                 self._cluster = self._new()
                 raise

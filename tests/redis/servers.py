@@ -215,7 +215,7 @@ def start_sentinel_set(
     watching = (
         f"sentinel monitor {MASTER} {HOST} {master.port} {sentinels // 2 + 1}\n"
         f"sentinel down-after-milliseconds {MASTER} {down_after_ms}\n"
-        f"sentinel failover-timeout {MASTER} 5000\n"
+        f"sentinel failover-timeout {MASTER} 2500\n"
     )
     if "password" in admin:
         watching += f"sentinel auth-pass {MASTER} {admin['password']}\n"
