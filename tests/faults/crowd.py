@@ -21,6 +21,7 @@ import orjson
 import uvloop
 
 REFUSED_PAUSE_S = 0.25
+PADDING = " and then some words more, as people write them" * 8
 
 
 class Exchange(asyncio.Protocol):
@@ -92,7 +93,7 @@ class Crowd:
         name = f"r{self.seed}-{next(self.numbers)}"
         leave_after = max(1, planned // 2) if manner == "leave" else 0
         begun_at = time.monotonic()
-        request = _request(name, planned, "usage" if manner == "leave" else manner)
+        request = _request(name, prompt(planned, manner))
         try:
             _, one = await asyncio.get_running_loop().create_connection(
                 lambda: Exchange(request, leave_after), "127.0.0.1", port
@@ -106,10 +107,13 @@ class Crowd:
         return one.status == 200
 
 
-def _request(name: str, planned: int, manner: str) -> bytes:
-    body = orjson.dumps(
-        {"model": "m", "stream": True, "messages": [{"role": "user", "content": f"{planned} {manner}"}]}
-    )
+def prompt(planned: int, manner: str) -> str:
+    """What a client writes."""
+    return f"{planned} {'usage' if manner == 'leave' else manner}{PADDING}"
+
+
+def _request(name: str, text: str) -> bytes:
+    body = orjson.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": text}]})
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
         b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (name.encode(), len(body), body)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from tests.faults.crowd import prompt
 from tests.faults.field import INPUT_USD, NANO, OUTPUT_USD, Asked
 
 NEARLY_ALL = 0.99
@@ -67,5 +68,5 @@ def verdict(asked: Sequence[Asked], truth: Mapping[str, Sequence[int]], limit: i
 
 
 def _price(one: Asked) -> int:
-    tokens_in = len(f"{one.planned} {one.manner}") // 4
+    tokens_in = len(prompt(one.planned, one.manner)) // 4
     return (one.planned * OUTPUT_USD + tokens_in * INPUT_USD) * 1000
