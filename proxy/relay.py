@@ -23,8 +23,8 @@ import msgspec
 from proxy.deadlines import Deadlines
 from proxy.forward import Client, Ending, FixedHeaders, Forward
 from proxy.meters.hold import Hold, Spent
-from proxy.policy.model import Budget, Candidate, Lane, Snapshot
-from proxy.routing.budgets import used_nano_usd
+from proxy.policy.model import Budget, Candidate, Lane, Snapshot, Target
+from proxy.routing.budgets import name_of, used_nano_usd
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
@@ -93,6 +93,8 @@ class Purse(Protocol):
     def funds(self, now: float) -> Funds: ...
 
     def open(self, covering: tuple[Budget, ...], attempt: Attempt, facts: Facts, now: float) -> Hold | Spent | None: ...
+
+    def missed(self, budget: str, target: Target, facts: Facts) -> None: ...
 
     def observe(self, facts: Facts, outcome: Outcome) -> None: ...
 
@@ -201,6 +203,8 @@ class Relay:
         funds: Funds = self._purse.funds(now)
         while True:
             decision = router.decide(facts, readings, now, draw, rates, funds)
+            if decision.excluded and router.snapshot.budgets:
+                self._miss(router.snapshot, decision, facts)
             if isinstance(decision, Refusal) or not decision.budgets:
                 return decision, None
             hold = self._purse.open(decision.budgets, decision.attempts[0], _served(facts, decision), now)
@@ -208,6 +212,13 @@ class Relay:
                 return decision, hold
             # There is less than the attempt needs, though more than nothing: to this request that is the same.
             funds = ChainMap({hold.budget: _emptied(funds[hold.budget])}, cast(MutableMapping[str, Fund], funds))
+
+    def _miss(self, snapshot: Snapshot, decision: Decision, facts: Facts) -> None:
+        """What was lacking is asked for: a budget may have more than what this process holds of it."""
+        for exclusion in decision.excluded:
+            name = name_of(exclusion)
+            if name is not None:
+                self._purse.missed(name, snapshot.targets[exclusion.target], facts)
 
     def _with_rates(self, refusal: Refusal, facts: Facts, now: float) -> Refusal:
         """A refusal for a rate says what is left of it; and what was lacking is asked for."""

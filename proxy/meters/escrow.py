@@ -171,6 +171,10 @@ class Escrow(LeasedFunds):
         """What a request under `budgets` is held against now."""
         return tuple([account.now for budget in budgets for account in self._accounts.get(budget.name, ())])
 
+    def terms_named(self, budget: str) -> tuple[Term, ...]:
+        """The same of one budget."""
+        return tuple([account.now for account in self._accounts.get(budget, ())])
+
     def standings(self, now: float) -> list[BudgetStanding]:
         """Every budget's every cap, for people."""
         return [self._standing(account, now) for accounts in self._accounts.values() for account in accounts]

@@ -153,6 +153,10 @@ class Hold:
                 term.wish(self._price(wished * facts.choices))
         return True
 
+    def least(self, facts: Facts) -> int:
+        """What has to be free for the attempt to begin."""
+        return self._price(_first_step(facts) if facts.stream else _least_reply(facts))
+
     def top_up(self, events: int, now: float) -> int:
         """Set aside enough for the events that have passed and for a step more.
 
@@ -216,8 +220,27 @@ class Holds:
         hard = any(term.hard for term in terms)
         if hard and not budgets.countable(target):
             return Spent(next(budget.name for budget in held if budget.enforce is Enforce.HARD))
-        input_tokens = self._bound.tokens(target.name, facts.input_tokens) if hard else facts.input_tokens
-        hold = Hold(
+        hold = self._hold(terms, target, facts, strict=hard)
+        begun = hold.begin_whole(facts, now) if hard and not facts.stream else hold.begin(_first_step(facts), now)
+        return hold if begun else Spent(next(term.budget for term in terms if term.refused))
+
+    def missed(self, budget: str, target: Target, facts: Facts) -> None:
+        """A target was left out because this process has too little of the budget: there may be more in the store."""
+        terms = tuple([term for term in self._escrow.terms_named(budget) if term.hard])
+        if terms and budgets.countable(target):
+            least = self._hold(terms, target, facts, strict=True).least(facts)
+            for term in terms:
+                term.lack(least)
+
+    def observe(self, facts: Facts, outcome: Outcome) -> None:
+        """An attempt has ended, and its upstream may have counted the input."""
+        usage = outcome.usage
+        if usage.input_tokens and not usage.estimated:
+            self._bound.observe(outcome.attempt.target.name, facts.input_tokens, usage.input_tokens)
+
+    def _hold(self, terms: tuple[Term, ...], target: Target, facts: Facts, *, strict: bool) -> Hold:
+        input_tokens = self._bound.tokens(target.name, facts.input_tokens) if strict else facts.input_tokens
+        return Hold(
             terms,
             target,
             facts,
@@ -226,14 +249,6 @@ class Holds:
             partial(self._events.tokens, target.name),
             self._dearest_of(target, facts, input_tokens),
         )
-        begun = hold.begin_whole(facts, now) if hard and not facts.stream else hold.begin(_first_step(facts), now)
-        return hold if begun else Spent(next(term.budget for term in terms if term.refused))
-
-    def observe(self, facts: Facts, outcome: Outcome) -> None:
-        """An attempt has ended, and its upstream may have counted the input."""
-        usage = outcome.usage
-        if usage.input_tokens and not usage.estimated:
-            self._bound.observe(outcome.attempt.target.name, facts.input_tokens, usage.input_tokens)
 
     def _dearest_of(self, target: Target, facts: Facts, input_tokens: int) -> tuple[int, int] | None:
         """Worked out once for each target, where it is the same for all requests in plain text and the plain tier."""
@@ -247,6 +262,10 @@ class Holds:
         if found is not None:
             self._dearest[target.name] = price, found
         return found
+
+
+def _least_reply(facts: Facts) -> int:
+    return min(expected_output_tokens(facts), LEAST_REPLY_TOKENS) * facts.choices
 
 
 def _first_step(facts: Facts) -> int:

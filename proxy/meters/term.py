@@ -136,12 +136,17 @@ class Term:
         free = self.free
         if amount > free and (self.hard or (self.binding and not begun)):
             self.refused = True
-            self.need = max(self.need, amount - max(free, 0))
+            self.lack(amount)
             return False
         self.refused = False
         self.held += amount
         self._noted()
         return True
+
+    def lack(self, amount: int) -> None:
+        """A request was refused for want of this much: the next of its kind shall have it."""
+        self._largest = max(self._largest, amount)
+        self.need = max(self.need, amount - max(self.free, 0))
 
     def wish(self, amount: int) -> None:
         """A request made do with less than this; the next of its kind shall not have to."""
