@@ -7,7 +7,7 @@ SLOW := tests/e2e tests/faults tests/redis tests/fuzz tests/engine tests/clients
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-e2e test-redis test-fuzz test-engine test-clients bench check format lock clean
+.PHONY: help setup demo test test-e2e test-faults test-redis test-fuzz test-engine test-clients bench check format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -21,8 +21,11 @@ demo: setup  ## two simulators, the proxy and a rising load, in this terminal; C
 test: setup  ## the fast tests, on every core
 	$(BIN)/pytest -n auto $(addprefix --ignore=,$(SLOW)) $(TESTS)
 
-test-e2e: setup  ## whole processes: serving, faults, the README's commands
-	$(BIN)/pytest $(wildcard tests/e2e tests/faults) $(TESTS)
+test-e2e: setup  ## whole processes: serving, crashes, the README's commands
+	$(BIN)/pytest tests/e2e $(TESTS)
+
+test-faults: setup  ## four proxies and a budget, while the store and the proxies break (needs redis-server)
+	$(BIN)/pytest -s tests/faults $(TESTS)
 
 test-redis: setup  ## the store on real Redis servers: TLS, sentinels, clusters, failovers (needs redis-server, openssl)
 	$(BIN)/pytest -n 4 tests/redis $(TESTS)
