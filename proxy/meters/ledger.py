@@ -57,6 +57,10 @@ class Journal(Protocol):
         ...
 
 
+_Key = tuple[str, str, str, str, str, bool]
+"""A series; its lane is told by whether that is the shared one."""
+
+
 class _Cell:
     """The counts of one series, and where the journal notes them."""
 
@@ -73,7 +77,7 @@ class Ledger:
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._journal = journal
-        self._cells: dict[tuple[str, str, str, str, str, str], _Cell] = {}
+        self._cells: dict[_Key, _Cell] = {}
         self._grown: set[_Cell] = set()
 
     def begin(self, facts: Facts, route: str, attempt: Attempt) -> int:
@@ -93,7 +97,8 @@ class Ledger:
         """Count one finished attempt and say what it cost. Call it exactly once per attempt, in a `finally`."""
         charge = charge_of(outcome)
         target = outcome.attempt.target
-        key = (facts.tenant.name, facts.key.name, facts.model, route, target.name, target.lane)
+        # Not the lane itself: the hash of an enum's member is a call of Python.
+        key = (facts.tenant.name, facts.key.name, facts.model, route, target.name, target.lane is Lane.SHARED)
         cell = self._cells.get(key) or self._open(key)
         self._grown.add(cell)
         _count_attempt(cell.counts, outcome)
@@ -104,7 +109,7 @@ class Ledger:
 
     def place(self, facts: Facts, route: str, target: Target) -> int:
         """The number of the place in the journal at which an attempt will be settled; -1 without a journal."""
-        key = (facts.tenant.name, facts.key.name, facts.model, route, target.name, target.lane)
+        key = (facts.tenant.name, facts.key.name, facts.model, route, target.name, target.lane is Lane.SHARED)
         return (self._cells.get(key) or self._open(key)).place
 
     def changed(self) -> dict[str, Vector]:
@@ -116,8 +121,10 @@ class Ledger:
         """Every series that has counted anything, by name."""
         return {cell.name: tuple(cell.counts) for cell in self._cells.values() if cell.counts[_ATTEMPTS]}
 
-    def _open(self, key: tuple[str, str, str, str, str, str]) -> _Cell:
-        name = series_name(Series(*key))
+    def _open(self, key: _Key) -> _Cell:
+        tenant, caller, model, route, target, shared = key
+        lane = Lane.SHARED if shared else Lane.DEDICATED
+        name = series_name(Series(tenant, caller, model, route, target, lane))
         place = -1 if self._journal is None else self._journal.cell(SERIES, name, len(COUNTERS))
         cell = self._cells[key] = _Cell(name, place)
         return cell

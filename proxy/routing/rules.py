@@ -22,7 +22,7 @@ from proxy.routing.readings import Reading
 ASSUMED_OUTPUT_TOKENS = 1024
 """For the estimate of a request that sets no limit to its own output."""
 
-_NOTHING_GENERATED = frozenset({Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS})
+_NOTHING_GENERATED = (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS)
 
 FAILURES_THAT_CONDEMN = 2
 """One failure among few results would put any target below 99.9 %."""
