@@ -21,7 +21,8 @@ How far a hard cap can be overspent, whatever the number of processes:
                                a part of their cap in each process
     the store's clock jumps    a window begins early or late by as much
 
-Nothing here waits; `ask` looks at no more than `MAX_TERMS` terms at a time, the changed ones first.
+Nothing here waits; `ask` tells of no more than `MAX_TERMS` terms at a time, those in need first, then the changed ones,
+of which who has waited longest comes first. Who leaves tells all.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from proxy.routing.readings import Fund, LeasedFunds
 
 ESCROW = "escrow"
 """The kind under which terms are noted in a journal."""
-MAX_TERMS = 500
+MAX_TERMS = 200
 REFRESH_S = 5.0
 AHEAD_MS = 10_000
 KEPT_MS = 8 * 86_400_000
@@ -90,6 +91,11 @@ class _Account:
         self.next: Term | None = None
         self.past: list[Term] = []
 
+    def steady(self, store_ms: int) -> bool:
+        """Whether the present window holds for a while yet, and none before it is open."""
+        now = self.now
+        return not self.past and now.end_ms is not None and now.start_ms <= store_ms < now.end_ms - AHEAD_MS
+
     def turn(self, store_ms: int) -> list[Term]:
         """Follow the store's clock; the terms that are over and done with are returned."""
         start_ms, end_ms = window(self.cap.per, store_ms)
@@ -113,11 +119,9 @@ class _Account:
                 term.limit, term.alerts = cap.nano_usd, budget.alerts
                 term.bind(budget.enforce)
 
-    def terms(self) -> Iterator[Term]:
-        yield self.now
-        if self.next is not None:
-            yield self.next
-        yield from self.past
+    def terms(self) -> tuple[Term, ...]:
+        """The present one first."""
+        return (self.now, *self.past) if self.next is None else (self.now, self.next, *self.past)
 
     def _open_first(self, start_ms: int, end_ms: int) -> None:
         first = self._term(start_ms, end_ms)
@@ -256,9 +260,15 @@ class Escrow(LeasedFunds):
                     stale.append(term)
         self._retired = [account for account in self._retired if not all(term.idle for term in account.terms())]
         stale.sort(key=lambda term: term.told_at or 0.0)
+        if moment.last:
+            return urgent
+        if len(urgent) > MAX_TERMS:
+            urgent.sort(key=lambda term: (not term.need, term.told_at or 0.0))
         return (urgent + stale)[:MAX_TERMS]
 
     def _turn(self, account: _Account, store_ms: int) -> None:
+        if account.steady(store_ms) and (self._journal is None or account.now.note is not None):
+            return
         past = account.turn(store_ms)
         if self._journal is None:
             return
