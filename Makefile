@@ -27,8 +27,8 @@ test-e2e: setup  ## whole processes: serving, crashes, the README's commands
 test-faults: setup  ## four proxies and a budget, while the store and the proxies break (needs redis-server)
 	$(BIN)/pytest -s tests/faults $(TESTS)
 
-test-redis: setup  ## the store on real Redis servers: TLS, sentinels, clusters, failovers (needs redis-server, openssl)
-	$(BIN)/pytest -n 4 tests/redis $(TESTS)
+test-redis: setup  ## the meters on Debian's Redis: TLS, sentinels, clusters, failovers (needs redis-server, openssl)
+	SPILLWAY_TEST_SERVER=redis-server $(BIN)/pytest -n 4 tests/redis tests/meters $(TESTS)
 
 test-fuzz: setup  ## texts, requests and faults by the hundred thousand, the same ones each time
 	$(BIN)/pytest -n auto tests/fuzz $(TESTS)

@@ -13,6 +13,7 @@ import pytest
 from proxy.cli.policy import app
 from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words
 from proxy.cli.policy_explain_source import Unanswerable, find
+from proxy.meters.embedded import EmbeddedStore
 from proxy.policy.model import Budget, Cap, Endpoint, Lane, Per, Traffic
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.plan import Cause, Exclusion
@@ -479,13 +480,18 @@ def test_a_logged_request_that_nothing_paid_for_is_explained_from_its_line(budge
     assert budgets_words(read) == {"spill": "unavailable"}
 
 
-async def test_a_running_proxy_is_asked(policy: Path) -> None:
+async def test_a_running_proxy_is_asked(policy: Path, tmp_path: Path) -> None:
+    with EmbeddedStore(tmp_path / "data") as store:
+        await _ask_a_running_proxy(policy, store.url)
+
+
+async def _ask_a_running_proxy(policy: Path, store_url: str) -> None:
     served = snapshot_of(
         dedicated("gpu", "http://127.0.0.1:1/v1", max_in_flight=4), shared("api", "http://127.0.0.1:1/v1")
     )
     served = replace(served, budgets=(Budget(name="spill", caps=(Cap(5 * 10**9, Per.DAY),)),))
     full = readings(policy, "gpu: {in_flight: 4}\n")
-    async with proxy(served) as spillway:
+    async with proxy(served, store_url=store_url) as spillway:
         live = ("--live", f"http://127.0.0.1:{spillway.admin_port}")
         result = await asyncio.to_thread(explain, "--model", "m", *live)
         spilled = await asyncio.to_thread(explain, "--model", "m", *live, "--readings", full)

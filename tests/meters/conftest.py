@@ -1,10 +1,11 @@
-"""A real server for every test of the store: the one on PATH and the packaged one, whichever this machine has."""
+"""A real server for every test of the store: the packaged Valkey, or what `SPILLWAY_TEST_SERVER` names on PATH."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,19 @@ from proxy.meters.binary import find_server, packaged_server
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.store import Store
 
+
+def _program() -> Path | None:
+    named = os.environ.get("SPILLWAY_TEST_SERVER")
+    if named is None:
+        return packaged_server() or find_server()
+    found = shutil.which(named)
+    assert found is not None, f"no `{named}` on PATH"
+    return Path(found)
+
+
 # A machine that runs many tests at once may take its time; nothing is ever waited for that long in vain.
 PATIENCE_S = 30.0
-PROGRAMS = sorted({program for program in (find_server(), packaged_server()) if program is not None})
+PROGRAMS = [program for program in [_program()] if program is not None]
 
 
 @pytest.fixture(scope="module", params=PROGRAMS, ids=lambda program: program.name)
