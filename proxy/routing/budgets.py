@@ -164,10 +164,14 @@ def _covers_request(budget: Budget, facts: Facts, route: str) -> bool:
 
 
 def _need_nano_usd(target: Target, facts: Facts) -> int | None:
-    step = min(expected_output_tokens(facts), STEP_TOKENS)
+    output_tokens = min(expected_output_tokens(facts), STEP_TOKENS) * facts.choices
+    price = target.price
+    if price is not None and target.lane is Lane.SHARED and not price.above and not price.tiers:
+        # Plain tokens at the only rates there are: `cost` comes to the same, and takes five times as long.
+        return cost.plain_nano_usd(price, facts.input_tokens, output_tokens)
     usage = Usage(
         input_tokens=facts.input_tokens,
-        output_tokens=step * facts.choices,
+        output_tokens=output_tokens,
         service_tier=reckoned_tier(target, facts),
     )
     return used_nano_usd(target, usage)
@@ -188,6 +192,8 @@ def _unaffordable(budget: Budget, target: Target, need: int | None, funds: Funds
 
 def _observed(fund: Fund) -> str:
     spent = f"{wording.usd(fund.spent_nano_usd)} spent"
+    if fund.held_nano_usd > 0:
+        spent += f" and {wording.usd(fund.held_nano_usd)} set aside"
     return spent if fund.known else f"{spent} when last known, and the store cannot be asked"
 
 

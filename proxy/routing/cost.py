@@ -85,6 +85,11 @@ def dearest(price: Price, tier: str, input_tokens: int, *, audio: bool) -> tuple
     return max(into), max(out)
 
 
+def plain_nano_usd(rates: Rates, input_tokens: int, output_tokens: int) -> int:
+    """The price of so many tokens of which none is of a kind of its own."""
+    return _of_a_million(input_tokens * rates.input_nano_usd_per_mtok + output_tokens * rates.output_nano_usd_per_mtok)
+
+
 def cost_of_many_nano_usd(price: Price, usage: Usage) -> int:
     """The price of the sum of many requests' usages, as if all were of the standard tier and short."""
     return _cost_nano_usd(price, price, usage)
@@ -96,6 +101,10 @@ def _cost_nano_usd(rates: Rates, listed: Rates, usage: Usage) -> int:
         total += _of_input_parts(rates, listed, usage)
     if usage.reasoning_tokens or usage.audio_output_tokens:
         total += _of_output_parts(rates, listed, usage)
+    return _of_a_million(total)
+
+
+def _of_a_million(total: int) -> int:
     quotient, remainder = divmod(total, TOKENS_PER_MTOK)
     twice = 2 * remainder
     return quotient + (twice > TOKENS_PER_MTOK or (twice == TOKENS_PER_MTOK and quotient & 1))

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.policy.price import LongRates, Price, Rates, Tariff
-from proxy.routing.cost import cost_nano_usd, cost_of_many_nano_usd, expected_tier, most_nano_usd, tier_of
+from proxy.routing.cost import (
+    cost_nano_usd,
+    cost_of_many_nano_usd,
+    expected_tier,
+    most_nano_usd,
+    plain_nano_usd,
+    tier_of,
+)
 from proxy.routing.outcome import Usage
 
 USD = 10**9
@@ -78,6 +85,7 @@ def test_kinds_of_token_are_summed_before_the_one_rounding(inputs: int, outputs:
     price = Price(input_nano_usd_per_mtok=a, output_nano_usd_per_mtok=b)
     usage = Usage(input_tokens=inputs, output_tokens=outputs)
     assert cost_nano_usd(price, usage) == round(Fraction(inputs * a + outputs * b, 10**6))
+    assert plain_nano_usd(price, inputs, outputs) == cost_nano_usd(price, usage)
 
 
 @given(any_price(), usages())
