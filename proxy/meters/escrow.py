@@ -189,9 +189,11 @@ class Escrow(LeasedFunds):
         accounts = self._accounts[name]
         tightest = min(accounts, key=lambda account: self._free(account.now))
         term = tightest.now
+        free = self._free(term)
         return Fund(
-            free_nano_usd=self._free(term),
+            free_nano_usd=free,
             spent_nano_usd=term.spent,
+            held_nano_usd=max(term.outstanding - term.spent - max(0, free), term.held),
             limit_nano_usd=term.limit,
             per=term.per,
             resets_in_s=self._resets_in_s(term, self._now),

@@ -35,7 +35,7 @@ RATE_HALF_LIFE_S = 1.0
 IDLE_PART = 100
 IDLE_NANO_USD = 250_000_000
 """What a process keeps of a cap, so that its next request need not wait for a grant: one part in so many, or if that is
-less, so much or an eighth."""
+less, so much or a half."""
 
 
 class Term:
@@ -206,7 +206,7 @@ class Term:
 
     @property
     def _floor(self) -> int:
-        return max(self.limit // IDLE_PART, min(self.limit // 8, IDLE_NANO_USD))
+        return max(self.limit // IDLE_PART, min(self.limit // 2, IDLE_NANO_USD))
 
     def _busy(self, ahead_s: float) -> int:
         return int(self._rate * ahead_s) + 2 * self._largest

@@ -64,7 +64,8 @@ local function granted(ask, available, members)
   if available <= 0 or available < need then
     return 0
   end
-  return math.floor(math.min(available, math.max(need, math.min(want, available / (2 * members)))))
+  local most = members > 1 and available / (2 * members) or available
+  return math.floor(math.min(available, math.max(need, math.min(want, most))))
 end
 
 local function alerts(key, ask, spent)
