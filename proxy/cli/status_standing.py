@@ -68,7 +68,7 @@ def rates_table(rates: Sequence[RateStanding]) -> Table:
             f"{one.limit:,} {one.rate}",
             f"{one.used:,}",
             f"{one.used / one.limit:.0%}",
-            "" if one.leased is None else f"{one.leased:,.4g}",
+            "" if one.leased is None else f"{one.leased:,.0f}",
             " ".join([*(["shadow"] if one.shadow else []), *([] if one.known else ["unknown"])]),
         )
     return table
