@@ -1,0 +1,131 @@
+"""All that counts and holds money in one process, started, served from and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from proxy.metering import Metering
+from proxy.meters.embedded import EmbeddedStore
+from proxy.policy.model import Budget, Cap, Enforce, Per, Snapshot
+from proxy.settings import Settings
+
+from tests.harness import shared, snapshot_of
+
+USD = 10**9
+NOWHERE = "unix:///nonexistent"
+PATIENCE_S = 10.0
+CAP = Budget(name="cap", caps=(Cap(USD, Per.TOTAL), Cap(USD // 2, Per.MONTH)))
+SOFT = replace(CAP, enforce=Enforce.SOFT)
+
+
+class OneEach:
+    def tokens(self, target: str, events: int) -> int:
+        return events
+
+
+def policy(*budgets: Budget) -> Snapshot:
+    return replace(snapshot_of(shared("api", "http://127.0.0.1:1/v1")), budgets=budgets)
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> Iterator[str]:
+    with EmbeddedStore(tmp_path / "store") as store:
+        yield store.url
+
+
+@contextlib.asynccontextmanager
+async def metering(snapshot: Snapshot, store_url: str, data_dir: Path) -> AsyncIterator[Metering]:
+    """One that has started, and is closed in the end."""
+    settings = Settings(policy=Path("unused"), data_dir=data_dir)
+    made = Metering(snapshot, settings, store_url, OneEach(), dict, lambda others: None)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+def sample(made: Metering, name: str) -> dict[tuple[str, ...], float]:
+    """A metric's values, by their labels' values."""
+    families = {family.name: family for family in made.metrics()}
+    return {
+        tuple(one.labels.values()): one.value for one in families[name].samples if not one.name.endswith("_created")
+    }
+
+
+async def test_the_first_leases_are_there_before_the_first_request(store_url: str, tmp_path: Path) -> None:
+    async with metering(policy(CAP), store_url, tmp_path) as made:
+        assert made.purse.funds(0.0)["cap"].free_nano_usd > 0
+        async with asyncio.timeout(PATIENCE_S):
+            while made.degraded():
+                await asyncio.sleep(0)
+
+
+async def test_without_a_store_it_starts_all_the_same_and_says_what_is_wrong(tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        async with metering(policy(CAP), NOWHERE, tmp_path) as made:
+            assert made.purse.funds(0.0)["cap"].free_nano_usd == 0
+            assert set(made.degraded()) == {"meters"}
+            assert "out of reach" in made.degraded()["meters"]
+            assert await made.report() is None
+            assert sample(made, "spillway_redis_up") == {(): 0.0}
+
+
+async def test_a_journal_that_cannot_be_is_told(store_url: str, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    async with metering(policy(), store_url, blocked) as made:
+        assert "journal" in made.degraded()
+        assert made.standing().journal is None
+        assert sample(made, "spillway_journal_on_disk") == {(): 0.0}
+
+
+async def test_how_it_stands_is_told_by_budget_and_window(store_url: str, tmp_path: Path) -> None:
+    async with metering(policy(CAP), store_url, tmp_path) as made:
+        for term in made.purse.funds(0.0).terms_named("cap"):
+            term.settle(0, 1_000_000)
+        standing = made.standing()
+        assert [(one.name, one.per, one.spent_nano_usd) for one in standing.budgets] == [
+            ("cap", Per.TOTAL, 1_000_000),
+            ("cap", Per.MONTH, 1_000_000),
+        ]
+        assert standing.journal is not None
+        assert 0 < standing.journal.size_bytes <= standing.journal.max_bytes
+        assert sample(made, "spillway_budget_limit_usd") == {("cap", "total"): 1.0, ("cap", "month"): 0.5}
+        assert sample(made, "spillway_budget_spent_usd") == {("cap", "total"): 0.001, ("cap", "month"): 0.001}
+        assert all(held > 0 for held in sample(made, "spillway_budget_held_usd").values())
+
+
+async def test_an_alert_is_counted_and_warned_of(
+    store_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with metering(policy(SOFT), store_url, tmp_path) as made:
+        for term in made.purse.funds(0.0).terms_named("cap"):
+            term.settle(0, 420_000_000)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(sample(made, "spillway_budget_alerts")) < 2:
+                await asyncio.sleep(0.01)
+        assert sample(made, "spillway_budget_alerts") == {("cap", "month", "50"): 1.0, ("cap", "month", "80"): 1.0}
+    assert "budget cap has spent 80 % of its limit: $0.42 of $0.50, per month" in caplog.text
+
+
+async def test_another_policy_keeps_what_is_held(store_url: str, tmp_path: Path) -> None:
+    async with metering(policy(CAP), store_url, tmp_path) as made:
+        (total, _) = made.purse.funds(0.0).terms_named("cap")
+        assert total.set_aside(1000, 0.0, begun=False)
+        made.adopt(policy(replace(CAP, caps=(Cap(2 * USD, Per.TOTAL),))))
+        assert made.purse.funds(0.0).terms_named("cap") == (total,)
+        assert (total.held, total.limit) == (1000, 2 * USD)
+
+
+async def test_the_next_start_finds_what_was_spent(store_url: str, tmp_path: Path) -> None:
+    async with metering(policy(CAP), store_url, tmp_path) as made:
+        for term in made.purse.funds(0.0).terms_named("cap"):
+            term.settle(0, 30_000_000)
+    async with metering(policy(CAP), store_url, tmp_path) as made:
+        assert made.purse.funds(0.0)["cap"].spent_nano_usd == 30_000_000
