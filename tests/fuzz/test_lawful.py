@@ -15,20 +15,25 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from proxy.deadlines import Deadlines
 from proxy.forward import FixedHeaders, Forward
+from proxy.meters.buckets import Buckets
 from proxy.meters.charge import charge_of
-from proxy.policy.model import Route, Rules, Snapshot
+from proxy.meters.hold import Spent
+from proxy.policy.model import Budget, Enforce, Route, Rules, Snapshot, Target
 from proxy.relay import Relay
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
-from proxy.routing.plan import Attempt, Plan, Refusal
+from proxy.routing.plan import Attempt, Decision, Plan, Refusal
+from proxy.routing.readings import Funds
 from proxy.signals.tracker import Tracker
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, Head, RawHeaders, Sink
 from proxy.upstream.errors import ConnectFailed, ConnectionBroken
+from proxy.upstream.reckoning import TokensPerEvent
 from tests.routing import policies
 from tests.routing.oracle import lawful, route_of
 
@@ -115,7 +120,7 @@ class Network:
                 sink.on_end()
 
 
-class Purse:
+class Retries:
     """Lets every retry be tried."""
 
     def deposit(self, now: float) -> None: ...
@@ -127,8 +132,32 @@ class Purse:
 class Ledger:
     """Prices attempts and keeps nothing."""
 
-    def settle(self, facts: Facts, route: str, outcome: Outcome) -> Charge:
+    def begin(self, facts: Facts, route: str, attempt: Attempt) -> int:
+        return -1
+
+    def progress(self, begun: int, output_tokens: int) -> None: ...
+
+    def settle(self, facts: Facts, route: str, outcome: Outcome, begun: int) -> Charge:
         return charge_of(outcome)
+
+
+class Purse:
+    """Budgets as they were drawn, of which some turn out to be empty only when money is to be set aside."""
+
+    def __init__(self, funds: Funds, hollow: frozenset[str]) -> None:
+        self._funds = funds
+        self._hollow = hollow
+
+    def funds(self, now: float) -> Funds:
+        return self._funds
+
+    def open(self, covering: tuple[Budget, ...], attempt: Attempt, facts: Facts, now: float) -> Spent | None:
+        paying = (one.name for one in covering if one.pays_for(attempt.target) and one.name in self._hollow)
+        return next((Spent(name) for name in paying), None)
+
+    def missed(self, budget: str, target: Target, facts: Facts) -> None: ...
+
+    def observe(self, facts: Facts, outcome: Outcome) -> None: ...
 
 
 class Log:
@@ -145,13 +174,22 @@ FAULTS = ("served", "429", "500", "503", "401", "400", "302", "refused", "reset"
 
 
 @st.composite
-def traffic(draw: st.DrawFn) -> tuple[list[Snapshot], list[tuple[int, Facts]], list[str]]:
-    """One or two policies, requests each with the policy that is current then, and the faults that they meet."""
-    snapshots = draw(st.lists(policies.snapshots(), min_size=1, max_size=2))
+def traffic(draw: st.DrawFn) -> tuple[list[Snapshot], list[tuple[int, Facts]], list[str], list[Purse]]:
+    """One or two policies, requests each with the policy that is current then, the faults that they meet, and by policy
+    what its budgets have.
+    """
+    snapshots = draw(st.lists(st.one_of(policies.snapshots(), policies.budgeted()), min_size=1, max_size=2))
+    purses = [_purse(snapshot, draw) for snapshot in snapshots]
     asked = draw(st.lists(policies.requests, min_size=1, max_size=4))
     current = [draw(st.integers(0, len(snapshots) - 1)) for _ in asked]
     faults = draw(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=8))
-    return snapshots, list(zip(current, asked, strict=True)), faults
+    return snapshots, list(zip(current, asked, strict=True)), faults, purses
+
+
+def _purse(snapshot: Snapshot, draw: st.DrawFn) -> Purse:
+    funds = draw(policies.funds_of(snapshot))
+    binding = [one.name for one in snapshot.budgets if one.enforce is not Enforce.SHADOW and one.name in funds]
+    return Purse(funds, frozenset(name for name in binding if draw(st.booleans())))
 
 
 @pytest.fixture(scope="module")
@@ -166,23 +204,28 @@ def test_nothing_is_ever_sent_outside_the_lawful_set(runner: asyncio.Runner, cas
     runner.run(_serve_all(*case))
 
 
-async def _serve_all(snapshots: list[Snapshot], asked: list[tuple[int, Facts]], faults: list[str]) -> None:
+async def _serve_all(
+    snapshots: list[Snapshot], asked: list[tuple[int, Facts]], faults: list[str], purses: list[Purse]
+) -> None:
     tracker = Tracker(snapshots[0].targets.values(), lambda: 0.5)
     played = (fault for _ in range(100) for fault in faults)
     for current, facts in asked:
         snapshot = snapshots[current]
         tracker.adopt(snapshot.targets.values())
-        await _serve(snapshot, tracker, facts, played)
+        await _serve(snapshot, tracker, facts, played, purses[current])
 
 
-async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Iterator[str]) -> None:
+async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Iterator[str], purse: Purse) -> None:
     client, log = Caller(), Log()
     network = Network(faults, client)
     relay = Relay(
         signals=tracker,
-        budget=Purse(),
+        rates=Buckets(),
+        budget=Retries(),
         meters=Ledger(),
+        purse=purse,
         upstreams=network,  # type: ignore[arg-type]  # a network for each client
+        per_event=TokensPerEvent(),
         telemetry=log,
         deadlines=Deadlines(),
     )
@@ -191,6 +234,8 @@ async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Ite
     route = route_of(snapshot, facts)
     assert route is not None
     assert all(lawful(attempt.target, route, facts) for attempt in network.opened)
+    served = _served(facts, log.records[0].decision)
+    assert all(_allowed(snapshot, served, purse, attempt.target) for attempt in network.opened)
     assert all(attempt.target is snapshot.targets[attempt.target.name] for attempt in network.opened)
     (record,) = log.records
     assert [outcome.attempt.target.name for outcome in record.outcomes] == [one.target.name for one in network.opened]
@@ -202,6 +247,23 @@ async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Ite
     else:
         assert network.opened == []
     assert client.left or client.refused is not None or client.ended
+
+
+def _served(facts: Facts, decision: Decision) -> Facts:
+    """The request as it was served: as another model, perhaps."""
+    served_as = decision.served_as if isinstance(decision, Plan) else None
+    return facts if served_as is None else structs.replace(facts, model=served_as)
+
+
+def _allowed(snapshot: Snapshot, served: Facts, purse: Purse, target: Target) -> bool:
+    """Whether the target is lawful for what was served, and no budget without money pays for it."""
+    route = route_of(snapshot, served)
+    assert route is not None
+    covering = Router(snapshot).budgets_of(served, route.name)
+    binding = [one for one in covering if one.enforce is not Enforce.SHADOW and one.pays_for(target)]
+    funds = purse.funds(0.0)
+    spent = [one.name for one in binding if one.name in funds and funds[one.name].free_nano_usd <= 0]
+    return lawful(target, route, served) and not spent
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
