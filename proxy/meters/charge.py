@@ -10,11 +10,11 @@ free: the charge says `priced=False`, and the ledger counts it apart.
 
 from __future__ import annotations
 
-from proxy.routing.work import work_us
 from proxy.policy.model import Lane
 from proxy.routing.charge import Charge
 from proxy.routing.cost import cost_nano_usd
 from proxy.routing.outcome import Outcome
+from proxy.routing.work import work_us
 
 BY_THE_HOUR = "gpu-hours"
 UNKNOWN = "unknown"

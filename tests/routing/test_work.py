@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.routing.work import LLAMA_70B_FP8_2XH100, Profile, work_us
 from proxy.routing.outcome import Usage
+from proxy.routing.work import LLAMA_70B_FP8_2XH100, Profile, work_us
 
 TOKENS = st.integers(0, 10**6)
 
