@@ -22,7 +22,6 @@ from typing import NamedTuple, TypeVar
 from proxy.meters.aggregates import Grain, Row
 from proxy.meters.gpu_hours import GpuRow, GpuTotals
 
-
 Share = TypeVar("Share", str, int, "Claimant")
 """By what a whole is divided; ties are broken by its order."""
 

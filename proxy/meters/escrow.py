@@ -152,6 +152,7 @@ class Escrow(LeasedFunds):
         self._retired: list[_Account] = []
         self._asked: list[tuple[Term, int]] = []
         self._left: list[_Left] = []
+        self._asked_left = 0
         self._learning = False
         # The store's time in milliseconds when this process's clock stood at zero.
         self._store_ms: int | None = None
@@ -193,6 +194,7 @@ class Escrow(LeasedFunds):
         return Fund(
             free_nano_usd=free,
             spent_nano_usd=term.spent,
+            unlent_nano_usd=max(0, term.limit - term.outstanding) if term.hard else 0,
             held_nano_usd=max(term.outstanding - term.spent - max(0, free), term.held),
             limit_nano_usd=term.limit,
             per=term.per,
@@ -225,7 +227,7 @@ class Escrow(LeasedFunds):
     def ask(self, moment: Moment) -> Ask:
         """Tell what was granted, given back and used, and ask for more; with nothing to tell, ask whether it hears."""
         chosen = self._due(moment) if moment.store_ms is not None else []
-        self._asked = [(term, term.used) for term in chosen]
+        self._asked, self._asked_left = [(term, term.used) for term in chosen], len(self._left)
         entries = [*[self._entry(term, moment) for term in chosen], *map(_left_entry, self._left)]
         keys = [*[term.key for term in chosen], *[left.key for left in self._left]]
         return Ask(("members", *keys), orjson.dumps(entries))
@@ -236,7 +238,7 @@ class Escrow(LeasedFunds):
         self._store_ms = heard.store_ms - int(moment.now * 1000.0)
         for (term, used), answer in zip(self._asked, reply, strict=False):
             self._answered(term, used, answer, moment.now)
-        told, self._left = self._left, []
+        told, self._left = self._left[: self._asked_left], self._left[self._asked_left :]
         for left in told:
             left.done()
 
@@ -277,7 +279,7 @@ class Escrow(LeasedFunds):
         for term in account.terms():
             if term.note is None:
                 term.note = partial(self._journal.note, self._journal.cell(ESCROW, term.key, 4))
-                term.note((term.granted, term.returned, term.used, term.held))
+                term.tell_journal()
         for term in past:
             self._journal.release(self._journal.cell(ESCROW, term.key, 4))
 

@@ -126,6 +126,7 @@ class Sync:
     async def sync(self) -> None:
         """One sync, now. Raises StoreError."""
         await self._sync(last=False)
+        self._succeeded()
 
     async def report(self, snapshot: Snapshot) -> MeterReport:
         """What everybody has counted so far, and over the last minutes. Raises StoreError."""

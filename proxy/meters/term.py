@@ -30,6 +30,8 @@ AHEAD_S = 8.0
 """How long a process means to last with what it has, so that a store that stalls for some seconds is not felt."""
 SCARCE_AHEAD_S = 1.0
 """The same once somebody starves."""
+NOTED_AHEAD = 8
+"""How many of the largest requests a note in the journal leaves room for, up to a thousandth of the cap."""
 IDLE_S = 1.0
 RATE_HALF_LIFE_S = 1.0
 IDLE_PART = 100
@@ -43,6 +45,7 @@ class Term:
 
     __slots__ = (
         "_asked_at",
+        "_ceiling",
         "_committed",
         "_drawn_at",
         "_largest",
@@ -94,6 +97,7 @@ class Term:
         self.told_at: float | None = None
         self.told_used = 0
         self.note: Callable[[tuple[int, int, int, int]], None] | None = None
+        self._ceiling = -1
         self._rate = 0.0
         self._largest = 0
         self._committed = 0
@@ -189,10 +193,20 @@ class Term:
         self.outstanding = outstanding
         self.starving = starving
         self.told_used, self.told_at = used, now
+        self.tell_journal()
 
     def _noted(self) -> None:
+        if self.used + self.held > self._ceiling:
+            self.tell_journal()
+
+    def tell_journal(self) -> None:
+        """Note what a crash would leave behind: what was used, and what is held at most until the next note.
+
+        That there is some room in it spares most requests a note of their own.
+        """
         if self.note is not None:
-            self.note((self.granted, self.returned, self.used, self.held))
+            self._ceiling = self.used + self.held + min(NOTED_AHEAD * self._largest, self.limit // 1000)
+            self.note((self.granted, self.returned, self.used, self._ceiling - self.used))
 
     def _observe(self, now: float) -> None:
         committed = self.used + self.held

@@ -66,12 +66,14 @@ class BudgetIndex:
 class Standing(msgspec.Struct, frozen=True, gc=False):
     """What the budgets say of a request: which of its targets they leave out, and what that would be in shadow.
 
-    `spent` are the budgets that leave targets out, in the order of the policy.
+    `spent` are the budgets that leave targets out, in the order of the policy; `least` is what the cheapest of these
+    targets would have needed, in nano-USD.
     """
 
     left_out: Mapping[str, Exclusion]
     shadow: tuple[Exclusion, ...]
     spent: tuple[Budget, ...]
+    least_nano_usd: int = 0
 
 
 NOTHING_SPENT = Standing({}, (), ())
@@ -87,6 +89,7 @@ def judge(budgets: tuple[Budget, ...], targets: Iterable[Target], facts: Facts, 
     left_out: dict[str, Exclusion] = {}
     shadow: tuple[Exclusion, ...] = ()
     spent: dict[str, Budget] = {}
+    needs: list[int] = []
     free_nano_usd = funds.free_nano_usd if isinstance(funds, LeasedFunds) else partial(_free_nano_usd, funds)
     for target in targets:
         paying = [budget for budget in budgets if budget.pays_for(target)]
@@ -102,7 +105,10 @@ def judge(budgets: tuple[Budget, ...], targets: Iterable[Target], facts: Facts, 
             elif target.name not in left_out:
                 left_out[target.name] = exclusion
                 spent[budget.name] = budget
-    return Standing(left_out, shadow, tuple(spent.values())) if left_out or shadow else NOTHING_SPENT
+                needs += () if need is None else (need,)
+    if not left_out and not shadow:
+        return NOTHING_SPENT
+    return Standing(left_out, shadow, tuple(spent.values()), min(needs, default=0))
 
 
 def rejecting(standing: Standing) -> Budget | None:

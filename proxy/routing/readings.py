@@ -122,9 +122,9 @@ class Fund(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one budget has left, in its tightest window, as this process sees it. Money is nano-USD.
 
     `free` may be spent, or set aside, by the next request here and now; it is negative where more was used than was
-    set aside. `spent` is what all processes have used, `held` what is held for other requests or leased elsewhere.
-    `limit` is the cap that is the tightest, `per` its window, which ends in `resets_in_s` (None: never). `known` is
-    False while the store cannot be asked for more: `free` is then all.
+    set aside. `spent` is what all processes have used, `held` what is held for other requests or leased elsewhere, and
+    `unlent` what the store may still lend. `limit` is the cap that is the tightest, `per` its window, which ends in
+    `resets_in_s` (None: never). `known` is False while the store cannot be asked for more: `free` is then all.
     """
 
     free_nano_usd: int
@@ -134,6 +134,7 @@ class Fund(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     resets_in_s: float | None = None
     known: bool = True
     held_nano_usd: int = 0
+    unlent_nano_usd: int = 0
 
 
 Funds = Mapping[str, Fund]

@@ -13,7 +13,7 @@
     400     context_length_exceeded      context_window   no lawful target's window holds the request
     429     rate_limit_exceeded          the scope's      the tenant, key or route has used up its minute
     429     budget_exceeded              the budget's     every target that could serve is covered by a spent budget
-    429     budget_unavailable           the budget's     the same, while the store cannot be asked for more
+    429     budget_unavailable           the budget's     the same, while the store cannot be asked, or has more to lend
     503     no_lawful_target_available   the gate         every lawful target is out of rotation, or measured to break a
                                                           rule under require; gates bar the rest
     503     no_target_available          breaker          every target is out of rotation
@@ -39,13 +39,13 @@ from proxy.routing.capacity import MIN_RETRY_AFTER_S
 from proxy.routing.facts import Facts
 from proxy.routing.limits import Over
 from proxy.routing.plan import Attempt, Exclusion, Refusal
-from proxy.routing.readings import Funds
+from proxy.routing.readings import Fund, Funds
 
 MODEL_NAME_SHOWN = 200
 """Characters of a caller's model name that are repeated to it, and to the log."""
 
 STORE_RETRY_AFTER_S = 1.0
-"""When to ask again for money that the store cannot be asked for: it is tried several times a second."""
+"""When to ask again for money that has to come from the store: it is tried several times a second."""
 
 RESIDENCY = frozenset({"require.region", "require.retention", "require.training"})
 UNFIT = {
@@ -145,19 +145,24 @@ def rate_limited(route: Route, over: Over) -> Refusal:
 
 
 def over_budget(route: Route, budget: Budget, standing: Standing, funds: Funds) -> Refusal:
-    """A spent budget that refuses all that it covers; or that nothing else is left under."""
-    fund = funds.get(budget.name)
-    known = fund is None or fund.known
+    """A spent budget that refuses all that it covers; or that nothing else is left under.
+
+    It may not be spent at all: what this process lacks the store may still have, and lends it before the next try.
+    """
+    fund = funds.get(budget.name, Fund(free_nano_usd=0))
+    coming = fund.unlent_nano_usd >= max(standing.least_nano_usd, 1)
+    final = fund.known and not coming
     exclusion = next(one for one in standing.left_out.values() if name_of(one) == budget.name)
+    lacks = "has yet to lend this proxy money" if coming and fund.known else "has no money left"
     return Refusal(
         status=429,
-        code="budget_exceeded" if known else "budget_unavailable",
-        message=f"budget `{budget.name}` has no money left for this request: {exclusion.observed} of {exclusion.limit}",
+        code="budget_exceeded" if final else "budget_unavailable",
+        message=f"budget `{budget.name}` {lacks} for this request: {exclusion.observed} of {exclusion.limit}",
         rule=exclusion.rule,
-        type="insufficient_quota" if known else "rate_limit_error",
+        type="insufficient_quota" if final else "rate_limit_error",
         route=route.name,
-        retry_after_s=(None if fund is None else fund.resets_in_s) if known else STORE_RETRY_AFTER_S,
-        retryable=not known,
+        retry_after_s=fund.resets_in_s if final else STORE_RETRY_AFTER_S,
+        retryable=not final,
         excluded=tuple(standing.left_out.values()),
     )
 

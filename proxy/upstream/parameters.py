@@ -31,7 +31,7 @@ def encoded(target: Target) -> dict[str, msgspec.Raw]:
 
 
 def bounded(call: Call, target: Target, output_tokens: int) -> Call:
-    """The call with the limit to its output that a budget imposes, in the member that the caller used if it used one."""
+    """The call with the limit to its output that a budget imposes, in the member that the caller used, if any."""
     names = [name for name in OUTPUT_LIMITS if name in call.body] or [_limit_member(call.endpoint, target)]
     limit = msgspec.Raw(b"%d" % output_tokens)
     return msgspec.structs.replace(call, body={**call.body, **dict.fromkeys(names, limit)})

@@ -240,7 +240,7 @@ def test_rates_and_the_journal_are_told(admin: HTTPServer) -> None:
     rates = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines() if "bank" in line]
     assert rates == [
         ["key bank/ci", "2,000,000 tpm", "1,900,000", "95%", "shadow unknown"],
-        ["tenant bank", "600 rpm", "12", "2%", "37.5"],
+        ["tenant bank", "600 rpm", "12", "2%", "38"],
     ]
     assert "journal data/journal/7f3a: 12.1 KiB of 64 MiB, 3 counts wait for the store\n" in output
 

@@ -55,7 +55,7 @@ async def test_fifty_dollars_are_fifty_dollars(store: Server, tmp_path: Path) ->
         assert asked <= 0.1
         assert found.spent >= 0.995 * found.limit
         assert found.ends["cut"] > 0
-        assert set(found.ends) == {"done", "cut", "budget_exceeded"}
+        assert set(found.ends) - {"budget_unavailable"} == {"done", "cut", "budget_exceeded"}
         # What was cut is charged by estimate, of which the input is the generous part.
         assert found.spent - found.unseen <= await laid.agreed_on() <= found.limit + found.unseen
 

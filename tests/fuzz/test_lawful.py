@@ -230,12 +230,13 @@ async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Ite
         deadlines=Deadlines(),
     )
     call = Call(request_id=facts.request_id, endpoint=facts.endpoint, body={}, headers=[], stream=facts.stream)
-    await relay.serve(Router(snapshot), facts, call, client, 0.0)
+    router = Router(snapshot)
+    await relay.serve(router, facts, call, client, 0.0)
     route = route_of(snapshot, facts)
     assert route is not None
     assert all(lawful(attempt.target, route, facts) for attempt in network.opened)
     served = _served(facts, log.records[0].decision)
-    assert all(_allowed(snapshot, served, purse, attempt.target) for attempt in network.opened)
+    assert all(_allowed(router, served, purse, attempt.target) for attempt in network.opened)
     assert all(attempt.target is snapshot.targets[attempt.target.name] for attempt in network.opened)
     (record,) = log.records
     assert [outcome.attempt.target.name for outcome in record.outcomes] == [one.target.name for one in network.opened]
@@ -255,11 +256,11 @@ def _served(facts: Facts, decision: Decision) -> Facts:
     return facts if served_as is None else structs.replace(facts, model=served_as)
 
 
-def _allowed(snapshot: Snapshot, served: Facts, purse: Purse, target: Target) -> bool:
+def _allowed(router: Router, served: Facts, purse: Purse, target: Target) -> bool:
     """Whether the target is lawful for what was served, and no budget without money pays for it."""
-    route = route_of(snapshot, served)
+    route = route_of(router.snapshot, served)
     assert route is not None
-    covering = Router(snapshot).budgets_of(served, route.name)
+    covering = router.budgets_of(served, route.name)
     binding = [one for one in covering if one.enforce is not Enforce.SHADOW and one.pays_for(target)]
     funds = purse.funds(0.0)
     spent = [one.name for one in binding if one.name in funds and funds[one.name].free_nano_usd <= 0]

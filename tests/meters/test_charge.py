@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.meters.charge import charge_of
-from proxy.routing.work import work_us
 from proxy.policy.model import Lane
 from proxy.routing.outcome import Usage
+from proxy.routing.work import work_us
 from tests.meters.examples import LLAMA, TOGETHER, outcome
 
 

@@ -203,8 +203,7 @@ class Cluster(RuleBasedStateMachine):
 
     async def _fields(self) -> Any:
         client = self.raw
-        fields = await client.hgetall(f"{{{self.namespace}}}:2:budget:cap:total:0")
-        return fields
+        return await client.hgetall(f"{{{self.namespace}}}:2:budget:cap:total:0")
 
 
 @pytest.fixture

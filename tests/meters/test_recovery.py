@@ -19,6 +19,7 @@ from proxy.meters.part import Moment
 from proxy.meters.recovery import take_over, with_unfinished
 from proxy.meters.store import Store
 from proxy.meters.sync import Sync
+from proxy.meters.term import NOTED_AHEAD
 from proxy.policy.model import Budget, Cap, Per, Target
 from proxy.routing.outcome import Usage
 from proxy.routing.plan import Attempt, Cause
@@ -134,6 +135,10 @@ async def test_the_file_goes_when_the_store_has_counts_and_leases(learnt: Store,
     assert left_in(tmp_path) == []
 
 
+MOST = 500 + NOTED_AHEAD * 500
+"""A note leaves some room, so that not every request has to be noted."""
+
+
 async def test_what_was_leased_and_not_used_can_be_spent_by_others(learnt: Store, tmp_path: Path) -> None:
     """What it held for requests in flight counts as used: nobody can tell any more."""
     dead = Dead(tmp_path)
@@ -142,9 +147,9 @@ async def test_what_was_leased_and_not_used_can_be_spent_by_others(learnt: Store
     sync, escrow = heir(learnt, tmp_path)
     await settle(sync)
     (standing,) = escrow.standings(1.0)
-    assert standing.spent_nano_usd == 500
+    assert 500 <= standing.spent_nano_usd <= MOST
     (term,) = escrow.terms_of([BUDGET])
-    assert term.outstanding == 500 + term.granted - term.returned
+    assert term.outstanding == standing.spent_nano_usd + term.granted - term.returned
 
 
 async def test_it_does_no_harm_to_be_taken_over_twice(learnt: Store, tmp_path: Path) -> None:
@@ -163,7 +168,7 @@ async def test_it_does_no_harm_to_be_taken_over_twice(learnt: Store, tmp_path: P
     sync, escrow = heir(learnt, tmp_path)
     await settle(sync)
     assert await counted(learnt) == once
-    assert escrow.standings(1.0)[0].spent_nano_usd == 500
+    assert 500 <= escrow.standings(1.0)[0].spent_nano_usd <= MOST
 
 
 async def test_a_journal_without_anything_is_forgotten_at_once(tmp_path: Path) -> None:
