@@ -313,9 +313,9 @@ class Relay:
         self, facts: Facts, route: str, begun: Any, counted: int, hold: Hold | None, outcome: Outcome
     ) -> Charge:
         self._signals.feed(begun, outcome, time.monotonic())
-        self._purse.observe(facts, outcome)
         charge = self._meters.settle(facts, route, outcome, counted)
         if hold is not None:
+            self._purse.observe(facts, outcome)
             target = outcome.attempt.target
             # What is charged by the token is what a budget counts; GPU time is charged by the hour.
             by_token = target.lane is Lane.SHARED

@@ -211,6 +211,16 @@ class Escrow(LeasedFunds):
             return self._free(accounts[0].now)
         return min([self._free(account.now) for account in accounts])
 
+    def is_ample(self, budgets: tuple[Budget, ...]) -> bool:
+        """Whether all their terms could take a good many of the largest requests seen."""
+        if not self.connected:
+            return False
+        for budget in budgets:
+            for account in self._accounts.get(budget.name, ()):
+                if not account.now.is_ample:
+                    return False
+        return True
+
     def at(self, now: float) -> Escrow:
         """The funds at `now`, until this is called again."""
         self._now = now

@@ -19,7 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -42,6 +42,7 @@ WHOLE_REPLY_TOKENS = 8192
 LEAST_REPLY_TOKENS = 256
 """A bound below which a reply in one piece is not worth having."""
 NEVER = sys.maxsize
+MAX_KEPT = 10_000
 
 
 class Spent(msgspec.Struct, frozen=True, gc=False):
@@ -194,6 +195,16 @@ class Hold:
         return True
 
 
+class _Paying(NamedTuple):
+    """Which of a request's budgets pay for a target: the same for all requests of one caller on one route."""
+
+    covering: tuple[Budget, ...]
+    target: Target
+    budgets: tuple[Budget, ...]
+    hard: bool
+    countable: bool
+
+
 class Holds:
     """Opens holds; what replies tell of their input makes the next ones tighter."""
 
@@ -202,6 +213,7 @@ class Holds:
         self._events = events
         self._bound = InputBound()
         self._dearest: dict[str, tuple[Price, tuple[int, int]]] = {}
+        self._paying: dict[tuple[int, str], _Paying] = {}
 
     def funds(self, now: float) -> Escrow:
         """What every budget has left at `now`, until the next call."""
@@ -213,16 +225,26 @@ class Holds:
         None where none does.
         """
         target = attempt.target
-        held = [budget for budget in covering if budget.pays_for(target)]
-        terms = self._escrow.terms_of(held)
-        if not terms:
+        paying = self._paying.get((id(covering), target.name))
+        if paying is None or paying.covering is not covering or paying.target is not target:
+            paying = self._made_out(covering, target)
+        if not paying.budgets:
             return None
-        hard = any(term.hard for term in terms)
-        if hard and not budgets.countable(target):
-            return Spent(next(budget.name for budget in held if budget.enforce is Enforce.HARD))
+        hard, terms = paying.hard, self._escrow.terms_of(paying.budgets)
+        if hard and not paying.countable:
+            return Spent(next(budget.name for budget in paying.budgets if budget.enforce is Enforce.HARD))
         hold = self._hold(terms, target, facts, strict=hard)
         begun = hold.begin_whole(facts, now) if hard and not facts.stream else hold.begin(_first_step(facts), now)
         return hold if begun else Spent(next(term.budget for term in terms if term.refused))
+
+    def _made_out(self, covering: tuple[Budget, ...], target: Target) -> _Paying:
+        if len(self._paying) >= MAX_KEPT:
+            self._paying.clear()
+        paying = tuple([budget for budget in covering if budget.pays_for(target)])
+        hard = any(budget.enforce is Enforce.HARD for budget in paying)
+        made = _Paying(covering, target, paying, hard, budgets.countable(target))
+        self._paying[id(covering), target.name] = made
+        return made
 
     def missed(self, budget: str, target: Target, facts: Facts) -> None:
         """A target was left out because this process has too little of the budget: there may be more in the store."""

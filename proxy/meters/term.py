@@ -30,6 +30,7 @@ AHEAD_S = 8.0
 """How long a process means to last with what it has, so that a store that stalls for some seconds is not felt."""
 SCARCE_AHEAD_S = 1.0
 """The same once somebody starves."""
+AMPLE = 8
 NOTED_AHEAD = 8
 """How many of the largest requests a note in the journal leaves room for, up to a thousandth of the cap."""
 IDLE_S = 1.0
@@ -114,6 +115,11 @@ class Term:
         if self.hard:
             return self.granted - self.returned - self.used - self.held
         return self.limit - self.spent_by_others - self.used - self.held
+
+    @property
+    def is_ample(self) -> bool:
+        """Whether a good many of the largest requests seen would be free."""
+        return self.free > AMPLE * self._largest > 0
 
     @property
     def spent(self) -> int:

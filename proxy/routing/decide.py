@@ -31,7 +31,7 @@ from proxy.routing.bounds import Bound, Bounds
 from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan, Refusal
-from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, Rates, Reading, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, LeasedFunds, Rates, Reading, Readings
 from proxy.routing.rules import missed_by_reading, missed_by_request
 from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, compile_table, concerned, first_match
 
@@ -139,7 +139,10 @@ class Router:
         if not covering:
             plan = self._choose(lawful, facts, moment)
             return bound.planned(plan, (), keep=plan is lawful.ready) if isinstance(plan, Plan) else plan
-        standing = budgets.judge(covering, [entry.target for entry in lawful.entries], facts, funds)
+        if lawful.counted and isinstance(funds, LeasedFunds) and funds.is_ample(covering):
+            standing = budgets.NOTHING_SPENT
+        else:
+            standing = budgets.judge(covering, [entry.target for entry in lawful.entries], facts, funds)
         rejecting = budgets.rejecting(standing)
         if rejecting is not None:
             return refusals.over_budget(lawful.route, rejecting, standing, funds)

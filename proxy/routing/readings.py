@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import msgspec
 
-from proxy.policy.model import Per
+from proxy.policy.model import Budget, Per
 
 
 class Breaker(StrEnum):
@@ -151,3 +151,7 @@ class LeasedFunds(Mapping[str, Fund]):
     @abstractmethod
     def free_nano_usd(self, budget: str) -> int:
         """As `Fund.free_nano_usd`, also of a budget that is not there."""
+
+    @abstractmethod
+    def is_ample(self, budgets: tuple[Budget, ...]) -> bool:
+        """Whether each has so much that no request of the usual size need be asked about."""

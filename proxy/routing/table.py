@@ -17,6 +17,7 @@ from functools import partial
 from proxy.policy import promises
 from proxy.policy.model import Candidate, Endpoint, Lane, Match, Modality, Prefer, Route, Snapshot, Target
 from proxy.routing import gates, limits, refusals, rules, wants
+from proxy.routing.budgets import countable
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Exclusion, Plan, Refusal
 from proxy.routing.readings import Reading
@@ -48,8 +49,8 @@ class Lawful:
     `barred` are the targets that a gate keeps out; `excluded` adds the static wants that lawful targets miss. `refusal`
     is set when nothing is lawful. `gated` says that gates have to be measured, `varies` that the order depends on
     the request or on readings too. `held` are the route's rates. `shadow` is what its static shadow rules find, and
-    `shadowed` says that others have to be asked each time. `ready` is the plan while every target is able and misses
-    nothing, made once; None where it depends on the moment anyway.
+    `shadowed` says that others have to be asked each time. `counted` says that all of it has a price. `ready` is the
+    plan while every target is able and misses nothing, made once; None where it depends on the moment anyway.
     """
 
     route: Route
@@ -63,6 +64,7 @@ class Lawful:
     held: tuple[limits.Held, ...]
     shadow: tuple[Exclusion, ...]
     shadowed: bool
+    counted: bool
     ready: Plan | None
 
 
@@ -240,6 +242,7 @@ def _lawful(
         held=limits.of_route(route),
         shadow=shadow,
         shadowed=shadowed,
+        counted=all(countable(entry.target) for entry in passed),
         ready=_ready(route, passed, excluded, shadow) if passed and at_once else None,
     )
 

@@ -37,6 +37,7 @@ from proxy.meters.store import Store
 from proxy.meters.sync import Sync
 from proxy.policy.cap import Cap, Per
 from proxy.policy.model import (
+    UNLIMITED,
     Budget,
     Candidate,
     Endpoint,
@@ -69,13 +70,17 @@ ROUNDS = 40
 TURNS = 6
 WHOLE_IN_A_TURN, STREAMS_IN_A_TURN = 40, 4
 MOST_US = 15.0
-"""What metering may add to a request: the median."""
-LEDGER, ESCROW, BUCKETS, HEADERS = "ledger", "escrow", "buckets", "headers"
-EVERYTHING = frozenset({LEDGER, ESCROW, BUCKETS, HEADERS})
+"""What counting and holding money may add to a request: the median."""
+LEDGER, HARD, SOFT, BUCKETS, HEADERS = "ledger", "hard", "soft", "buckets", "headers"
+METERING = frozenset({LEDGER, HARD})
+"""Money counted, and held: what the bar is for."""
+EVERYTHING = frozenset({LEDGER, HARD, SOFT, BUCKETS, HEADERS})
+NOTHING, METERED = "nothing", "ledger, journal, a hard budget"
 WAYS = {
-    "nothing": frozenset[str](),
+    NOTHING: frozenset[str](),
     "ledger and journal": frozenset({LEDGER}),
-    "budgets, one hard and one soft": frozenset({ESCROW}),
+    METERED: METERING,
+    "budgets, one hard and one soft": frozenset({HARD, SOFT}),
     "rates of tenant, key and route": frozenset({BUCKETS}),
     "those with their headers": frozenset({BUCKETS, HEADERS}),
     "everything": EVERYTHING,
@@ -126,7 +131,7 @@ class Unsaid(Buckets):
 
 def policy(way: frozenset[str]) -> Snapshot:
     """One target, one tenant with one key; with budgets and limits where `way` has them."""
-    limits = LIMITS if BUCKETS in way else Limits()
+    limits = LIMITS if BUCKETS in way else UNLIMITED
     api = Target(
         name="api",
         lane=Lane.SHARED,
@@ -138,7 +143,7 @@ def policy(way: frozenset[str]) -> Snapshot:
     )
     tenant = Tenant(name="t", limits=limits)
     cap = (Cap(1_000_000 * NANO_USD_PER_USD, Per.DAY),)
-    budgets = (Budget(name="hard", caps=cap), Budget(name="soft", caps=cap, enforce=Enforce.SOFT))
+    budgets = tuple([Budget(name=one, caps=cap, enforce=Enforce(one)) for one in (HARD, SOFT) if one in way])
     return Snapshot(
         digest="d" * 64,
         source="bench",
@@ -147,7 +152,7 @@ def policy(way: frozenset[str]) -> Snapshot:
         routes=(Route(name="default", require=Rules(limits=limits)),),
         tenants={"t": tenant},
         keys={b"k" * 32: Key(tenant=tenant, name="t/ci", limits=limits)},
-        budgets=budgets if ESCROW in way else (),
+        budgets=budgets,
     )
 
 
@@ -187,7 +192,7 @@ def metered(
     escrow.adopt(snapshot.budgets)
     rates = Buckets() if HEADERS in way else Unsaid()
     rates.adopt(snapshot)
-    parts = [part for name, part in ((ESCROW, escrow), (BUCKETS, rates)) if name in way]
+    parts = [part for name, part in ((HARD, escrow), (BUCKETS, rates)) if name in way]
     sync = Sync(Store(store_url, slot, learn_s=0.0), Counters(slot, ledger), parts, journal=journal)
     stack.push_async_callback(sync.aclose)
     relay = Relay(
@@ -195,7 +200,7 @@ def metered(
         rates=rates if BUCKETS in way else nothing,
         budget=RetryBudget(time.monotonic()),
         meters=ledger if LEDGER in way else nothing,
-        purse=Holds(escrow, per_event) if ESCROW in way else nothing,
+        purse=Holds(escrow, per_event) if HARD in way else nothing,
         upstreams=network or Network(),
         per_event=per_event,
         telemetry=nothing,
@@ -276,8 +281,8 @@ def reckoning_us(calls: int = 20_000) -> float:
 
 def missed(figures: Sequence[Figure], reckoning: float) -> list[str]:
     """The bars that are not met."""
-    nothing, everything = figures[0], figures[-1]
-    added = everything.whole_us - nothing.whole_us + reckoning
+    by_name = {one.name: one for one in figures}
+    added = by_name[METERED].whole_us - by_name[NOTHING].whole_us + reckoning
     return [f"metering adds {added:.1f} us to a request, over {MOST_US:.0f}"] if added > MOST_US else []
 
 

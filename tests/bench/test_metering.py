@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.metering import BUCKETS, ESCROW, EVERYTHING, WAYS, Figure, measure, missed, policy, reckoning_us
+from tests.bench.metering import (
+    BUCKETS,
+    EVERYTHING,
+    METERED,
+    METERING,
+    NOTHING,
+    WAYS,
+    Figure,
+    measure,
+    missed,
+    policy,
+    reckoning_us,
+)
 
 
 def test_a_policy_limits_what_its_way_of_metering_says() -> None:
@@ -15,7 +27,7 @@ def test_a_policy_limits_what_its_way_of_metering_says() -> None:
     assert everything.tenants["t"].limits
     assert everything.routes[0].require.limits
     assert all(key.limits for key in everything.keys.values())
-    assert policy(frozenset({ESCROW})).budgets
+    assert [budget.name for budget in policy(METERING).budgets] == ["hard"]
     assert not policy(frozenset({BUCKETS})).budgets
 
 
@@ -29,7 +41,7 @@ async def test_every_way_serves_both_kinds_of_replies() -> None:
 @pytest.mark.parametrize(("added_us", "met"), [(14.4, True), (14.6, False)])
 def test_the_bar_counts_what_was_added_and_the_reckoning(added_us: float, met: bool) -> None:
     figures = [
-        Figure(name="nothing", whole_us=20.0, stream_us=200.0),
-        Figure(name="everything", whole_us=20.0 + added_us, stream_us=200.0),
+        Figure(name=NOTHING, whole_us=20.0, stream_us=200.0),
+        Figure(name=METERED, whole_us=20.0 + added_us, stream_us=200.0),
     ]
     assert (missed(figures, 0.5) == []) is met
