@@ -118,6 +118,17 @@ class _Account:
             if term is not None:
                 term.limit, term.alerts = cap.nano_usd, budget.alerts
                 term.bind(budget.enforce)
+                term.closed = False
+
+    @property
+    def matters(self) -> bool:
+        """Whether a policy that names it again in this window would have to go on from here."""
+        return bool(self.now.granted or self.now.used) or not all(term.idle for term in self.terms())
+
+    def close(self) -> None:
+        """The policy does not name it any more: what is free of it goes back."""
+        for term in self.terms():
+            term.closed = True
 
     def terms(self) -> tuple[Term, ...]:
         """The present one first."""
@@ -161,7 +172,7 @@ class Escrow(LeasedFunds):
 
     def adopt(self, budgets: Iterable[Budget]) -> None:
         """Follow a policy: caps of the same budget and window keep what they hold."""
-        known = {(name, one.cap.per): one for name, accounts in self._accounts.items() for one in accounts}
+        known = {(one.budget.name, one.cap.per): one for one in self._everyone()}
         self._accounts = {}
         for budget in budgets:
             accounts = []
@@ -170,7 +181,9 @@ class Escrow(LeasedFunds):
                 account.change(budget, cap)
                 accounts.append(account)
             self._accounts[budget.name] = tuple(accounts)
-        self._retired += known.values()
+        self._retired = list(known.values())
+        for account in self._retired:
+            account.close()
 
     def terms_of(self, budgets: Iterable[Budget]) -> tuple[Term, ...]:
         """What a request under `budgets` is held against now."""
@@ -272,7 +285,7 @@ class Escrow(LeasedFunds):
                     urgent.append(term)
                 elif term.moves or moment.now - term.told_at > REFRESH_S:
                     stale.append(term)
-        self._retired = [account for account in self._retired if not all(term.idle for term in account.terms())]
+        self._retired = [account for account in self._retired if account.matters]
         stale.sort(key=lambda term: term.told_at or 0.0)
         if moment.last:
             return urgent

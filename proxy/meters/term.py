@@ -54,6 +54,7 @@ class Term:
         "alerts",
         "binding",
         "budget",
+        "closed",
         "end_ms",
         "granted",
         "hard",
@@ -94,7 +95,7 @@ class Term:
         self.need = 0
         self.outstanding = self.spent_by_others = 0
         self.others: Mapping[str, int] = {}
-        self.starving = self.refused = False
+        self.starving = self.refused = self.closed = False
         self.told_at: float | None = None
         self.told_used = 0
         self.note: Callable[[tuple[int, int, int, int]], None] | None = None
@@ -129,6 +130,8 @@ class Term:
     @property
     def moves(self) -> bool:
         """Whether there may be something to ask for or to give back."""
+        if self.closed:
+            return self.hard and self.free > 0
         return self.hard and (self._rate > 0.0 or self.starving or self.free < self._floor // 2)
 
     @property
@@ -176,6 +179,9 @@ class Term:
     def wanted(self, now: float) -> tuple[int, int]:
         """(the least that helps, what would be welcome) of a grant; what is too much is given back first."""
         self._observe(now)
+        if self.closed:
+            self.leave()
+            return max(0, -self.free), 0
         enough = max(self._busy(AHEAD_S), self._floor)
         self._give_back(enough, now)
         need = max(self.need, -self.free)
@@ -184,7 +190,7 @@ class Term:
         return need, max(need, welcome)
 
     def leave(self) -> None:
-        """This process goes: what it has not used is nobody's any more."""
+        """What is not used is nobody's any more: this process goes, or the policy has forgotten the budget."""
         self.returned += max(0, self.free if self.hard else 0)
 
     def retire(self) -> None:

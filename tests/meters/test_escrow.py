@@ -70,6 +70,22 @@ def test_a_reload_keeps_what_is_held_and_takes_the_new_limit() -> None:
     assert (after.held, after.limit, after.hard, after.alerts) == (100, 2 * LIMIT, False, (90,))
 
 
+def test_a_budget_that_leaves_the_policy_and_comes_back_has_what_it_had() -> None:
+    """Begun anew in the same window, it could spend once more what it had spent before."""
+    played = Played(CAP)
+    played.sync()
+    (before,) = played.escrow.terms_of([CAP])
+    assert played.hold(CAP, 100)
+    before.settle(100, 100)
+    played.escrow.adopt([])
+    for _ in range(3):
+        played.sync()
+    played.escrow.adopt([CAP])
+    (after,) = played.escrow.terms_of([CAP])
+    assert after is before
+    assert after.used == 100
+
+
 def test_a_budget_that_was_removed_is_told_of_until_all_is_settled() -> None:
     played = Played(CAP)
     played.sync()
