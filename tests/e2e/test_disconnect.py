@@ -57,8 +57,7 @@ async def leave(path: str, ask: dict[str, object], script: Script, seen: bytes) 
             left_at = time.monotonic()
             writer.close()
             late.append(await asyncio.wait_for(up.closed_at.get(), 5) - left_at)
-        totals = spillway.spillway.ledger.totals()
-    assert any("abandoned" in name and value == TRIES for name, value in totals.items()), totals
+        assert spillway.counted("abandoned") == TRIES
     return late
 
 
