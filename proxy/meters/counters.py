@@ -76,6 +76,7 @@ class Counters:
         self._own = Slot(source, process)
         self._legacies: deque[_Legacy] = deque()
         self._adopted: list[Left] = []
+        self._forgot = False
         self._keep_s = {Grain.MINUTE: minutes_kept_s, Grain.HOUR: hours_kept_s}
         self._push = Push(slot=process, expected=0)
         self._legacy: _Legacy | None = None
@@ -108,9 +109,10 @@ class Counters:
         self._slot.replied(self._push, answer(reply))
         if self._legacy is not None and self._slot.settled:
             self._legacies.popleft().done()
-        if heard.forgot and not self._legacies:
+        if heard.forgot and not self._forgot and not self._legacies:
             # Their journals are gone by now: nobody else can tell it of what they held.
             self._legacies.extend([_Legacy(left, _nothing) for left in self._adopted])
+        self._forgot = heard.forgot
 
     def unheard(self, moment: Moment) -> None:
         """It may be in or not: the next push finds out."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.meters.aggregates import Grain
 from proxy.meters.counters import Counters
-from proxy.meters.fields import SERIES
+from proxy.meters.fields import LAYOUT, SERIES
 from proxy.meters.ledger import Ledger
 from proxy.meters.part import Moment
 from proxy.meters.store import Store
@@ -104,8 +104,12 @@ async def test_what_was_adopted_is_told_again_to_a_store_that_forgot_it(store: S
     counters.adopt(left, lambda: left.done.append("told"))
     while not counters.settled:
         await asked(store, counters, store_ms=NOON_MS)
+    await raw.hset(f"{{{namespace}}}:{LAYOUT}:meta", "learning_until", 0)
+    await asked(store, counters, store_ms=NOON_MS)
     await raw.delete(*await raw.keys(f"{{{namespace}}}:*"))
-    for _ in range(3):
+    await asked(store, counters, store_ms=NOON_MS)
+    assert not counters.settled
+    while not counters.settled:
         await asked(store, counters, store_ms=NOON_MS)
     assert summarise(await store.read_totals()).all()["requests"] == 42
     assert left.done == ["told"]
