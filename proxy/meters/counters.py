@@ -75,8 +75,6 @@ class Counters:
         self.process = process
         self._own = Slot(source, process)
         self._legacies: deque[_Legacy] = deque()
-        self._adopted: list[Left] = []
-        self._forgot = False
         self._keep_s = {Grain.MINUTE: minutes_kept_s, Grain.HOUR: hours_kept_s}
         self._push = Push(slot=process, expected=0)
         self._legacy: _Legacy | None = None
@@ -89,7 +87,6 @@ class Counters:
     def adopt(self, left: Left, done: Callable[[], None]) -> None:
         """See to it that what a dead process counted is stored; `done` is called once, when it is."""
         if any(kind == SERIES for kind, _ in (*left.cells, *left.acknowledged)):
-            self._adopted.append(left)
             self._legacies.append(_Legacy(left, done))
         else:
             done()
@@ -109,10 +106,6 @@ class Counters:
         self._slot.replied(self._push, answer(reply))
         if self._legacy is not None and self._slot.settled:
             self._legacies.popleft().done()
-        if heard.forgot and not self._forgot and not self._legacies:
-            # Their journals are gone by now: nobody else can tell it of what they held.
-            self._legacies.extend([_Legacy(left, _nothing) for left in self._adopted])
-        self._forgot = heard.forgot
 
     def unheard(self, moment: Moment) -> None:
         """It may be in or not: the next push finds out."""
@@ -120,10 +113,6 @@ class Counters:
     @property
     def _slot(self) -> Slot:
         return self._own if self._legacy is None else self._legacy.slot
-
-
-def _nothing() -> None:
-    """Nobody waits for it."""
 
 
 def question(push: Push, keep_s: Mapping[Grain, int]) -> Ask:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from proxy.meters.aggregates import Grain
 from proxy.meters.counters import Counters
-from proxy.meters.fields import LAYOUT, SERIES
+from proxy.meters.fields import SERIES
 from proxy.meters.ledger import Ledger
 from proxy.meters.part import Moment
 from proxy.meters.store import Store
@@ -95,21 +94,3 @@ async def test_a_wiped_store_learns_from_a_journal_what_it_had(store: Store) -> 
         await asked(store, counters, store_ms=NOON_MS)
     assert summarise(await store.read_totals()).all()["requests"] == 49
     assert [row.counts for row in await store.rows(NOON.start_s, NOON.start_s + 60, Grain.MINUTE)] == [{"requests": 2}]
-
-
-async def test_what_was_adopted_is_told_again_to_a_store_that_forgot_it(store: Store, raw: Any, namespace: str) -> None:
-    """The journal is gone by then, and others may not have read yet what was in it."""
-    counters = Counters("one", Ledger())
-    left = Found("dead", {(SERIES, series()): vector(requests=42)}, {})
-    counters.adopt(left, lambda: left.done.append("told"))
-    while not counters.settled:
-        await asked(store, counters, store_ms=NOON_MS)
-    await raw.hset(f"{{{namespace}}}:{LAYOUT}:meta", "learning_until", 0)
-    await asked(store, counters, store_ms=NOON_MS)
-    await raw.delete(*await raw.keys(f"{{{namespace}}}:*"))
-    await asked(store, counters, store_ms=NOON_MS)
-    assert not counters.settled
-    while not counters.settled:
-        await asked(store, counters, store_ms=NOON_MS)
-    assert summarise(await store.read_totals()).all()["requests"] == 42
-    assert left.done == ["told"]
