@@ -189,7 +189,7 @@ class Store:
 
     async def _fold(self, slot: str, dead_after_s: float) -> Any:
         keys = (f"slot:{slot}", "slots", f"folded:{slot}", "base", "members")
-        arguments = (slot, slot.partition("~")[0], _ms(dead_after_s), _ms(TOMBSTONE_S))
+        arguments = (slot, slot.partition("~")[0], _ms(dead_after_s), _ms(TOMBSTONE_S), self._live_ms)
         return await self._eval(self._fold_script, keys, arguments)
 
     async def _read(self, slots: frozenset[str]) -> _Read:
