@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
 
 from proxy.policy.cap import Cap as Cap  # noqa: PLC0414  (part of the model)
 from proxy.policy.cap import Enforce as Enforce  # noqa: PLC0414
 from proxy.policy.cap import Exhausted as Exhausted  # noqa: PLC0414
 from proxy.policy.cap import Per as Per  # noqa: PLC0414
+from proxy.policy.engine_profile import EngineProfile as EngineProfile  # noqa: PLC0414  (part of the model)
 from proxy.policy.gpus import Gpus as Gpus  # noqa: PLC0414  (part of the model)
 from proxy.policy.price import Price as Price  # noqa: PLC0414  (part of the model)
 from proxy.policy.schedule import Schedule as Schedule  # noqa: PLC0414  (part of the model)
@@ -67,6 +68,14 @@ class Traffic(StrEnum):
 
     ONLINE = "online"
     OFFLINE = "offline"
+
+
+class Priority(IntEnum):
+    """Who goes first when not all can be served in time; the lowest are refused first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
 
 
 class Modality(StrEnum):
@@ -161,8 +170,8 @@ class Target:
     or none when the provider is reached through LiteLLM without a `url`.
     `native` are the endpoints that the upstream speaks itself: those pass through as bytes. An endpoint outside it goes
     through LiteLLM when `provider` names one, and is gated off otherwise.
-    `max_in_flight` is per replica, and so is `max_batched_tokens`, what the engine puts into one step at most; `limits`
-    are the provider's own.
+    `max_in_flight` is per replica, and so is `max_batched_tokens`, what the engine puts into one step at most;
+    `profile` is how long its steps take, None where nothing is assumed; `limits` are the provider's own.
     `trains` says whether prompts may be used for training. `context_window` is in tokens, input and output together;
     None, like `supports` None, claims nothing. `parameters` are body members that every request sent here carries.
     """
@@ -183,6 +192,7 @@ class Target:
     gpus: Gpus | None = None
     max_in_flight: int | None = None
     max_batched_tokens: int | None = None
+    profile: EngineProfile | None = None
     limits: Limits = UNLIMITED
     timeouts: Timeouts = Timeouts()
     trains: bool | None = None

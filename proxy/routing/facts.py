@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.policy.model import NO_KEY, Endpoint, Key, Lane, Modality, Tenant, Traffic
+from proxy.policy.model import NO_KEY, Endpoint, Key, Lane, Modality, Priority, Tenant, Traffic
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -20,7 +20,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `tags` are those of the tenant, the key and the request together. `modalities` are what the prompt holds beyond
     text. `choices` is how many answers are asked for, each up to `max_output_tokens` long. `service_tier` is the
     provider's tier that the body asks for, empty where it asks for none. `at_s` is Unix time, for routes that follow
-    the clock on the wall; nothing is measured with it.
+    the clock on the wall; nothing is measured with it. `priority` says who goes first when not all can be served in
+    time. `prefix` are hashes of the prompt's blocks, each over all before it too: equal hashes, equal beginnings.
     """
 
     request_id: str
@@ -41,3 +42,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at_s: float = 0.0
     choices: int = 1
     service_tier: str = ""
+    priority: Priority = Priority.NORMAL
+    prefix: tuple[int, ...] = ()

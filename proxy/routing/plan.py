@@ -39,10 +39,25 @@ class Exclusion(msgspec.Struct, frozen=True, gc=False):
         return f"{self.target}: {self.rule} {self.observed} against {self.limit}"
 
 
+class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What was predicted of an attempt on a dedicated replica, in seconds, as its profile has it.
+
+    What the decision reckoned with is that times the factors that the replica had. `hit_tokens` of the prompt were
+    taken to be cached, and the answer to get `output_tokens` long.
+    """
+
+    ttft_s: float
+    itl_s: float
+    ttft_factor: float
+    itl_factor: float
+    hit_tokens: int
+    output_tokens: float
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One try: which target and replica, under which upstream model name, and why here.
 
-    `ordinal` is the place in the plan, counted from 0.
+    `ordinal` is the place in the plan, counted from 0. `estimate` is None where nothing is predicted.
     """
 
     target: Target
@@ -51,6 +66,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ordinal: int
     cause: Cause
     reason: str
+    estimate: Estimate | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):

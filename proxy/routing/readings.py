@@ -54,6 +54,29 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reset_at: float
 
 
+class Load(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The work that one replica has before it, of all proxies together, as far as their streams tell.
+
+    `waiting` requests wait for their first token, with `queued_tokens` of prompt that no cache holds; `decoding`
+    streams have had theirs, over `context_tokens`; `prefill_tokens_per_s` of prompt were read lately. `ttft_factor` and
+    `itl_factor` are the 90th percentile of what was observed against what the profile predicts, learned from
+    `samples`. `overdue` is how many times its predicted wait the longest waiting request has waited. `begun_at` is
+    when the last request was sent. `warmth` grows from 0 to 1 while a replica that has just appeared warms up.
+    """
+
+    waiting: int = 0
+    queued_tokens: int = 0
+    decoding: int = 0
+    context_tokens: int = 0
+    prefill_tokens_per_s: float = 0.0
+    ttft_factor: float = 1.0
+    itl_factor: float = 1.0
+    samples: int = 0
+    overdue: float = 0.0
+    begun_at: float = 0.0
+    warmth: float = 1.0
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One replica of one target, `as_of` seconds on the monotonic clock.
 
@@ -61,7 +84,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     which the engine's own 429/503/529, given at `full_at`, is believed. `open_until` is when an open breaker will let a
     probe through. `paced_until` is when the provider's quota has room for the next request; `quota` is the tightest
     one it has told. `uptime` is the share of successes over a window, None below a minimum sample, and `failures` how
-    many there were in it.
+    many there were in it. `load` is its work, None where that is nobody's concern: of shared targets.
     """
 
     target: str
@@ -77,10 +100,26 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     failures: int = 0
     paced_until: float = 0.0
     quota: Quota | None = None
+    load: Load | None = None
 
 
 Readings = Mapping[str, tuple[Reading, ...]]
 """By target name, one reading per replica in the order of `Target.urls`."""
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is expected of one request: how long its answer gets, by its app's latest, and how many tokens of its prompt
+    each replica still has in its cache (by target, in the order of the replicas; absent is none).
+
+    `bid_nano_usd_per_s` is the least that a request has to save to be worth its engine time; 0 takes all.
+    """
+
+    output_tokens: float | None = None
+    hits: Mapping[str, tuple[int, ...]] = {}
+    bid_nano_usd_per_s: float = 0.0
+
+
+NO_OUTLOOK = Outlook()
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
