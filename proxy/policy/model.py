@@ -21,8 +21,14 @@ from proxy.policy.cap import Exhausted as Exhausted  # noqa: PLC0414
 from proxy.policy.cap import Per as Per  # noqa: PLC0414
 from proxy.policy.engine_profile import EngineProfile as EngineProfile  # noqa: PLC0414  (part of the model)
 from proxy.policy.gpus import Gpus as Gpus  # noqa: PLC0414  (part of the model)
+from proxy.policy.hedge import Hedge as Hedge  # noqa: PLC0414
+from proxy.policy.hedge import Quantile as Quantile  # noqa: PLC0414
+from proxy.policy.modality import NEEDED as NEEDED  # noqa: PLC0414
+from proxy.policy.modality import Capability as Capability  # noqa: PLC0414
+from proxy.policy.modality import Modality as Modality  # noqa: PLC0414
 from proxy.policy.price import Price as Price  # noqa: PLC0414  (part of the model)
 from proxy.policy.schedule import Schedule as Schedule  # noqa: PLC0414  (part of the model)
+from proxy.policy.wake import Wake as Wake  # noqa: PLC0414
 
 
 class Lane(StrEnum):
@@ -76,35 +82,6 @@ class Priority(IntEnum):
     LOW = 0
     NORMAL = 1
     HIGH = 2
-
-
-class Modality(StrEnum):
-    """What a prompt is made of; `text` is a prompt with nothing else in it."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    AUDIO = "audio"
-    VIDEO = "video"
-    FILE = "file"
-
-
-class Capability(StrEnum):
-    """What a model can take beyond text."""
-
-    TOOLS = "tools"
-    VISION = "vision"
-    AUDIO = "audio"
-    VIDEO = "video"
-    FILES = "files"
-
-
-NEEDED: Mapping[Modality, Capability] = {
-    Modality.IMAGE: Capability.VISION,
-    Modality.AUDIO: Capability.AUDIO,
-    Modality.VIDEO: Capability.VIDEO,
-    Modality.FILE: Capability.FILES,
-}
-"""What a model must be able to do to take a prompt with each modality but text."""
 
 
 class Mode(StrEnum):
@@ -172,6 +149,7 @@ class Target:
     through LiteLLM when `provider` names one, and is gated off otherwise.
     `max_in_flight` is per replica, and so is `max_batched_tokens`, what the engine puts into one step at most;
     `profile` is how long its steps take, None where nothing is assumed; `limits` are the provider's own.
+    `wake` is how the deployment is started when nothing of it runs; None leaves that to others.
     `trains` says whether prompts may be used for training. `context_window` is in tokens, input and output together;
     None, like `supports` None, claims nothing. `parameters` are body members that every request sent here carries.
     """
@@ -193,6 +171,7 @@ class Target:
     max_in_flight: int | None = None
     max_batched_tokens: int | None = None
     profile: EngineProfile | None = None
+    wake: Wake | None = None
     limits: Limits = UNLIMITED
     timeouts: Timeouts = Timeouts()
     trains: bool | None = None
@@ -221,13 +200,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Whose key it is; `models` None means all. `request_tags` are those a caller may add to a request, None is any."""
+    """Whose key it is; `models` None means all. `request_tags` are those a caller may add to a request, None is any.
+
+    `priority` is the highest that its requests can have.
+    """
 
     name: str
     tags: frozenset[str] = frozenset()
     request_tags: frozenset[str] | None = frozenset()
     models: frozenset[str] | None = None
     limits: Limits = UNLIMITED
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +292,11 @@ NO_RULES = Rules()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A named first-match rule: `require` is never relaxed, `want` last and on record; shadows are only recorded."""
+    """A named first-match rule: `require` is never relaxed, `want` last and on record; shadows are only recorded.
+
+    `wait_s` is how long a request may wait for room, 0 is not at all. `deadline_s` is when offline traffic must be
+    answered: until then it waits for GPUs that have nothing else to do. `hedge` None sends no copies.
+    """
 
     name: str
     match: Match = Match()
@@ -321,6 +308,9 @@ class Route:
     lane_override: bool = True
     target_override: bool = False
     max_failovers: int = 1
+    wait_s: float = 0.0
+    deadline_s: float | None = None
+    hedge: Hedge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
