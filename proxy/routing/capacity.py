@@ -55,7 +55,8 @@ class InFlightThreshold:
         """See `Room`."""
         limit = target.max_in_flight
         if limit is None:
-            return target.lane is not Lane.DEDICATED or reading.in_flight < DEFAULT_MAX_IN_FLIGHT
+            counted = target.lane is Lane.DEDICATED and reading.load is None
+            return not counted or reading.in_flight < DEFAULT_MAX_IN_FLIGHT
         return reading.in_flight < limit
 
     def shortage(self, target: Target, seen: Sequence[Reading], facts: Facts) -> Exclusion:

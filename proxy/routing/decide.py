@@ -8,50 +8,29 @@ Theory of operation
 4. A lawful target that a spent budget covers, that is unfit for this very request, or measured to break a rule under
    `require`, is left out. When that leaves nothing, a budget may have the request served as another model, by targets
    that the gates of its own route let pass too.
-5. Of each other one the least loaded able replica stands in the plan; targets without one are left out, with why.
-6. Order: targets known to miss fewer wants come first, then the route's preference, then the model's own order.
-7. After one replica of every target come the second-best replicas, in the same order: another target is the better
-   second try, because replicas of one target tend to fail together.
-
-The first attempt is a *spillover* when it is shared and a dedicated target was left out, or put behind it, because of
-what was observed; all later attempts are *fallbacks*. The happy path formats no string.
+5. Of the others, those that are able are put in order (`choose.py`); what they are predicted to make of the request
+   decides whether it stays on dedicated GPUs (`place.py`, `predict.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
 
 import msgspec
 
-from proxy.policy.model import Budget, Candidate, Prefer, Route, Rules, Snapshot
-from proxy.routing import budgets, gates, limits, refusals, wants
+from proxy.policy.model import Budget, Candidate, Rules, Snapshot
+from proxy.routing import budgets, gates, limits, refusals
 from proxy.routing.bounds import Bound, Bounds
-from proxy.routing.capacity import InFlightThreshold, Room, able, least_loaded, retry_after_s, shortage
+from proxy.routing.capacity import InFlightThreshold, Room
+from proxy.routing.choose import NONE_POOR, Moment, choose
 from proxy.routing.facts import Facts
-from proxy.routing.plan import Attempt, Cause, Decision, Exclusion, Plan, Refusal
-from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, LeasedFunds, Rates, Reading, Readings
-from proxy.routing.rules import missed_by_reading, missed_by_request
-from proxy.routing.table import FALLBACK_REASON, Entry, Lawful, Row, compile_table, concerned, first_match
+from proxy.routing.plan import Attempt, Decision, Exclusion, Plan, Refusal
+from proxy.routing.readings import NO_FUNDS, NO_OUTLOOK, NO_RATES, Funds, LeasedFunds, Outlook, Rates, Readings
+from proxy.routing.rules import missed_by_reading
+from proxy.routing.table import Lawful, Row, compile_table, concerned, first_match
 
 IN_FLIGHT_THRESHOLD = InFlightThreshold()
-
-Option = tuple[Entry, Reading]
-"""A lawful target and the replica of it that would be tried."""
-
-Misses = tuple[Exclusion, ...]
-"""The wants that an option is measured to miss."""
-
-NONE_POOR: Mapping[str, Exclusion] = {}
-
-
-class Moment(NamedTuple):
-    """What is true of the targets now: readings, the time on their clock, and a number in [0, 1) to break ties with."""
-
-    readings: Readings
-    now: float
-    draw: float
 
 
 class Router:
@@ -74,6 +53,7 @@ class Router:
         draw: float,
         rates: Rates = NO_RATES,
         funds: Funds = NO_FUNDS,
+        outlook: Outlook = NO_OUTLOOK,
     ) -> Decision:
         """The attempts for one request in order, or why there are none.
 
@@ -82,10 +62,10 @@ class Router:
         lawful = self.lawful_set(facts)
         if isinstance(lawful, Refusal):
             return lawful
-        moment = Moment(readings, now, draw)
+        moment = Moment(readings, now, draw, outlook)
         bound = self._bounds.of(facts, lawful.route.name, lawful.held)
         if bound is None:
-            return self._choose(lawful, facts, moment)
+            return choose(lawful, facts, moment, self.room, NONE_POOR)
         verdict = limits.NOTHING_OVER
         if bound.held:
             verdict = limits.judge(bound.held, facts, rates, bound.buckets)
@@ -137,7 +117,7 @@ class Router:
         if covering is None:
             covering = self._bounds.covering(facts, lawful.route.name)
         if not covering:
-            plan = self._choose(lawful, facts, moment)
+            plan = choose(lawful, facts, moment, self.room, NONE_POOR)
             return bound.planned(plan, (), keep=plan is lawful.ready) if isinstance(plan, Plan) else plan
         if lawful.counted and isinstance(funds, LeasedFunds) and funds.is_ample(covering):
             standing = budgets.NOTHING_SPENT
@@ -146,7 +126,7 @@ class Router:
         rejecting = budgets.rejecting(standing)
         if rejecting is not None:
             return refusals.over_budget(lawful.route, rejecting, standing, funds)
-        decision = self._choose(lawful, facts, moment, standing.left_out)
+        decision = choose(lawful, facts, moment, self.room, standing.left_out)
         if isinstance(decision, Plan):
             planned = bound.planned(decision, covering, keep=decision is lawful.ready)
             return (
@@ -190,7 +170,7 @@ class Router:
         barred = _barred_above(above.route.require, lawful, facts, moment.readings)
         left = [entry.target for entry in lawful.entries if entry.target.name not in barred]
         again = budgets.judge(covering, left, instead, funds)
-        decision = self._choose(lawful, instead, moment, {**again.left_out, **barred})
+        decision = choose(lawful, instead, moment, self.room, {**again.left_out, **barred})
         if isinstance(decision, Refusal) or budgets.rejecting(again) is not None:
             return None
         return msgspec.structs.replace(
@@ -200,65 +180,6 @@ class Router:
             shadow=decision.shadow + again.shadow,
             budgets=covering,
             served_as=model,
-        )
-
-    def _choose(
-        self,
-        lawful: Lawful,
-        facts: Facts,
-        moment: Moment,
-        poor: Mapping[str, Exclusion] = NONE_POOR,
-    ) -> Decision:
-        """Order what is able among the lawful; `poor` are left out beforehand."""
-        readings, now, draw = moment
-        route, room = lawful.route, self.room
-        if lawful.ready is not None and not poor and _all_able(lawful, facts, readings, now, room):
-            return lawful.ready
-        firsts: list[Option] = []
-        spares: list[Option] = []
-        left_out: list[Exclusion] = []
-        spilled: Exclusion | None = None
-        for entry in lawful.entries:
-            target = entry.target
-            if target.name in poor:
-                left_out.append(poor[target.name])
-                continue
-            seen = readings.get(target.name) or entry.unseen
-            unfit = gates.unfit(target, route.require, facts) if entry.picky else None
-            if unfit is not None:
-                left_out.append(unfit)
-                continue
-            usable = able(target, seen, facts, now, room)
-            kept = _uncondemned(route.require, usable) if lawful.gated else usable
-            if kept:
-                best = kept[0] if len(kept) == 1 else least_loaded(kept, draw)
-                firsts.append((entry, best))
-                if len(kept) > 1:
-                    spares.append((entry, least_loaded([one for one in kept if one is not best], draw)))
-                continue
-            if usable:
-                left_out.append(gates.recorded(target, missed_by_reading(route.require, usable[0]))[0])
-            else:
-                left_out.append(shortage(target, seen, facts, now, room))
-            if entry.dedicated and spilled is None:
-                spilled = left_out[-1]
-        if not firsts:
-            return refusals.none_able(route, facts, lawful.barred, left_out, _soonest_s(lawful, readings, now))
-        shadow = lawful.shadow + _shadow_now(route, firsts, facts) if lawful.shadowed else lawful.shadow
-        relaxed = bool(firsts[0][0].missed)
-        if lawful.varies:
-            misses = [wants.missed_now(entry.target, route.want, facts, reading) for entry, reading in firsts]
-            if any(misses) or route.prefer is Prefer.LATENCY:
-                firsts, demoted, relaxed = _reordered(route, firsts, misses)
-                left_out += [miss for missed in misses for miss in missed]
-                spilled = spilled or demoted
-        return Plan(
-            route=route.name,
-            attempts=_attempts(lawful, firsts + spares, spilled),
-            excluded=(*lawful.excluded, *left_out) if left_out else lawful.excluded,
-            relaxed=relaxed,
-            max_failovers=route.max_failovers,
-            shadow=shadow,
         )
 
 
@@ -281,41 +202,6 @@ def _because_of(attempts: tuple[Attempt, ...], standing: budgets.Standing) -> tu
     return (msgspec.structs.replace(attempts[0], reason=reason), *attempts[1:])
 
 
-def _all_able(lawful: Lawful, facts: Facts, readings: Readings, now: float, room: Room) -> bool:
-    route = lawful.route
-    for entry in lawful.entries:
-        target = entry.target
-        (reading,) = readings.get(target.name) or entry.unseen
-        if reading.breaker is Breaker.OPEN or reading.full_until > now or reading.paced_until > now:
-            return False
-        if not room.has_room(target, reading, facts):
-            return False
-        if entry.picky and gates.unfit(target, route.require, facts):
-            return False
-        if lawful.gated and missed_by_reading(route.require, reading):
-            return False
-        if lawful.varies and wants.missed_now(target, route.want, facts, reading):
-            return False
-    return True
-
-
-def _uncondemned(require: Rules, usable: list[Reading]) -> list[Reading]:
-    """The replicas that are not measured to break a rule under `require`."""
-    return [reading for reading in usable if not missed_by_reading(require, reading)]
-
-
-def _shadow_now(route: Route, options: list[Option], facts: Facts) -> tuple[Exclusion, ...]:
-    """What shadow rules find in the request and the readings; what the policy alone settles is known beforehand."""
-    found: list[Exclusion] = []
-    for entry, reading in options:
-        target, rules = entry.target, route.shadow_require
-        hard = missed_by_reading(rules, reading)
-        too_dear = missed_by_request(target, rules, facts, strict=True)
-        found += gates.recorded(target, hard if too_dear is None else (*hard, too_dear))
-        found += wants.missed_now(target, route.shadow_want, facts, reading)
-    return tuple(found)
-
-
 def _recorded(decision: Decision, verdict: limits.Verdict) -> Decision:
     """A plan that says which rates it is over that do not refuse."""
     if isinstance(decision, Refusal):
@@ -336,65 +222,7 @@ def decide(
     draw: float,
     rates: Rates = NO_RATES,
     funds: Funds = NO_FUNDS,
+    outlook: Outlook = NO_OUTLOOK,
 ) -> Decision:
     """`Router.decide` for a single decision, for tests: it prepares the snapshot each time."""
-    return Router(snapshot).decide(facts, readings, now, draw, rates, funds)
-
-
-def _reordered(
-    route: Route, options: list[Option], misses: list[Misses]
-) -> tuple[list[Option], Exclusion | None, bool]:
-    """The options by what was measured of them; `misses` are theirs, one tuple each.
-
-    Also returned: the miss that put a dedicated target behind a shared one, if one did, and whether the option that is
-    now first misses a want.
-    """
-    by_latency = route.prefer is Prefer.LATENCY
-
-    def rank(ranked: tuple[Option, Misses]) -> tuple[int, bool, float]:
-        (entry, reading), missed = ranked
-        ttft_s = reading.latency.ttft_p99_s if by_latency else 0.0
-        return len(entry.missed) + len(missed), ttft_s is None, ttft_s or 0.0
-
-    ranked = sorted(zip(options, misses, strict=True), key=rank)
-    (first, _), missed_first = ranked[0]
-    demoted = options[0][0].dedicated and not first.dedicated and misses[0]
-    return [option for option, _ in ranked], demoted[0] if demoted else None, bool(first.missed or missed_first)
-
-
-def _attempts(lawful: Lawful, options: list[Option], spilled: Exclusion | None) -> tuple[Attempt, ...]:
-    cause, reason = Cause.PREFERRED, lawful.reason
-    if spilled is not None and not options[0][0].dedicated and lawful.route.prefer is not Prefer.SHARED:
-        cause, reason = Cause.SPILLOVER, spill_reason(spilled)
-    attempts = []
-    for ordinal, (entry, reading) in enumerate(options):
-        attempts.append(
-            Attempt(
-                target=entry.target,
-                replica=reading.replica,
-                model=entry.model,
-                ordinal=ordinal,
-                cause=cause,
-                reason=reason,
-            )
-        )
-        cause, reason = Cause.FALLBACK, FALLBACK_REASON
-    return tuple(attempts)
-
-
-def spill_reason(exclusion: Exclusion) -> str:
-    """Why a dedicated target was left before anything failed, in the words of headers, logs and `explain`."""
-    name, observed = exclusion.target, exclusion.observed
-    match exclusion.rule:
-        case "capacity":
-            return f"dedicated at capacity: {observed} on {name}"
-        case "engine_full":
-            return f"engine full: {name} {observed}"
-        case "breaker":
-            return f"out of rotation: {name} is {observed}"
-        case rule:
-            return f"{rule}: {observed} on {name} against {exclusion.limit}"
-
-
-def _soonest_s(lawful: Lawful, readings: Readings, now: float) -> float:
-    return min(retry_after_s(readings.get(entry.target.name) or entry.unseen, now) for entry in lawful.entries)
+    return Router(snapshot).decide(facts, readings, now, draw, rates, funds, outlook)

@@ -42,14 +42,16 @@ class Exclusion(msgspec.Struct, frozen=True, gc=False):
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was predicted of an attempt on a dedicated replica, in seconds, as its profile has it.
 
-    What the decision reckoned with is that times the factors that the replica had. `hit_tokens` of the prompt were
-    taken to be cached, and the answer to get `output_tokens` long.
+    What the decision reckoned with is that times the factors that the replica had. `ttft_aim_s` and `itl_aim_s` are
+    what the route wants. `hit_tokens` of the prompt were taken to be cached, and the answer to have `output_tokens`.
     """
 
     ttft_s: float
     itl_s: float
     ttft_factor: float
     itl_factor: float
+    ttft_aim_s: float
+    itl_aim_s: float
     hit_tokens: int
     output_tokens: float
 

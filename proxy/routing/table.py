@@ -16,10 +16,11 @@ from functools import partial
 
 from proxy.policy import promises
 from proxy.policy.model import Candidate, Endpoint, Lane, Match, Modality, Prefer, Route, Snapshot, Target
-from proxy.routing import gates, limits, refusals, rules, wants
+from proxy.routing import gates, limits, predict, refusals, rules, wants
 from proxy.routing.budgets import countable
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Cause, Exclusion, Plan, Refusal
+from proxy.routing.predict import Aims, Steps
 from proxy.routing.readings import Reading
 
 FALLBACK_REASON = "fallback: next lawful target"
@@ -31,7 +32,7 @@ class Entry:
 
     `missed` are the wants that it misses whatever its readings. `unseen` stands in for absent readings: a replica
     nobody has observed is taken to be idle and healthy, or a new target would never get its first request. `picky`
-    says that some requests may be unfit for it.
+    says that some requests may be unfit for it. `steps` predict what a dedicated replica makes of a request.
     """
 
     target: Target
@@ -40,6 +41,7 @@ class Entry:
     missed: tuple[Exclusion, ...]
     unseen: tuple[Reading, ...]
     picky: bool
+    steps: Steps | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class Lawful:
     is set when nothing is lawful. `gated` says that gates have to be measured, `varies` that the order depends on
     the request or on readings too. `held` are the route's rates. `shadow` is what its static shadow rules find, and
     `shadowed` says that others have to be asked each time. `counted` says that all of it has a price. `ready` is the
-    plan while every target is able and misses nothing, made once; None where it depends on the moment anyway.
+    plan while every target is able and misses nothing, made once; None where it depends on the moment anyway. `aims`
+    are what the route wants of the times that are predicted.
     """
 
     route: Route
@@ -66,6 +69,7 @@ class Lawful:
     shadowed: bool
     counted: bool
     ready: Plan | None
+    aims: Aims
 
 
 Choice = tuple[Endpoint, Lane | None, str | None]
@@ -209,6 +213,7 @@ def _entry(candidate: Candidate, route: Route) -> Entry:
         missed=wants.missed_by_policy(target, route.want),
         unseen=tuple(Reading(target=target.name, replica=index, as_of=0.0) for index in range(target.replicas)),
         picky=gates.depends_on_request(target, route.require),
+        steps=Steps(target) if target.lane is Lane.DEDICATED else None,
     )
 
 
@@ -244,6 +249,7 @@ def _lawful(
         shadowed=shadowed,
         counted=all(countable(entry.target) for entry in passed),
         ready=_ready(route, passed, excluded, shadow) if passed and at_once else None,
+        aims=predict.aims(route.require, route.want),
     )
 
 

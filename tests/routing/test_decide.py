@@ -24,7 +24,8 @@ from proxy.policy.model import (
     Target,
     Tenant,
 )
-from proxy.routing.decide import Router, decide, spill_reason
+from proxy.routing.choose import spill_reason
+from proxy.routing.decide import Router, decide
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Cause, Decision, Exclusion, Plan, Refusal
 from proxy.routing.readings import Breaker, Quota, Rate, Rates, Reading, Readings

@@ -38,8 +38,19 @@ def barred(one: Exclusion) -> str:
             return f"the request takes {seen}, and its context window is only {limit}"
         case "require.training":
             return "it trains on prompts" if seen == "true" else "it does not say that it never trains on prompts"
+        case "ttft" | "itl" | "kv" | "bid" as rule:
+            return _predicted(rule, seen, limit)
         case rule:
             return _unpaid(one) if name_of(one) is not None else _ruled(rule, seen, limit)
+
+
+def _predicted(rule: str, seen: str, limit: str) -> str:
+    """What its work would do to the request."""
+    if rule == "kv":
+        return f"its memory would not hold the request, with {seen} of {limit}"
+    if rule == "bid":
+        return f"others pay more for its time: the request is {seen}, and they {limit}"
+    return f"the request's {rule} would be too long there: {seen}, to stay below {limit}"
 
 
 def _unpaid(one: Exclusion) -> str:

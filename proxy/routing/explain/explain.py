@@ -19,7 +19,8 @@ import msgspec
 from proxy.policy import promises
 from proxy.policy.model import Candidate, Enforce, Lane, Limits, Route, Target
 from proxy.routing import budgets, capacity, gates, limits, uptime
-from proxy.routing.decide import Moment, Router
+from proxy.routing.choose import Moment
+from proxy.routing.decide import Router
 from proxy.routing.explain import conditions, ruled
 from proxy.routing.explain.explained import (
     Allowance,

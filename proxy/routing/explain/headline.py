@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.policy.model import Prefer, Tenant
 from proxy.routing.budgets import name_of
-from proxy.routing.decide import spill_reason
+from proxy.routing.choose import spill_reason
 from proxy.routing.explain import clauses
 from proxy.routing.explain.explained import Explanation, Standing, Told
 from proxy.routing.plan import Cause

@@ -14,7 +14,8 @@ from typing import cast
 
 from proxy.policy.model import Budget, Enforce, Exhausted
 from proxy.routing import budgets, wording
-from proxy.routing.decide import Moment, Router
+from proxy.routing.choose import Moment
+from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Purse
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Decision, Refusal
