@@ -30,7 +30,7 @@ ten megabytes of `{},{},...` would hold up every stream of the process for secon
 _SEARCHED_BYTES = 4 << 20
 _ONCE = frozenset({
     b"host", b"content-length", b"content-type", b"authorization", b"x-api-key", b"transfer-encoding",
-    b"x-spillway-lane", b"x-spillway-tags", b"x-spillway-target", b"x-spillway-traffic",
+    b"x-spillway-lane", b"x-spillway-tags", b"x-spillway-target", b"x-spillway-traffic", b"x-spillway-priority",
 })  # fmt: skip
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

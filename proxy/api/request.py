@@ -99,6 +99,7 @@ def read_facts(
         endpoint=endpoint,
         stream=stream == b"true",
         traffic=wishes.traffic,
+        priority=key.tenant.priority if wishes.priority is None else wishes.priority,
         input_tokens=len(body) // BYTES_PER_TOKEN if content is TEXT_ONLY else _input_tokens(body, content),
         max_output_tokens=_output_limit(members),
         tags=key.tags | wishes.tags if wishes.tags else key.tags,

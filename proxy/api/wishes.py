@@ -1,10 +1,10 @@
-"""What a caller asks for in `x-spillway-...` headers: a lane, a target, a traffic class, tags of its own.
+"""What a caller asks for in `x-spillway-...` headers: a lane, a target, a traffic class, a priority, tags of its own.
 
 Theory of operation
 -------------------
-Pure. A header that cannot be read, or asks for a tag that is not the caller's to add, is refused and never ignored: it
-may have been meant to make the route stricter. Whether a route lets callers choose a lane or a target is the router's
-business. None of these headers may be repeated (`guard.py`).
+Pure. A header that cannot be read, or asks for a tag or a priority that is not the caller's to have, is refused and
+never ignored: it may have been meant to make the route stricter. Whether a route lets callers choose a lane or a target
+is the router's business. None of these headers may be repeated (`guard.py`).
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ import re
 
 import msgspec
 
-from proxy.policy.model import Lane, Tenant, Traffic
+from proxy.policy.model import Lane, Priority, Tenant, Traffic
 from proxy.routing.plan import Refusal
 
 MAX_TAGS = 16
 
 _LANES = {b"dedicated": Lane.DEDICATED, b"shared": Lane.SHARED, b"auto": None}
 _TRAFFIC = {b"online": Traffic.ONLINE, b"offline": Traffic.OFFLINE}
+_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 _NAME = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
 """What a policy takes for a name."""
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The headers, read. `tags` are those that the request adds; `lane` and `target` None leave it to the policy."""
+    """The headers, read. `tags` are those that the request adds; the others None leave it to the policy."""
 
     lane: Lane | None = None
     target: str | None = None
     traffic: Traffic = Traffic.ONLINE
+    priority: Priority | None = None
     tags: frozenset[str] = frozenset()
 
 
@@ -43,6 +45,7 @@ def makes_wishes(fields: dict[bytes, bytes]) -> bool:
         or b"x-spillway-lane" in fields
         or b"x-spillway-target" in fields
         or b"x-spillway-traffic" in fields
+        or b"x-spillway-priority" in fields
     )
 
 
@@ -56,6 +59,9 @@ def read_wishes(tenant: Tenant, fields: dict[bytes, bytes]) -> Wishes | Refusal:
         return _refuse("the header `x-spillway-traffic` must be online or offline", "x-spillway-traffic")
     if target is not None and not _NAME.fullmatch(target):
         return _refuse("the header `x-spillway-target` must be the name of a target", "x-spillway-target")
+    priority = _read_priority(tenant, fields.get(b"x-spillway-priority"))
+    if isinstance(priority, Refusal):
+        return priority
     added = frozenset[str]() if tags is None else _read_tags(tenant, tags)
     if isinstance(added, Refusal):
         return added
@@ -63,7 +69,24 @@ def read_wishes(tenant: Tenant, fields: dict[bytes, bytes]) -> Wishes | Refusal:
         lane=None if lane is None else _LANES[lane],
         target=None if target is None else target.decode("ascii"),
         traffic=Traffic.ONLINE if traffic is None else _TRAFFIC[traffic],
+        priority=priority,
         tags=added,
+    )
+
+
+def _read_priority(tenant: Tenant, value: bytes | None) -> Priority | Refusal | None:
+    priority = None if value is None else _PRIORITIES.get(value.lower())
+    if value is not None and priority is None:
+        return _refuse("the header `x-spillway-priority` must be low, normal or high", "x-spillway-priority")
+    if priority is None or priority <= tenant.priority:
+        return priority
+    return Refusal(
+        status=403,
+        code="priority_not_allowed",
+        message=f"requests of tenant `{tenant.name}` have the priority `{tenant.priority.name.lower()}` at most",
+        rule="priority",
+        param="x-spillway-priority",
+        retryable=False,
     )
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from proxy.policy import units, words
-from proxy.policy.model import ANONYMOUS, NO_KEY, Endpoint, Key, Lane, Modality, Snapshot, Traffic
+from proxy.policy.model import ANONYMOUS, NO_KEY, Endpoint, Key, Lane, Modality, Priority, Snapshot, Traffic
 from proxy.policy.problem import Mistake
+from proxy.policy.schema import Level
 from proxy.policy.shape import key, listed, one
 from proxy.policy.variables import revealed, shown
 from proxy.policy.words import did_you_mean
@@ -90,6 +91,7 @@ class Request:
     tools: bool | None = key(_FLAG, default=None)
     input_tokens: int | None = key(one(whole), default=None)
     max_output_tokens: int | None = key(one(whole), default=None)
+    priority: Level | None = key(one(words.one_of(Level)), default=None)
     lane: str | None = key(one(lane), default=None)
     target: str | None = key(_WORD, default=None)
     at: float | None = key(one(moment), default=None)
@@ -125,6 +127,7 @@ def facts_under(request: Request, caller: Key) -> Facts:
         traffic=request.traffic or Traffic.ONLINE,
         input_tokens=DEFAULT_INPUT_TOKENS if request.input_tokens is None else request.input_tokens,
         max_output_tokens=request.max_output_tokens,
+        priority=caller.tenant.priority if request.priority is None else Priority[request.priority.name],
         tags=caller.tags | frozenset(request.tags or ()),
         lane_override=Lane(request.lane) if request.lane in tuple(Lane) else None,
         target_override=request.target,
@@ -176,6 +179,13 @@ def tags_misfits(request: Request, caller: Key) -> Iterator[tuple[str, Mistake]]
         yield "tags", Mistake(f"tenant `{caller.tenant.name}` may not add the tag `{tag}`", hint)
 
 
+def _priority_misfits(request: Request, caller: Key) -> Iterator[tuple[str, Mistake]]:
+    highest = caller.tenant.priority
+    if request.priority is not None and Priority[request.priority.name] > highest:
+        message = f"requests of tenant `{caller.tenant.name}` have the priority `{highest.name.lower()}` at most"
+        yield "priority", Mistake(message, "give the tenant that `priority`, or the request a lower one")
+
+
 def _callers_misfits(request: Request, snapshot: Snapshot) -> Iterator[tuple[str, Mistake]]:
     if not snapshot.tenants:
         for name in ("tenant", "key"):
@@ -189,6 +199,7 @@ def _callers_misfits(request: Request, snapshot: Snapshot) -> Iterator[tuple[str
     caller = key_of(request, snapshot)
     if caller is not None:
         yield from tags_misfits(request, caller)
+        yield from _priority_misfits(request, caller)
     elif request.key is None:
         yield "tenant", Mistake("`tenant` is missing", did_you_mean("", snapshot.tenants) or "the policy has tenants")
     else:

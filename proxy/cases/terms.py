@@ -14,8 +14,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from proxy.policy.model import Budget, Limits, Mode, Route, Snapshot, Target
+from proxy.policy.model import Budget, Limits, Mode, Route, Snapshot, Target, Tenant, Wake
 from proxy.policy.price import Rates, Tariff
+from proxy.policy.units import spell_duration
+from proxy.policy.wake import KubernetesWake
 from proxy.routing.explain.ruled import stated
 from proxy.routing.wording import usd_per, usd_per_mtok
 
@@ -58,7 +60,7 @@ def changed_terms(before: Snapshot, after: Snapshot) -> tuple[Changed, ...]:
 def _terms(snapshot: Snapshot) -> dict[str, Terms]:
     found: dict[str, Terms] = {}
     found |= {f"route {route.name}": dict(_route(route)) for route in snapshot.routes}
-    found |= {f"tenant {tenant.name}": dict(_limits(tenant.limits)) for tenant in snapshot.tenants.values()}
+    found |= {f"tenant {tenant.name}": dict(_tenant(tenant)) for tenant in snapshot.tenants.values()}
     found |= {f"key {one.name}": dict(_limits(one.limits)) for one in snapshot.keys.values() if one.name}
     found |= {f"target {target.name}": dict(_target(target)) for target in snapshot.targets.values()}
     return found | _budgets(snapshot)
@@ -94,6 +96,15 @@ def _route(route: Route) -> Iterator[tuple[str, str]]:
     yield "lane_override", str(route.lane_override).lower()
     yield "target_override", str(route.target_override).lower()
     yield "max_failovers", str(route.max_failovers)
+    yield "wait", spell_duration(route.wait_s) if route.wait_s else NOTHING
+    yield "deadline", NOTHING if route.deadline_s is None else spell_duration(route.deadline_s)
+    hedge = route.hedge
+    yield "hedge", NOTHING if hedge is None else f"{hedge.after}, {100 * hedge.budget_share:.6g}% of requests"
+
+
+def _tenant(tenant: Tenant) -> Iterator[tuple[str, str]]:
+    yield "priority", tenant.priority.name.lower()
+    yield from _limits(tenant.limits)
 
 
 def _limits(limits: Limits) -> Iterator[tuple[str, str]]:
@@ -118,6 +129,8 @@ def _target(target: Target) -> Iterator[tuple[str, str]]:
             yield from _tariff(f"price.{tier}", tariff)
     if target.max_in_flight is not None:
         yield "max_in_flight", str(target.max_in_flight)
+    if target.wake is not None:
+        yield "wake", _hook(target.wake)
     if target.context_window is not None:
         yield "context_window", f"{target.context_window:,}"
     if target.supports is not None:
@@ -141,6 +154,12 @@ def _rates(name: str, rates: Rates) -> Iterator[tuple[str, str]]:
         rate: int | None = getattr(rates, f"{kind}_nano_usd_per_mtok")
         if rate is not None:
             yield f"{name}.{kind}", usd_per_mtok(rate)
+
+
+def _hook(wake: Wake) -> str:
+    if isinstance(wake, KubernetesWake):
+        return f"{wake.workload} {wake.namespace}/{wake.name} to {wake.replicas}"
+    return f"{wake.method} {wake.url}"
 
 
 def _address(target: Target) -> str:

@@ -64,6 +64,7 @@ class Check(StrEnum):
     SHADOW_REFUSES_ALL = "shadow-refuses-all", Severity.WARNING, "a gate in shadow that no target would pass"
     IMPOSSIBLE_WANT = "impossible-want", Severity.WARNING, "a wish that no lawful target can keep"
     POINTLESS_RULE = "pointless-rule", Severity.WARNING, "a rule that a tighter one beside it makes idle"
+    IDLE_KEY = "idle-key", Severity.WARNING, "a key of a route that can change nothing there: `hedge`, `deadline`"
     TIMEOUT_UNDER_OBJECTIVE = (
         "timeout-under-objective",
         Severity.WARNING,

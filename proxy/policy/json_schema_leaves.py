@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from proxy.policy import caps, credentials, hosts, schema, times, units, urls, words
+from proxy.policy import caps, credentials, engine_profiles, hosts, patience, times, units, urls, words
 from proxy.policy.model import Exhausted, Per
 
 Fragment = dict[str, Any]
@@ -40,7 +40,7 @@ _PLAIN: dict[Callable[[object], Any], Fragment] = {
         "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$",
         "examples": ["${OPENAI_API_KEY}"],
     },
-    schema.failovers: {"type": "integer", "minimum": 0, "maximum": 5},
+    patience.failovers: {"type": "integer", "minimum": 0, "maximum": 5},
     words.flag: {"type": "boolean"},
     words.refusal_of_training: {"description": "false: only targets that do not train on prompts", "const": False},
     words.parameters: {
@@ -86,6 +86,12 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
         "type": "string",
         "pattern": r"^sha256:[0-9a-fA-F]{64}$",
     },
+    engine_profiles.stated_profile: {
+        "description": "an engine profile: size of the model, number format, GPUs of one replica",
+        "type": "string",
+        "pattern": f"^{engine_profiles.NAME}$",
+        "examples": list(engine_profiles.PROFILES),
+    },
     hosts.dns_name: {
         "description": "a name in the DNS; a port may follow it",
         "type": "string",
@@ -130,6 +136,12 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
         "pattern": _DURATION,
         "examples": ["800ms", "2s", "5m", "30d"],
     },
+    units.step_time_s: {
+        "description": "a very short duration with its unit: ns, us, ms or s",
+        "type": "string",
+        "pattern": rf"^\s*{_NUMBER}\s?(ns|us|ms|s)\s*$",
+        "examples": ["16ms", "90us", "1.8ns"],
+    },
     units.nano_usd: {
         "description": "dollars, to nine decimals",
         "anyOf": [
@@ -151,6 +163,18 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
             {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*$"},
         ],
         "examples": [30],
+    },
+    patience.wait: {
+        "description": "a duration with its unit, of ten minutes at most",
+        "type": "string",
+        "pattern": _DURATION,
+        "examples": ["30s", "2m"],
+    },
+    urls.hook_url: {
+        "description": "a URL that is asked to do something, without a query",
+        "type": "string",
+        "pattern": "^[hH][tT][tT][pP][sS]?://[^/?#@ ]+(/[^?# ]*)?$",
+        "examples": ["https://scaler.example.com/wake/llama"],
     },
     urls.base_url: {
         "description": "the base URL of an API, without a query; it usually ends in /v1",
@@ -191,7 +215,12 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
     words.text: {"type": "string", "pattern": r"^\S(.*\S)?$"},
 }
 
-_TITLES: dict[Callable[[object], Any], str] = {units.nano_usd: "dollars", units.duration_s: "duration"}
+_TITLES: dict[Callable[[object], Any], str] = {
+    engine_profiles.stated_profile: "profile_name",
+    units.duration_s: "duration",
+    units.nano_usd: "dollars",
+    units.step_time_s: "step_time",
+}
 
 
 def title_of(parse: Callable[[object], Any]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.policy.patience import HedgeSpec
 from proxy.policy.schema import (
     BudgetSpec,
     CandidateSpec,
+    EngineProfileSpec,
     GpusSpec,
     KeySpec,
     KubernetesSpec,
@@ -28,6 +30,7 @@ from proxy.policy.schema import (
     TokensSpec,
     TrancheSpec,
 )
+from proxy.policy.wake_terms import ScaledSpec, WakeSpec
 
 SECTIONS: Mapping[str, str] = {
     "version": "the version of the policy language",
@@ -78,6 +81,8 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "price": "shared: $ per million tokens; left out, LiteLLM's packaged list is asked",
         "max_in_flight": "requests that one replica takes at one time; from there on they spill",
         "max_batched_tokens": "dedicated: what the engine puts into one step at most, as it was started",
+        "engine_profile": "dedicated: how long its steps take, as a known profile or as calibrate measured it",
+        "wake": "dedicated: whom to tell that there is work while nothing of it runs",
         "limits": "shared: the provider's own rate limits",
         "training": "false: prompts are not trained on; left out, it passes no gate",
         "quantization": "the number format of the weights",
@@ -95,6 +100,26 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "spot": "replicas beyond the reserved ones at a price of their own",
         "schedule": "what a GPU of the others costs at certain times; the first that fits, else usd_per_hour",
         "replicas": "how many replicas stand behind the target, where that is not the number of its URLs",
+    },
+    WakeSpec: {
+        "url": "the URL that is asked once, with an empty body",
+        "method": "how it is asked (POST)",
+        "kubernetes": "the workload that is scaled up instead",
+    },
+    ScaledSpec: {
+        "namespace": "the namespace that it is in",
+        "deployment": "the name of the Deployment",
+        "statefulset": "the name of the StatefulSet, where it is one",
+        "replicas": "how many it is scaled up to (1); it is never scaled down",
+    },
+    EngineProfileSpec: {
+        "name": "a known profile, of which the others change figures; without it they are needed",
+        "step": "what a step takes, whatever is in it",
+        "sequence": "what it takes more for each sequence that decodes",
+        "context_token": "what it takes more for each token of their contexts",
+        "prefill_token": "what it takes more for each token of a prompt",
+        "attention": "what it takes more for each token of a prompt and each token before it",
+        "kv_tokens": "how many tokens of context one replica holds at one time",
     },
     TrancheSpec: {
         "replicas": "how many are had at this price",
@@ -140,6 +165,7 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "tags": "words that routes match; callers cannot change them",
         "request_tags": "tags that its callers may add with the header x-spillway-tags",
         "models": "the names that it may ask for; left out, all",
+        "priority": "low, normal or high: where there is no room for all, the lowest are refused first",
         **_LIMITS,
         "mode": "shadow: these limits are recorded, and refuse nobody",
     },
@@ -160,6 +186,13 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "lane_override": "whether callers may send x-spillway-lane",
         "target_override": "whether callers may pin one target with x-spillway-target",
         "max_failovers": "failed attempts that are tried elsewhere",
+        "wait": "how long a request for which there is no room may wait for some; left out, it is refused at once",
+        "deadline": "offline traffic waits for GPUs with nothing else to do, and is answered within this time",
+        "hedge": "a copy of a request without its first token by then goes to another lawful target",
+    },
+    HedgeSpec: {
+        "after": "once so large a share of requests would have had their first token (p95), as predicted",
+        "budget": "the share of the route's requests that may have a copy (5%)",
     },
     MatchSpec: {
         "model": "the name that is asked for, or one of several",

@@ -23,6 +23,7 @@ from proxy.policy.findings import Findings
 from proxy.policy.model import (
     UNLIMITED,
     Candidate,
+    Hedge,
     Key,
     Limits,
     Match,
@@ -153,6 +154,9 @@ def _route(spec: RouteSpec, offered: frozenset[str]) -> Route:
         lane_override=spec.lane_override,
         target_override=spec.target_override,
         max_failovers=spec.max_failovers,
+        wait_s=spec.wait,
+        deadline_s=spec.deadline,
+        hedge=None if spec.hedge is None else Hedge(after=spec.hedge.after, budget_share=spec.hedge.budget),
     )
 
 

@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 These shapes check structure and single values; whether the pieces fit together is `compile`'s business. Every leaf is
-read by a function of `units`, `words`, `urls` or `credentials`. The `*_LATER` tables name keys that the design has and
-this release does not enforce: a rule that is accepted and not enforced is a lie, so they are refused.
+read by a function of `units`, `words`, `urls` or `credentials`. `TARGET_LATER` names keys that the design has and this
+release does not enforce: a rule that is accepted and not enforced is a lie, so they are refused.
 """
 
 # ruff: noqa: RUF009 - `key()` is `dataclasses.field()` with a reader in it
@@ -17,12 +17,14 @@ from enum import StrEnum
 
 from proxy.policy import caps, hosts, times, units, words
 from proxy.policy.credentials import api_key, key_digest
+from proxy.policy.engine_profiles import stated_profile
 from proxy.policy.model import (
     Cap,
     Capability,
     Endpoint,
     Enforce,
     Engine,
+    EngineProfile,
     Exhausted,
     Lane,
     Modality,
@@ -31,17 +33,15 @@ from proxy.policy.model import (
     Secret,
     Traffic,
 )
-from proxy.policy.problem import Mistake
+from proxy.policy.patience import HedgeSpec, failovers, wait
 from proxy.policy.shape import Ruled, key, listed, one, ruled, shaped
 from proxy.policy.urls import base_url
-from proxy.policy.variables import shown
+from proxy.policy.wake_terms import WakeSpec
 
 TARGET_LATER = {
     "dns": "list the replicas with `urls: [...]`",
     "kubernetes": "list the replicas with `urls: [...]`, or give the Service's `url`",
 }
-TENANT_LATER = {"priority": "remove it; all tenants are served alike"}
-ROUTE_LATER = {"deadline": "remove it; offline requests are answered at once, like the others"}
 
 _NAMES = listed(one(words.name), or_one=True)
 _TAGS = listed(one(words.name), or_one=True, may_be_empty=True)
@@ -52,6 +52,7 @@ _OTHER_ENGINE = "`openai` stands for any other OpenAI-compatible server"
 _LANE = one(words.one_of(Lane))
 _MODE = one(words.one_of(Mode))
 _SECONDS = one(units.duration_s)
+_STEP_TIME = one(units.step_time_s)
 _OBJECTIVE = ruled(_SECONDS)
 _SPEED = ruled(one(units.tokens_per_s))
 _COUNT = one(units.count)
@@ -105,6 +106,19 @@ class GpusSpec:
     spot: TrancheSpec | None = key(shaped(TrancheSpec), default=None)
     schedule: tuple[TimedPriceSpec, ...] | None = key(listed(shaped(TimedPriceSpec), or_one=True), default=None)
     replicas: ReplicasSpec | None = key(shaped(ReplicasSpec, shorthand="count"), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProfileSpec:
+    """What an engine's step takes, in seconds: a known profile, figures of one's own, or the one with some of these."""
+
+    name: EngineProfile | None = key(one(stated_profile), default=None)
+    step: float | None = key(_STEP_TIME, default=None)
+    sequence: float | None = key(_STEP_TIME, default=None)
+    context_token: float | None = key(_STEP_TIME, default=None)
+    prefill_token: float | None = key(_STEP_TIME, default=None)
+    attention: float | None = key(_STEP_TIME, default=None)
+    kv_tokens: int | None = key(_COUNT, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +197,8 @@ class TargetSpec:
     price: PriceSpec | None = key(shaped(PriceSpec), default=None)
     max_in_flight: int | None = key(_COUNT, default=None)
     max_batched_tokens: int | None = key(_COUNT, default=None)
+    engine_profile: EngineProfileSpec | None = key(shaped(EngineProfileSpec, shorthand="name"), default=None)
+    wake: WakeSpec | None = key(shaped(WakeSpec), default=None)
     limits: LimitsSpec | None = key(shaped(LimitsSpec), default=None)
     training: bool | None = key(one(words.flag), default=None)
     quantization: str = key(one(words.precision), default="unknown")
@@ -216,6 +232,14 @@ class KeySpec:
     mode: Mode = key(_MODE, default=Mode.ENFORCE)
 
 
+class Level(StrEnum):
+    """How high a priority is, in a word."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantSpec:
     """Whose keys these are, and what they may ask for."""
@@ -227,6 +251,7 @@ class TenantSpec:
     tags: tuple[str, ...] = key(_TAGS, default=())
     request_tags: tuple[str, ...] = key(_TAGS, default=())
     models: tuple[str, ...] | None = key(_NAMES, default=None)
+    priority: Level = key(one(words.one_of(Level)), default=Level.NORMAL)
     rpm: int | None = key(_COUNT, default=None)
     tpm: int | None = key(_COUNT, default=None)
     concurrency: int | None = key(_COUNT, default=None)
@@ -303,13 +328,6 @@ class RulesSpec:
     concurrency: Ruled | None = key(ruled(_COUNT), default=None)
 
 
-def failovers(value: object) -> int:
-    """`0` to `5`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 5:
-        raise Mistake(f"expected a whole number from 0 to 5, got {shown(value)}", "write `max_failovers: 1`")
-    return value
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSpec:
     """A named first-match rule."""
@@ -323,6 +341,9 @@ class RouteSpec:
     lane_override: bool = key(one(words.flag), default=True)
     target_override: bool = key(one(words.flag), default=False)
     max_failovers: int = key(one(failovers), default=1)
+    wait: float = key(one(wait), default=0.0)
+    deadline: float | None = key(_SECONDS, default=None)
+    hedge: HedgeSpec | None = key(shaped(HedgeSpec, shorthand="after"), default=None)
 
 
 class Each(StrEnum):

@@ -11,9 +11,7 @@ from proxy.policy.document import Document
 from proxy.policy.findings import Findings
 from proxy.policy.problem import Mistake
 from proxy.policy.schema import (
-    ROUTE_LATER,
     TARGET_LATER,
-    TENANT_LATER,
     BudgetSpec,
     CandidateSpec,
     RouteSpec,
@@ -44,8 +42,8 @@ _ITEMS = {
 
 TARGET = shaped(TargetSpec, later=TARGET_LATER)
 CANDIDATES = listed(shaped(CandidateSpec, shorthand="target"))
-TENANT = shaped(TenantSpec, later=TENANT_LATER)
-ROUTE = shaped(RouteSpec, later=ROUTE_LATER)
+TENANT = shaped(TenantSpec)
+ROUTE = shaped(RouteSpec)
 BUDGET = shaped(BudgetSpec)
 
 

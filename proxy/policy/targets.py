@@ -19,9 +19,11 @@ from proxy.policy.findings import Findings
 from proxy.policy.gpu_terms import compile_gpus
 from proxy.policy.model import UNLIMITED, Endpoint, Engine, Lane, Price, Target, Timeouts
 from proxy.policy.price_terms import compile_price
+from proxy.policy.profile_terms import compile_profile
 from proxy.policy.schema import TargetSpec
 from proxy.policy.tenants import limits_of
 from proxy.policy.urls import has_path, is_clear_text_to_public_host
+from proxy.policy.wake_terms import compile_wake
 from proxy.policy.words import did_you_mean
 
 PriceOf = Callable[[str, str], Price | None]
@@ -38,6 +40,8 @@ MISFITS = {
         "gpus": "shared targets are paid by the token: `price: {input: 0.88, output: 0.88}`",
         "urls": "a shared target has one `url`; list a second target for a second one",
         "max_batched_tokens": "it is how your own engine was started; the provider's is its own business",
+        "engine_profile": "it says how your own engine steps; nobody knows what a provider's does",
+        "wake": "a provider does not sleep; it is your own GPUs that are woken",
     },
 }
 """By lane, the keys of a target that do not fit it, and what to write instead."""
@@ -57,6 +61,7 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
         _check_dedicated(loc, spec, urls, findings)
     else:
         urls = _check_shared(loc, spec, urls, findings)
+    gpus = None if spec.gpus is None else compile_gpus((*loc, "gpus"), spec.gpus, len(urls), findings)
     return Target(
         name=name,
         lane=spec.lane,
@@ -71,9 +76,11 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
         translated=translated,
         tags=frozenset(spec.tags),
         price=_price(loc, spec, price_of, findings) if spec.lane is Lane.SHARED else None,
-        gpus=None if spec.gpus is None else compile_gpus((*loc, "gpus"), spec.gpus, len(urls), findings),
+        gpus=gpus,
         max_in_flight=_max_in_flight(spec),
         max_batched_tokens=spec.max_batched_tokens,
+        profile=compile_profile((*loc, "engine_profile"), spec, gpus, findings),
+        wake=None if spec.wake is None else compile_wake((*loc, "wake"), spec.wake, findings),
         limits=UNLIMITED if spec.limits is None else limits_of(spec.limits),
         timeouts=_timeouts(spec),
         trains=spec.training,

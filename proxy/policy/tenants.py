@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from proxy.policy.checks import Check
 from proxy.policy.findings import Findings
-from proxy.policy.model import UNLIMITED, Key, Limits, Tenant
+from proxy.policy.model import UNLIMITED, Key, Limits, Priority, Tenant
 from proxy.policy.schema import KeySpec, LimitsSpec, TenantSpec
 
 
@@ -23,6 +23,7 @@ def compile_tenants(
             request_tags=frozenset(spec.request_tags),
             models=None if spec.models is None else frozenset(spec.models),
             limits=limits_of(spec),
+            priority=Priority[spec.priority.name],
         )
         for index, model in enumerate(spec.models or ()):
             if model not in models:

@@ -23,26 +23,43 @@ _OPERATIONS = ("/chat/completions", "/completions", "/embeddings", "/responses",
 
 def base_url(value: object) -> str:
     """The base URL of an API (`https://host/v1`), without a slash at its end."""
+    remedy = "end it at the api root, such as `/v1`"
+    parts = _http(value, "http://host:8000/v1", "a base url", remedy, "use `api_key: ${NAME}`")
+    path = parts.path.rstrip("/")
+    if path.endswith(_OPERATIONS):
+        raise Mistake(f"the url of one operation: {_shown(value)}", remedy)
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def hook_url(value: object) -> str:
+    """The URL that is asked to do something, as it is written; it holds no secret, so it has no query."""
+    open_to_us = "a policy holds no secret: let in whoever may reach it"
+    parts = _http(value, "https://host/wake", "this url", "put what it takes into its path", open_to_us)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _http(value: object, example: str, what: str, instead: str, keyed: str) -> SplitResult:
+    """The parts of a URL that the proxy may ask: without credentials or a query, and not a metadata service's.
+
+    `instead` is the remedy for a query, `keyed` that for credentials.
+    """
     written = revealed(value)
     if isinstance(written, str) and "@" in written.partition("://")[2].partition("/")[0]:
-        raise Mistake("credentials in a url", "use `api_key: ${NAME}`", Check.SECRET_IN_CLEAR)
+        raise Mistake("credentials in a url", keyed, Check.SECRET_IN_CLEAR)
     spelled = text(value)
     try:
         parts = urlsplit(spelled)
         port = parts.port
     except ValueError:
-        raise Mistake(f"not a valid url: {_shown(value)}", "write `http://host:8000/v1`") from None
+        raise Mistake(f"not a valid url: {_shown(value)}", f"write `{example}`") from None
     if parts.scheme not in ("http", "https"):
-        raise Mistake(f"expected an http or https url, got {_shown(value)}", "write `http://host:8000/v1`")
+        raise Mistake(f"expected an http or https url, got {_shown(value)}", f"write `{example}`")
     if not parts.hostname or port == 0 or not spelled.isascii() or " " in spelled:
-        raise Mistake(f"not a valid url: {_shown(value)}", "write `http://host:8000/v1`")
+        raise Mistake(f"not a valid url: {_shown(value)}", f"write `{example}`")
     if parts.query or parts.fragment or spelled.endswith(("?", "#")):
-        raise Mistake(f"a base url has no query or fragment: {_shown(value)}", "end it at the api root, such as `/v1`")
-    path = parts.path.rstrip("/")
-    if path.endswith(_OPERATIONS):
-        raise Mistake(f"the url of one operation: {_shown(value)}", "end it at the api root, such as `/v1`")
+        raise Mistake(f"{what} has no query or fragment: {_shown(value)}", instead)
     _reject_address(parts)
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    return parts
 
 
 def is_clear_text_to_public_host(url: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from proxy.api.wishes import MAX_TAGS, NO_WISHES, Wishes, makes_wishes, read_wishes
-from proxy.policy.model import ANONYMOUS, Lane, Route, Tenant, Traffic
+from proxy.policy.model import ANONYMOUS, Lane, Priority, Route, Tenant, Traffic
 from proxy.routing.plan import Refusal
 from tests.harness import dedicated, proxy, request_bytes, snapshot_of
 from tests.scripted import CHAT_REPLY, reply, scripted
@@ -24,11 +24,16 @@ def test_all_that_can_be_wished_for() -> None:
         b"x-spillway-lane": b"Shared",
         b"x-spillway-target": b"eu/llama:70b",
         b"x-spillway-traffic": b"OFFLINE",
+        b"x-spillway-priority": b"Low",
         b"x-spillway-tags": b"eval ,\tcanary,eval",
     }
     assert all(makes_wishes({name: value}) for name, value in fields.items())
     assert read_wishes(BANK, fields) == Wishes(
-        lane=Lane.SHARED, target="eu/llama:70b", traffic=Traffic.OFFLINE, tags=frozenset({"eval", "canary"})
+        lane=Lane.SHARED,
+        target="eu/llama:70b",
+        traffic=Traffic.OFFLINE,
+        priority=Priority.LOW,
+        tags=frozenset({"eval", "canary"}),
     )
 
 
@@ -38,6 +43,8 @@ def test_all_that_can_be_wished_for() -> None:
         (b"x-spillway-lane", b"fast"),
         (b"x-spillway-lane", b""),
         (b"x-spillway-traffic", b"batch"),
+        (b"x-spillway-priority", b"2"),
+        (b"x-spillway-priority", b""),
         (b"x-spillway-target", b""),
         (b"x-spillway-target", b"two words"),
         (b"x-spillway-target", b"\xff"),
@@ -63,6 +70,21 @@ def test_a_tag_that_is_not_the_callers_to_add_is_refused_by_name() -> None:
     assert (refusal.status, refusal.code, refusal.param) == (403, "tag_not_allowed", "x-spillway-tags")
     assert "`hipaa`" in refusal.message
     assert "`bank`" in refusal.message
+
+
+def test_a_priority_may_be_lowered_and_never_raised() -> None:
+    asked = {priority: {b"x-spillway-priority": priority.name.encode()} for priority in Priority}
+    for own in Priority:
+        tenant = Tenant(name="shop", priority=own)
+        for priority, fields in asked.items():
+            found = read_wishes(tenant, fields)
+            if priority <= own:
+                assert isinstance(found, Wishes)
+                assert found.priority is priority
+            else:
+                assert isinstance(found, Refusal)
+                assert (found.status, found.code, found.param) == (403, "priority_not_allowed", "x-spillway-priority")
+                assert "`shop`" in found.message
 
 
 def test_a_tenant_without_request_tags_may_add_none() -> None:
@@ -93,7 +115,13 @@ async def test_over_the_wire(direct: bool) -> None:
 async def test_a_header_given_twice_is_refused_since_the_second_would_hide_the_first() -> None:
     async with scripted([reply(CHAT_REPLY)]) as up:
         async with proxy(snapshot_of(dedicated("gpu", up.url))) as spillway:
-            for name in ("x-spillway-tags", "x-spillway-lane", "x-spillway-target", "x-spillway-traffic"):
+            for name in (
+                "x-spillway-tags",
+                "x-spillway-lane",
+                "x-spillway-target",
+                "x-spillway-traffic",
+                "x-spillway-priority",
+            ):
                 reader, writer = await spillway.connect()
                 head = request_bytes("POST", CHAT, b'{"model":"m"}', {name: "a"})
                 writer.write(head.replace(b"\r\n\r\n", f"\r\n{name}: b\r\n\r\n".encode(), 1))

@@ -28,6 +28,18 @@ def test_a_policy_states_the_same_as_itself(tmp_path: Path) -> None:
         (("want: {ttft_p99: 2s}", "prefer: shared"), "route default want.ttft_p99: 2.00 s -> none"),
         (("require: {region: eu-*}, ", ""), "route eu require.region: eu-* -> none"),
         (("lane_override: false", "max_failovers: 0"), "route eu max_failovers: 1 -> 0"),
+        (("lane_override: false", "wait: 30s"), "route eu wait: none -> 30s"),
+        (("lane_override: false", "deadline: 6h"), "route eu deadline: none -> 6h"),
+        (("lane_override: false", "hedge: p99"), "route eu hedge: none -> p99, 5% of requests"),
+        (("tags: [gdpr]\n", "tags: [gdpr]\n    priority: high\n"), "tenant bank priority: normal -> high"),
+        (
+            ("max_in_flight: 8", 'wake: {url: "https://up.example/own"}'),
+            "target own wake: none -> POST https://up.example/own",
+        ),
+        (
+            ("max_in_flight: 8", "wake: {kubernetes: {deployment: vllm, namespace: gpu, replicas: 2}}"),
+            "target own wake: none -> deployment gpu/vllm to 2",
+        ),
         (("rpm: 60", "rpm: 90"), "key bank/ci rpm: 60 -> 90"),
         (("tags: [gdpr]\n", "tags: [gdpr]\n    rpm: 6k\n"), "tenant bank rpm: none -> 6,000"),
         (("tags: [gdpr]\n", "tags: [gdpr]\n    rpm: 6\n    mode: shadow\n"), "tenant bank shadow rpm: none -> 6"),

@@ -42,6 +42,8 @@ COMPUTED = {  # well-formed: only a computation, or the rest of the policy, tell
     "url_metadata_service",
     "url_operation",
     "url_without_path",
+    "wait_too_long",
+    "wake_metadata_service",
 }
 
 

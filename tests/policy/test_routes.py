@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.policy.model import (
     Endpoint,
+    Hedge,
     Lane,
     Limits,
     Match,
     Modality,
     Objective,
     Prefer,
+    Quantile,
     Route,
     Rules,
     Schedule,
@@ -49,7 +51,8 @@ def test_everything_that_a_route_says_is_compiled(tmp_path: Path) -> None:
         "name: r, match: {models: [m, own-only], endpoint: chat, tenant: bank, tags: gdpr, traffic: offline,"
         " stream: true}, require: {region: [eu-*, uk-*], retention: zero, lane: dedicated, tags: [iso]},"
         " want: {region: eu-west-1, lane: dedicated, ttft_p99: 800ms, itl_p99: 60ms, uptime: 99%, usd_per_mtok: 1.5},"
-        " prefer: latency, lane_override: false, max_failovers: 0",
+        " prefer: latency, lane_override: false, max_failovers: 0, wait: 30s, deadline: 6h,"
+        " hedge: {after: p90, budget: 2%}",
     )
     assert first == Route(
         name="r",
@@ -75,6 +78,9 @@ def test_everything_that_a_route_says_is_compiled(tmp_path: Path) -> None:
         prefer=Prefer.LATENCY,
         lane_override=False,
         max_failovers=0,
+        wait_s=30.0,
+        deadline_s=6 * 3600.0,
+        hedge=Hedge(after=Quantile.P90, budget_share=0.02),
     )
 
 

@@ -27,7 +27,7 @@ routes:
         "unknown key `regoin` in `targets.api`",
         "a shared target needs a `provider` or a `url`",
         "unknown target `gone`",
-        "`priority` is not supported yet",
+        "expected one of `low`, `normal`, `high`, got `5`",
         "expected one of `cost`, `latency`, `dedicated`, `shared`, got `speed`",
         "the last route does not match every request",
     ]

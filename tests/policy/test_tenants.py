@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from proxy.policy.model import NO_KEY, UNLIMITED, Limits, Mode
+from proxy.policy.model import NO_KEY, UNLIMITED, Limits, Mode, Priority
 from tests.policy.policies import compiled, messages, two_lanes
 
 
@@ -25,6 +25,18 @@ def test_a_key_finds_its_tenant(tmp_path: Path) -> None:
     assert snapshot.key_of(b"sk-four") is None
     assert snapshot.key_of(None) is None
     assert (bank.tags, bank.models, shop.models) == (frozenset({"gdpr"}), frozenset({"m"}), None)
+
+
+def test_a_tenants_priority_is_normal_where_nothing_is_said(tmp_path: Path) -> None:
+    tenants = f"""tenants:
+  bank: {{keys: ["{digest("sk-one")}"], priority: high}}
+  shop: {{keys: ["{digest("sk-two")}"], priority: low}}
+  club: {{keys: ["{digest("sk-three")}"]}}
+"""
+    found = compiled(tmp_path, two_lanes(tenants)).snapshot.tenants
+    priorities = {name: tenant.priority for name, tenant in found.items()}
+    assert priorities == {"bank": Priority.HIGH, "shop": Priority.LOW, "club": Priority.NORMAL}
+    assert Priority.LOW < Priority.NORMAL < Priority.HIGH
 
 
 def test_without_tenants_everybody_is_anonymous(tmp_path: Path) -> None:

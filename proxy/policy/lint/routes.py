@@ -14,7 +14,18 @@ from proxy.policy.checks import Check
 from proxy.policy.engine_steps import PRECISIONS
 from proxy.policy.findings import Findings
 from proxy.policy.lint.scope import Scope
-from proxy.policy.model import NEEDED, Capability, Lane, Modality, Objective, Prefer, Rules, Target, matches_any
+from proxy.policy.model import (
+    NEEDED,
+    Capability,
+    Lane,
+    Modality,
+    Objective,
+    Prefer,
+    Rules,
+    Target,
+    Traffic,
+    matches_any,
+)
 from proxy.policy.promises import STATIC, UNKNOWN, missed_by_policy
 
 _LANES = {Prefer.DEDICATED: Lane.DEDICATED, Prefer.SHARED: Lane.SHARED}
@@ -26,6 +37,7 @@ def lint_route(scope: Scope, findings: Findings) -> None:
     _shadow(scope, findings)
     _impossible_wants(scope, findings)
     _pointless_rules(scope, findings)
+    _idle_keys(scope, findings)
     _unsupported(scope, findings)
 
 
@@ -134,6 +146,23 @@ _IMPLIED: dict[str, Callable[[Rules, Rules], bool]] = {
 
 def _at_most(one: float | None, other: float | None) -> bool:
     return one is not None and other is not None and one <= other
+
+
+def _idle_keys(scope: Scope, findings: Findings) -> None:
+    """A hedge without another target to go to; a deadline without offline traffic, or without GPUs to wait for."""
+    route, targets = scope.route, scope.targets
+    if route.hedge is not None and scope.lawful and all(len(lawful) < 2 for lawful in scope.lawful.values()):
+        _idle(scope, findings, "hedge", "no model of this route has a second lawful target for the copy")
+    if route.deadline_s is None:
+        return
+    if route.match.traffic is Traffic.ONLINE:
+        _idle(scope, findings, "deadline", "it is for offline traffic, and the route takes none")
+    elif targets and all(target.lane is Lane.SHARED for target in targets):
+        _idle(scope, findings, "deadline", "no lawful target is dedicated, so there are no GPUs to wait for")
+
+
+def _idle(scope: Scope, findings: Findings, key: str, why: str) -> None:
+    findings.warning(Check.IDLE_KEY, (*scope.loc, key), f"`{key}` changes nothing: {why}", "remove it")
 
 
 def _unsupported(scope: Scope, findings: Findings) -> None:
