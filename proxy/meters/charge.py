@@ -10,6 +10,7 @@ free: the charge says `priced=False`, and the ledger counts it apart.
 
 from __future__ import annotations
 
+from proxy.policy.engine_profile import ASSUMED
 from proxy.policy.model import Lane
 from proxy.routing.charge import Charge
 from proxy.routing.cost import cost_nano_usd
@@ -27,7 +28,7 @@ def charge_of(outcome: Outcome) -> Charge:
     price = target.price
     work = 0
     if target.lane is Lane.DEDICATED:
-        nano_usd, source, priced, work = 0, BY_THE_HOUR, True, work_us(usage)
+        nano_usd, source, priced, work = 0, BY_THE_HOUR, True, work_us(usage, target.profile or ASSUMED)
     elif price is None:
         nano_usd, source, priced = 0, UNKNOWN, not (usage.input_tokens or usage.output_tokens)
     else:

@@ -73,7 +73,7 @@ def _estimate(attempt: Open) -> Vector:
         "estimated_attempts": 1,
         "nano_usd": nano_usd,
         "estimated_nano_usd": nano_usd,
-        "work_us": work_us(usage) if noted.dedicated else 0,
+        "work_us": work_us(usage, noted.profile) if noted.dedicated else 0,
     }
     return tuple([counts.get(name, 0) for name in COUNTERS])
 

@@ -13,7 +13,17 @@ Nobody has to know these numbers well: they are start values, and what is observ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class ProfileSource(StrEnum):
+    """How a profile came to be a target's."""
+
+    STATED = "stated in the policy"
+    NAMED = "built in, named in the policy"
+    FOUND = "built in for these GPUs and this model"
+    ESTIMATED = "estimated from the GPUs' data sheet and the model's size"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +33,7 @@ class EngineProfile:
     `step_s` is a, what a step takes whatever is in it; `sequence_s` is b, for each decoding sequence;
     `context_token_s` is c, for each token of their context; `prefill_token_s` is d, for each token of a prompt; and
     `attention_s` is e, for each token of a prompt and each token before it. `kv_tokens` is the room for context, None
-    where nobody knows.
+    where nobody knows. Where it came from makes no difference to what it says.
     """
 
     name: str
@@ -33,6 +43,7 @@ class EngineProfile:
     prefill_token_s: float
     attention_s: float
     kv_tokens: int | None = None
+    source: ProfileSource = field(default=ProfileSource.STATED, compare=False)
 
 
 LLAMA_70B_FP8_2XH100 = EngineProfile(
@@ -43,6 +54,7 @@ LLAMA_70B_FP8_2XH100 = EngineProfile(
     prefill_token_s=70e-6,
     attention_s=1.8e-9,
     kv_tokens=471_000,
+    source=ProfileSource.NAMED,
 )
 """Llama 3.3 70B in FP8 on two H100s, fitted by least squares to TensorRT-LLM's published throughput (version 1.0)."""
 

@@ -1,15 +1,13 @@
-"""How long one step of an inference engine takes, from its GPUs and the size of its model: to advise a chunk size.
+"""How long one step of an inference engine takes, from its GPUs and the size of its model, and which chunk that allows.
 
 Theory of operation
 -------------------
-An engine that batches continuously works in steps of
-
-    a + b * (decoding sequences) + c * (their context tokens) + d * (prompt tokens)        seconds,
-
-the linear model of Vidur (arXiv 2405.05465) and Sarathi-Serve (arXiv 2403.02310). Reading the weights bounds a, moving
-the context c, and arithmetic d, so each follows from the model's size and the GPUs' data sheet, up to an efficiency.
-The efficiencies here make the model agree with fits to published throughput of TensorRT-LLM 1.0 (Llama 3.3 70B in fp8
-on two H100 and on one H200, 8B on one H100) within a third. They are start values for advice, not measurements.
+The coefficients of a step (`EngineProfile`) follow from the model's size and the GPUs' data sheet, up to an efficiency:
+reading the weights bounds a step's own time, moving the context that of each context token, and arithmetic that of each
+prompt token. Attention is arithmetic too, 4 x layers x width operations for each token and each before it. The
+efficiencies here make the model agree with fits to published throughput of TensorRT-LLM 1.0 (Llama 3.3 70B in fp8 on
+two H100 and on one H200, 8B on one H100) within a third, attention within a factor of two. They are start values, not
+measurements; how many tokens of context fit is not among them, since engines lay their caches out differently.
 
 A chunk fits an objective L on the gap between tokens when the step that holds it does:
 chunk <= sequences + (L - a - b * sequences - c * context) / d.
@@ -20,10 +18,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from proxy.policy.engine_profile import EngineProfile, ProfileSource
+
 FIXED_S = 0.0035
 WEIGHT_READS = 1.2
 """Time to read the weights, relative to what the memory's bandwidth allows."""
 ARITHMETIC_EFFICIENCY = 0.56
+ATTENTION_EFFICIENCY = 0.7
+ATTENTION_FLOPS_OF_70B = 4 * 80 * 8192
+"""For one token and one before it, in a model of 80 layers 8192 wide; layers x width grow more slowly than the size."""
 DECODE_S_OF_70B = 180e-6
 KV_S_OF_70B = 0.06e-6
 """Per sequence and per context token of a 70B model, on one H100."""
@@ -61,16 +64,6 @@ CHIPS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StepCost:
-    """The four coefficients, in seconds: a step's own, per decoding sequence, per context token, per prompt token."""
-
-    step_s: float
-    decode_s: float
-    context_s: float
-    prefill_s: float
-
-
 def billions_of(model: str) -> float | None:
     """The size that the name of a dense model states, in billions; None without one, and for mixtures of experts."""
     found = _SIZE.search(model)
@@ -78,28 +71,48 @@ def billions_of(model: str) -> float | None:
     return size or None
 
 
-def step_cost(chip: Chip, count: int, billions: float, quantization: str) -> StepCost | None:
-    """The cost of a step of a dense model on `count` GPUs; None for a quantization nobody knows the size of."""
-    size = _BYTES.get(quantization)
-    if size is None:
+def precision_of(quantization: str, model: str) -> str:
+    """The number format of the weights: as stated, or as the model's name says, or else as weights are published."""
+    if quantization != "unknown":
+        return quantization
+    return "fp8" if "fp8" in model.lower() else "bf16"
+
+
+def chip_of(gpu_type: str) -> str:
+    """The name in `CHIPS` of a type of GPU as people write it (`nvidia-h100-80gb`); it may not be there."""
+    return gpu_type.upper().removeprefix("NVIDIA-").partition("-")[0]
+
+
+def profile_name(chip: str, count: int, billions: float, precision: str) -> str:
+    """What a dense model of this size on these GPUs is called: `70b-fp8-2xh100`."""
+    return f"{billions:g}b-{precision}-{count}x{chip.lower()}"
+
+
+def estimated(chip: str, count: int, billions: float, precision: str) -> EngineProfile | None:
+    """The profile of a dense model on `count` GPUs; None for a chip or a number format that nobody knows."""
+    size, sheet = _BYTES.get(precision), CHIPS.get(chip)
+    if size is None or sheet is None:
         return None
-    flops = chip.flops_8 if size == 1.0 and chip.flops_8 else chip.flops_16
-    slower = H100_BYTES_PER_S / (count * chip.bytes_per_s)
+    flops = sheet.flops_8 if size == 1.0 and sheet.flops_8 else sheet.flops_16
+    slower = H100_BYTES_PER_S / (count * sheet.bytes_per_s)
     scale = billions / 70
-    return StepCost(
-        step_s=FIXED_S + WEIGHT_READS * billions * 1e9 * size / (count * chip.bytes_per_s),
-        decode_s=DECODE_S_OF_70B * scale * slower,
-        context_s=KV_S_OF_70B * scale**0.64 * slower,
-        prefill_s=2 * billions * 1e9 / (count * flops * ARITHMETIC_EFFICIENCY),
+    return EngineProfile(
+        name=profile_name(chip, count, billions, precision),
+        step_s=FIXED_S + WEIGHT_READS * billions * 1e9 * size / (count * sheet.bytes_per_s),
+        sequence_s=DECODE_S_OF_70B * scale * slower,
+        context_token_s=KV_S_OF_70B * scale**0.64 * slower,
+        prefill_token_s=2 * billions * 1e9 / (count * flops * ARITHMETIC_EFFICIENCY),
+        attention_s=ATTENTION_FLOPS_OF_70B * scale**0.74 / (count * sheet.flops_16 * ATTENTION_EFFICIENCY),
+        source=ProfileSource.ESTIMATED,
     )
 
 
-def decoding_s(cost: StepCost, sequences: int, context_tokens: int) -> float:
+def decoding_s(profile: EngineProfile, sequences: int, context_tokens: int) -> float:
     """What a step takes that does nothing but decode."""
-    return cost.step_s + cost.decode_s * sequences + cost.context_s * context_tokens
+    return profile.step_s + profile.sequence_s * sequences + profile.context_token_s * context_tokens
 
 
-def chunk_tokens(cost: StepCost, objective_s: float, sequences: int, context_tokens: int) -> int | None:
+def chunk_tokens(profile: EngineProfile, objective_s: float, sequences: int, context_tokens: int) -> int | None:
     """The largest step, in tokens, that keeps the objective with so much decoding; None when there is no room."""
-    room = (MARGIN * objective_s - decoding_s(cost, sequences, context_tokens)) / cost.prefill_s
+    room = (MARGIN * objective_s - decoding_s(profile, sequences, context_tokens)) / profile.prefill_token_s
     return None if room < LEAST_CHUNK else max(1, round((sequences + room) / MULTIPLE)) * MULTIPLE

@@ -20,6 +20,8 @@ MIN_DURATION_S = 0.001
 MAX_DURATION_S = 366 * 86400.0
 MAX_USD = 10**6
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+MAX_STEP_S = 10.0
+_SHORT = {"ns": Decimal("1e-9"), "us": Decimal("1e-6"), "ms": Decimal("0.001"), "s": Decimal(1)}
 _MULTIPLES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6}
 _DOLLARS = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NUMBER_AND_UNIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s?([A-Za-z%]*)")
@@ -37,6 +39,17 @@ def duration_s(value: object) -> float:
     seconds = float(number * _SECONDS[unit])
     if not MIN_DURATION_S <= seconds <= MAX_DURATION_S:
         raise Mistake(f"duration out of range: {shown(value)}", "from 1ms to 366d")
+    return seconds
+
+
+def step_time_s(value: object) -> float:
+    """`16ms`, `90us`, `1.8ns` -> seconds, from 0 to 10 s: what a step of an engine takes, or a part of it."""
+    number, unit = _number_and_unit(value)
+    if number is None or unit not in _SHORT:
+        raise Mistake(f"expected a part of a step's time, got {shown(value)}", "write `16ms`, `90us` or `1.8ns`")
+    seconds = float(number * _SHORT[unit])
+    if seconds > MAX_STEP_S:
+        raise Mistake(f"longer than any step: {shown(value)}", "10s at most")
     return seconds
 
 
@@ -93,6 +106,13 @@ def spell_duration(seconds: float) -> str:
         if number == int(number):
             return f"{int(number)}{unit}"
     return f"{(exact * 1000).normalize():f}ms"
+
+
+def spell_step_time(seconds: float) -> str:
+    """Such a time to three digits, in the unit that leaves one to three of them before the point (`30ns`)."""
+    exact = Decimal(repr(seconds))
+    unit = next((unit for unit in ("s", "ms", "us") if exact >= _SHORT[unit]), "ns")
+    return f"{Decimal(f'{exact / _SHORT[unit]:.3g}').normalize():f}{unit}"
 
 
 def _number_and_unit(value: object) -> tuple[Decimal | None, str]:

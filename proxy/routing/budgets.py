@@ -18,6 +18,7 @@ from functools import partial
 
 import msgspec
 
+from proxy.policy.engine_profile import ASSUMED
 from proxy.policy.model import Budget, Enforce, Exhausted, Lane, Modality, Target
 from proxy.routing import cost, wording
 from proxy.routing.facts import Facts
@@ -124,7 +125,8 @@ def downgrade(standing: Standing) -> str | None:
 def used_nano_usd(target: Target, usage: Usage) -> int | None:
     """What usage counts for in a budget: shared tokens at their price, or GPU time by work; None when nobody knows."""
     if target.lane is Lane.DEDICATED:
-        return None if target.gpus is None else attributed_nano_usd(target.gpus, usage)
+        profile = target.profile or ASSUMED
+        return None if target.gpus is None else attributed_nano_usd(target.gpus, usage, profile)
     return None if target.price is None else cost.cost_nano_usd(target.price, usage)
 
 

@@ -16,39 +16,27 @@ what either is charged of a GPU-hour: an engine that is uniformly faster than it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from proxy.policy.engine_profile import ASSUMED, EngineProfile
 from proxy.policy.model import Gpus
 from proxy.routing.outcome import Usage
 
 US_PER_HOUR = 3_600_000_000
+_NS = 1e9
+_DIGITS = 6
+"""A millionth of a nanosecond: what a factor of a thousand million leaves behind it is rounded away."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """What an engine's step takes, in nanoseconds: for a decoding sequence and for each token of its context, for a
-    token of prefill, and for that token's attention to each token before it.
-    """
-
-    sequence_ns: float
-    context_token_ns: float
-    prefill_token_ns: float
-    attention_ns: float
-
-
-LLAMA_70B_FP8_2XH100 = Profile(sequence_ns=90_000, context_token_ns=30, prefill_token_ns=70_000, attention_ns=1.8)
-"""Llama 3.3 70B in FP8 on two H100s, fitted by least squares to TensorRT-LLM's published throughput (version 1.0)."""
-
-
-def work_us(usage: Usage, profile: Profile = LLAMA_70B_FP8_2XH100) -> int:
+def work_us(usage: Usage, profile: EngineProfile = ASSUMED) -> int:
     """The engine time of one request, in microseconds, rounded up: no work is free."""
     into, out = usage.input_tokens, usage.output_tokens
     hit = min(usage.cached_input_tokens, into)
-    prefill_ns = (into - hit) * (profile.prefill_token_ns + profile.attention_ns * (into + hit) / 2)
-    decode_ns = out * (profile.sequence_ns + profile.context_token_ns * (into + out / 2))
-    return -int(-(prefill_ns + decode_ns) // 1000)
+    prefill_ns, attention_ns = round(_NS * profile.prefill_token_s, _DIGITS), round(_NS * profile.attention_s, _DIGITS)
+    sequence_ns, context_ns = round(_NS * profile.sequence_s, _DIGITS), round(_NS * profile.context_token_s, _DIGITS)
+    reading_ns = (into - hit) * (prefill_ns + attention_ns * (into + hit) / 2)
+    decoding_ns = out * (sequence_ns + context_ns * (into + out / 2))
+    return -int(-(reading_ns + decoding_ns) // 1000)
 
 
-def attributed_nano_usd(gpus: Gpus, usage: Usage) -> int:
+def attributed_nano_usd(gpus: Gpus, usage: Usage, profile: EngineProfile = ASSUMED) -> int:
     """What the engine time of `usage` costs at its replica's price by the hour, in nano-USD, rounded up."""
-    return -(-work_us(usage) * gpus.replica_nano_usd_per_hour // US_PER_HOUR)
+    return -(-work_us(usage, profile) * gpus.replica_nano_usd_per_hour // US_PER_HOUR)

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from proxy.meters.begun import Begun, begun
 from proxy.meters.journal_format import MAX_ATTEMPT_VALUES
+from proxy.policy.engine_profile import ASSUMED, EngineProfile
+from proxy.routing.outcome import Usage
 from proxy.routing.plan import Attempt, Cause
+from proxy.routing.work import work_us
 from tests.meters.examples import LLAMA, TOGETHER
 
 
@@ -20,6 +23,26 @@ def test_a_shared_attempt_is_noted_with_its_prices() -> None:
 
 def test_a_dedicated_one_costs_its_time() -> None:
     assert begun(attempt(LLAMA), 100) == Begun(100, 1, 1, 0, 0)
+
+
+def test_the_time_is_that_of_its_engine() -> None:
+    profile = EngineProfile(
+        name="8b",
+        step_s=6.5e-3,
+        sequence_s=25e-6,
+        context_token_s=15e-9,
+        prefill_token_s=13.5e-6,
+        attention_s=0.44e-9,
+    )
+    noted = begun(attempt(replace(LLAMA, profile=profile)), 100)
+    assert noted == Begun(100, 1, 1, 0, 0, 25 * 10**9, 15 * 10**6, 13_500_000_000, 440_000)
+    usage = Usage(input_tokens=1155, output_tokens=211)
+    assert work_us(usage, noted.profile) == work_us(usage, profile) < work_us(usage)
+
+
+def test_a_note_without_a_profile_is_of_the_assumed_one() -> None:
+    """Such as those that older releases left."""
+    assert Begun(100, 1, 1, 0, 0).profile is ASSUMED
 
 
 def test_only_the_first_attempt_is_the_request() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy.policy.engine_profile import LLAMA_70B_FP8_2XH100, EngineProfile
+from proxy.policy.gpus import Gpus
 from proxy.routing.outcome import Usage
-from proxy.routing.work import LLAMA_70B_FP8_2XH100, Profile, work_us
+from proxy.routing.work import attributed_nano_usd, work_us
 
 TOKENS = st.integers(0, 10**6)
 
@@ -37,7 +39,25 @@ def test_no_work_is_free_or_negative_and_more_tokens_are_more_work(inputs: int, 
     )
 
 
+@given(TOKENS, TOKENS, TOKENS)
+def test_the_figures_are_those_of_whole_nanoseconds(inputs: int, outputs: int, cached: int) -> None:
+    """By hand, in nanoseconds: no factor between seconds and these may make a microsecond of nothing."""
+    hit = min(cached, inputs)
+    reading = (inputs - hit) * (70_000 + 1.8 * (inputs + hit) / 2)
+    writing = outputs * (90_000 + 30 * (inputs + outputs / 2))
+    usage = Usage(input_tokens=inputs, output_tokens=outputs, cached_input_tokens=cached)
+    assert work_us(usage) == -int(-(reading + writing) // 1000)
+
+
 def test_another_engine_has_another_profile() -> None:
-    idle = Profile(sequence_ns=0, context_token_ns=0, prefill_token_ns=1, attention_ns=0)
+    idle = EngineProfile(name="idle", step_s=1, sequence_s=0, context_token_s=0, prefill_token_s=1e-9, attention_s=0)
     assert work_us(Usage(input_tokens=1500, output_tokens=9), idle) == 2
     assert work_us(Usage(), LLAMA_70B_FP8_2XH100) == 0
+
+
+def test_what_the_time_costs_is_its_part_of_the_hour() -> None:
+    """1500 us of an engine that costs $3.60 an hour, which is $0.001 a second."""
+    gpus = Gpus(type="H100", count=1, nano_usd_per_hour=3_600_000_000)
+    slow = EngineProfile(name="slow", step_s=0, sequence_s=0, context_token_s=0, prefill_token_s=1e-6, attention_s=0)
+    assert attributed_nano_usd(gpus, Usage(input_tokens=1500), slow) == 1500
+    assert attributed_nano_usd(gpus, Usage(input_tokens=1500)) > 1500

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proxy.policy.checks import Check
-from proxy.policy.engine_steps import CHIPS, StepCost, billions_of, chunk_tokens, decoding_s, step_cost
+from proxy.policy.engine_profile import ProfileSource
+from proxy.policy.engine_steps import billions_of, chunk_tokens, decoding_s, precision_of
 from proxy.policy.findings import Findings
 from proxy.policy.lint.scope import Scope
-from proxy.policy.model import Engine, Lane, Objective, Snapshot, Target
+from proxy.policy.model import Engine, Objective, Snapshot, Target
 from proxy.policy.units import spell_duration
 
 Observed = Mapping[str, Mapping[str, float]]
@@ -68,9 +69,9 @@ def _observed(scope: Scope, observed: Observed, findings: Findings) -> None:
 def _impossible_steps(scope: Scope, findings: Findings) -> None:
     """No engine can be faster than its own empty step."""
     for loc, objective in scope.objectives:
-        costs = [_cost(target) for target in scope.targets if objective.field.startswith("itl_")]
-        floors = [cost.step_s for cost in costs if cost is not None]
-        if floors and len(floors) == len(costs) and min(floors) > objective.limit_s:
+        profiles = [target.profile for target in scope.targets if objective.field.startswith("itl_")]
+        floors = [profile.step_s for profile in profiles if profile is not None]
+        if floors and len(floors) == len(profiles) and min(floors) > objective.limit_s:
             message = (
                 f"no target can keep `{objective.rule}`: {_spelled(objective)} is allowed, "
                 f"and one step takes about {_duration(min(floors))} on the fastest"
@@ -91,16 +92,16 @@ def _tightest_gaps(routes: Sequence[Scope]) -> dict[str, tuple[Objective, str]]:
 
 
 def _chunk_size(target: Target, objective: Objective, route: str, findings: Findings) -> None:
-    cost, flag = _cost(target), _FLAGS.get(target.engine) if target.engine else None
-    if cost is None or flag is None:
+    profile, flag = target.profile, _FLAGS.get(target.engine) if target.engine else None
+    if profile is None or flag is None:
         return
     sequences = target.max_in_flight or ASSUMED_SEQUENCES
     context = sequences * ASSUMED_CONTEXT_TOKENS
-    chunk = chunk_tokens(cost, objective.limit_s, sequences, context)
+    chunk = chunk_tokens(profile, objective.limit_s, sequences, context)
     kept = f"`{objective.rule}` of route `{route}`, {_spelled(objective)}"
-    basis = f"estimated for {_assumed(target)}, {sequences} sequences of {ASSUMED_CONTEXT_TOKENS} tokens"
+    basis = f"{_basis(target)}, {sequences} sequences of {ASSUMED_CONTEXT_TOKENS} tokens"
     if chunk is None:
-        took = _duration(decoding_s(cost, sequences, context))
+        took = _duration(decoding_s(profile, sequences, context))
         message = (
             f"`{target.name}` has hardly any room for prompts within {kept}: decoding alone takes {took} ({basis})"
         )
@@ -111,25 +112,13 @@ def _chunk_size(target: Target, objective: Objective, route: str, findings: Find
         findings.warning(Check.CHUNK_SIZE, ("targets", target.name), message, hint)
 
 
-def _cost(target: Target) -> StepCost | None:
-    billions = billions_of(target.model)
-    if target.lane is not Lane.DEDICATED or target.gpus is None or billions is None:
-        return None
-    chip = CHIPS.get(target.gpus.type.upper().removeprefix("NVIDIA-").partition("-")[0])
-    return step_cost(chip, target.gpus.count, billions, _quantization(target)) if chip else None
-
-
-def _quantization(target: Target) -> str:
-    """As stated, or as the model's name says, or else as weights are published."""
-    if target.quantization != "unknown":
-        return target.quantization
-    return "fp8" if "fp8" in target.model.lower() else "bf16"
-
-
-def _assumed(target: Target) -> str:
-    gpus = target.gpus
-    assert gpus is not None
-    return f"{billions_of(target.model):g}B in {_quantization(target)} on {gpus.count} {gpus.type}"
+def _basis(target: Target) -> str:
+    gpus, profile = target.gpus, target.profile
+    assert profile is not None
+    if gpus is None or profile.source in (ProfileSource.STATED, ProfileSource.NAMED):
+        return f"by the `engine_profile` of `{target.name}`"
+    precision = precision_of(target.quantization, target.model)
+    return f"estimated for {billions_of(target.model):g}B in {precision} on {gpus.count} {gpus.type}"
 
 
 def _spelled(objective: Objective) -> str:

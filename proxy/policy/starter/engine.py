@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.policy.engine_steps import CHIPS, billions_of, chunk_tokens, step_cost
+from proxy.policy.engine_profiles import found_profile
+from proxy.policy.engine_steps import chunk_tokens
 from proxy.policy.lint.speed import ASSUMED_CONTEXT_TOKENS
 from proxy.policy.model import Engine
 from proxy.policy.starter.answers import DedicatedAnswer, GpusAnswer
@@ -30,14 +31,12 @@ class Fit:
 
 def fit(target: DedicatedAnswer, gpus: GpusAnswer, max_in_flight: int, gap_s: float | None) -> Fit:
     """The largest batch up to `max_in_flight` that keeps `gap_s` between tokens, with its chunk."""
-    chip, billions = CHIPS.get(gpus.type.upper()), billions_of(target.model)
-    if gap_s is None or chip is None or billions is None or target.engine not in FLAGS:
+    profile = found_profile(gpus.type, gpus.count, target.model, target.quantization or "unknown")
+    if gap_s is None or profile is None or target.engine not in FLAGS:
         return Fit(max_in_flight=max_in_flight)
-    precision = target.quantization or ("fp8" if "fp8" in target.model.lower() else "bf16")
-    cost = step_cost(chip, gpus.count, billions, precision)
     batch = max_in_flight
-    while cost is not None and batch >= SMALLEST_BATCH:
-        chunk = chunk_tokens(cost, gap_s, batch, batch * ASSUMED_CONTEXT_TOKENS)
+    while batch >= SMALLEST_BATCH:
+        chunk = chunk_tokens(profile, gap_s, batch, batch * ASSUMED_CONTEXT_TOKENS)
         if chunk is not None:
             return Fit(max_in_flight=batch, max_batched_tokens=chunk)
         batch //= 2
