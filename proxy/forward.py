@@ -9,7 +9,8 @@ sleeps on `done` meanwhile. Two shapes of reply:
   it another target may be tried, after it a failure can only be reported, as an error event in the caller's protocol;
 * any other 2xx is held whole and sent at its end, so a reply that breaks is never half sent and can be tried elsewhere.
 
-`hear` gets the head of the reply, as soon as it is there: a stream may last, and it tells of the next requests.
+`hear` gets the head of the reply, as soon as it is there: a stream may last, and it tells of the next requests. `first`
+is told when the content of a stream begins.
 `progress` is told a few times a second how many events have passed, in case this process does not live to the end.
 `settle` is called exactly once per attempt, at its end and before the last bytes are sent, because the charge goes out
 in a header when there is still one to send. `done` then gets the `Ending`.
@@ -20,18 +21,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
 from proxy.breakdowns import failure_of_break, refusal_of_breakdown
+from proxy.caller import Client, FixedHeaders
 from proxy.meters.hold import NEVER, Hold
 from proxy.policy.model import Endpoint
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Refusal
-from proxy.upstream.base import Call, Exchange, Head, RawHeaders
+from proxy.upstream.base import Call, Exchange, Head
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.reckoning import Seen, TokensPerEvent, has_begun, reckon
 from proxy.upstream.rejection import MAX_ERROR_BYTES, failure_in_stream, failure_of, refusal_of, retry_after_s
@@ -42,33 +43,6 @@ from proxy.upstream.usage import read_usage
 KEEP_ALIVE_S = 10.0
 """How long a client of a stream waits before it is told, by a comment, that it is still being served."""
 MAX_REPLY_BYTES = 64 << 20
-
-
-FixedHeaders = tuple[tuple[bytes, bytes], ...]
-
-
-class Client(Protocol):
-    """The caller, whatever server it came in by. Bytes are accepted at once and sent in order."""
-
-    listener: Forward | None
-    started: bool
-    left: bool
-
-    def start(self, status: int, headers: RawHeaders, fixed: FixedHeaders = ()) -> None:
-        """The status line and headers; body bytes follow at once. `fixed` are those that many replies share."""
-
-    def write(self, data: bytes) -> bool:
-        """Send body bytes; False when the client is slow, and `listener.on_client_ready()` will follow."""
-        ...
-
-    def end(self, data: bytes = b"") -> None:
-        """Send the last bytes."""
-
-    def ping(self) -> None:
-        """Send a comment, after starting the reply if need be."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """Send an error in the caller's protocol: a JSON reply, or an error event once the reply has started."""
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +66,7 @@ class Forward:
         "_ended",
         "_exchange",
         "_facts",
+        "_first",
         "_first_at",
         "_head",
         "_headers",
@@ -125,6 +100,7 @@ class Forward:
         settle: Callable[[Outcome], Charge],
         progress: Callable[[int], None] | None = None,
         hear: Callable[[Head], None] | None = None,
+        first: Callable[[float], None] | None = None,
         hold: Hold | None = None,
         done: asyncio.Future[None],
         now: float,
@@ -138,6 +114,7 @@ class Forward:
         self._settle = settle
         self._progress = progress
         self._hear = hear
+        self._first = first
         self._hold = hold
         self._ask_at = NEVER if hold is None else 1
         self._started_at = self._last_at = now
@@ -275,6 +252,8 @@ class Forward:
             return
         self._committed = True
         self._first_at = self._last_at
+        if self._first is not None:
+            self._first(self._first_at)
         self.deadline = self._started_at + self._attempt.target.timeouts.total_s
         if not self._client.started:
             self._client.start(200, [], _STREAM_HEADERS + self._headers)

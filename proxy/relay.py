@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from proxy.caller import Client, FixedHeaders
 from proxy.deadlines import Deadlines
-from proxy.forward import Client, Ending, FixedHeaders, Forward
+from proxy.forward import Ending, Forward
 from proxy.meters.hold import Hold, Spent
 from proxy.policy.model import Budget, Candidate, Lane, Snapshot, Target
 from proxy.routing.budgets import name_of, used_nano_usd
@@ -49,6 +50,8 @@ class Signals(Protocol):
     def listens(self, begun: Any) -> bool: ...
 
     def hear(self, begun: Any, status: int, headers: RawHeaders, now: float, wall_time: float) -> None: ...
+
+    def first(self, begun: Any, now: float) -> None: ...
 
     def feed(self, begun: Any, outcome: Outcome, now: float) -> None: ...
 
@@ -275,6 +278,7 @@ class Relay:
             settle=partial(self._settle, facts, plan.route, begun, counted, hold),
             progress=None if counted < 0 else partial(self._meters.progress, counted),
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
+            first=partial(self._signals.first, begun) if attempt.target.lane is Lane.DEDICATED else None,
             hold=hold,
             done=self._loop.create_future(),
             now=now,

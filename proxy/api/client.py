@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from proxy.api.errors import Dialect
-from proxy.forward import FixedHeaders, Forward
+from proxy.caller import FixedHeaders, Listener
 from proxy.routing.plan import Refusal
 from proxy.upstream.base import RawHeaders
 
@@ -18,7 +18,7 @@ class BaseClient(ABC):
     def __init__(self, dialect: Dialect, name: str) -> None:
         self._dialect = dialect
         self.name = name
-        self.listener: Forward | None = None
+        self.listener: Listener | None = None
         self.started = False
         self.left = False
 

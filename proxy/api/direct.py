@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from proxy.api.client import BaseClient
 from proxy.api.errors import DIALECTS
 from proxy.api.request import request_id
-from proxy.forward import FixedHeaders
+from proxy.caller import FixedHeaders
 from proxy.policy.model import Endpoint, Key
 from proxy.routing.decide import Router
 from proxy.upstream.base import RawHeaders

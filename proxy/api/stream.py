@@ -20,7 +20,7 @@ from typing import Any
 from proxy.api.client import BaseClient
 from proxy.api.errors import Dialect
 from proxy.api.stepped import Stepped
-from proxy.forward import FixedHeaders
+from proxy.caller import FixedHeaders
 from proxy.upstream.base import RawHeaders
 
 Message = MutableMapping[str, Any]

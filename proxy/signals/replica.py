@@ -19,6 +19,7 @@ from proxy.signals.breaker import BASE_EJECTION_S, Event, Moment, State, is_fail
 from proxy.signals.inflight import InFlight
 from proxy.signals.pace import UNHELD
 from proxy.signals.windows import Durations, Share
+from proxy.signals.workload import Job, Workload
 
 LATENCY_WINDOW_S = 30.0
 """Short: a target that is put last for missing a want gets no more samples, and has to become unknown again soon."""
@@ -26,6 +27,8 @@ HEALTH_WINDOW_S = BASE_EJECTION_S
 """No longer than the shortest ejection, so that the failures which led to one are never counted again after it."""
 UPTIME_WINDOW_S = 300.0
 READING_S = 0.25
+MEASURED_S = 1.0
+"""How long quantiles are believed: nothing that is decided on them changes faster, and they take a walk to find."""
 
 MIN_FULL_S = 0.25
 """How long *full* is believed when no `Retry-After` came with it: a few engine steps, in which a sequence may end."""
@@ -57,6 +60,7 @@ class Replica:
         "in_flight",
         "index",
         "target",
+        "work",
     )
 
     def __init__(self, target: Target, index: int, draw: Callable[[], float], account: Account | None = None) -> None:
@@ -69,6 +73,7 @@ class Replica:
         self._ttft = Durations(LATENCY_WINDOW_S)
         self._itl = Durations(LATENCY_WINDOW_S)
         self._e2e = Durations(LATENCY_WINDOW_S)
+        self.work: Workload | None = None
         self.place(target, index, account)
 
     def place(self, target: Target, index: int, account: Account | None = None) -> None:
@@ -77,6 +82,10 @@ class Replica:
         self.account = account
         self.index = index
         self._max_full_s = MAX_FULL_S[target.lane]
+        if target.lane is not Lane.DEDICATED:
+            self.work = None
+        elif self.work is None:
+            self.work = Workload()
         self._reading = Reading(target=target.name, replica=index, as_of=0.0)
         self._latency = UNMEASURED
         self._succeeded: float | None = None
@@ -121,6 +130,12 @@ class Replica:
         else:
             self._excuse(outcome, generation, now)
 
+    def first(self, job: Job, now: float) -> None:
+        """The first token of the request of `job` is on its way to the client."""
+        if self.work is not None:
+            self.work.first(job, now)
+            self.fresh_until = 0.0
+
     def _judge(self, event: Event, generation: int, now: float) -> None:
         success = event is Event.SUCCESS
         self._uptime.add(success, now)
@@ -156,7 +171,7 @@ class Replica:
         shut = not state.admits(now)
         self.fresh_until = min(now + READING_S, state.until) if shut else now + READING_S
         if now >= self._measured_until:
-            self._measured_until = now + READING_S
+            self._measured_until = now + MEASURED_S
             self._latency = self._quantiles(now)
             self._succeeded = self._uptime.value(now)
         return Reading(
@@ -173,6 +188,7 @@ class Replica:
             failures=self._uptime.failures,
             paced_until=paced_until,
             quota=quota,
+            load=None if self.work is None else self.work.read(now),
         )
 
     def _paced(self, now: float) -> tuple[float, Quota | None]:

@@ -23,17 +23,21 @@ from proxy.routing.readings import Reading, Readings
 from proxy.signals.account import Account, Entry, Headers, needs_account
 from proxy.signals.rates import RateBook
 from proxy.signals.replica import Replica
+from proxy.signals.workload import Job, job_of
 
 Pool = tuple[Replica, ...]
 """The replicas of one target, in the order of its URLs."""
 
 
 class Begun(msgspec.Struct, frozen=True, gc=False):
-    """An attempt under way: its replica, the breaker's generation at its beginning, and its place in the books."""
+    """An attempt under way: its replica, the breaker's generation at its beginning, its place in the books, and its
+    work, where the replica's is kept.
+    """
 
     replica: Replica
     generation: int
     entry: Entry | None
+    job: Job | None
 
 
 class Tracker:
@@ -85,8 +89,17 @@ class Tracker:
     def begin(self, attempt: Attempt, facts: Facts, now: float) -> Begun:
         """The attempt starts: it counts as in flight until its outcome is fed, exactly once."""
         replica = self._replica(attempt)
-        account = replica.account
-        return Begun(replica, replica.begin(now), None if account is None else account.begin(facts, now))
+        account, work = replica.account, replica.work
+        job = None
+        if work is not None:
+            job = job_of(facts, attempt.estimate)
+            work.begin(job, now, shows_first=facts.stream)
+        return Begun(replica, replica.begin(now), None if account is None else account.begin(facts, now), job)
+
+    def first(self, begun: Begun, now: float) -> None:
+        """The first content of a stream has come."""
+        if begun.job is not None:
+            begun.replica.first(begun.job, now)
 
     def listens(self, begun: Begun) -> bool:
         """Whether the head of the reply is of interest; to be asked once."""
@@ -104,6 +117,8 @@ class Tracker:
         replica, entry = begun.replica, begun.entry
         if replica.account is not None and entry is not None:
             replica.account.end(entry, outcome, now)
+        if replica.work is not None and begun.job is not None:
+            replica.work.conclude(begun.job, outcome, now)
         replica.end(outcome, begun.generation, now)
 
     def gauges(self, now: float) -> dict[str, int]:

@@ -18,7 +18,10 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from math import exp, inf, log
 
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Estimate
+from proxy.routing.predict import ASSUMED_OUTPUT_TOKENS, RATE_S
 from proxy.routing.readings import Load
 
 QUANTILE = 0.9
@@ -37,7 +40,6 @@ PACE_TOKENS = 32
 """Of shorter answers the gaps tell nothing."""
 OVERDUE_FLOOR_S = 0.5
 """A wait shorter than that is never overdue."""
-RATE_S = 5.0
 OTHERS_BELIEVED_S = 5.0
 
 
@@ -83,7 +85,7 @@ class Factor:
 class Job:
     """One request on the replica: waiting for its first token, then a stream. Its replica's `Workload` changes it."""
 
-    __slots__ = ("begun_at", "context_tokens", "estimate", "fresh_tokens", "state")
+    __slots__ = ("begun_at", "context_tokens", "estimate", "fresh_tokens", "shows_first", "state")
 
     def __init__(self, input_tokens: int, hit_tokens: int, output_tokens: float, estimate: Estimate | None) -> None:
         self.fresh_tokens = input_tokens - hit_tokens
@@ -91,10 +93,18 @@ class Job:
         self.context_tokens = int(input_tokens + output_tokens / 2)
         self.estimate = estimate
         self.begun_at = 0.0
+        self.shows_first = True
         self.state = WAITING
 
 
 WAITING, DECODING, ENDED = range(3)
+
+
+def job_of(facts: Facts, estimate: Estimate | None) -> Job:
+    """What a request is for a replica, with what was predicted of it there."""
+    if estimate is None:
+        return Job(facts.input_tokens, 0, ASSUMED_OUTPUT_TOKENS, None)
+    return Job(facts.input_tokens, estimate.hit_tokens, estimate.output_tokens, estimate)
 
 
 class Workload:
@@ -133,6 +143,7 @@ class Workload:
         job.begun_at = self._begun_at = now
         self._waiting[job] = None
         self._queued_tokens += job.fresh_tokens
+        job.shows_first = shows_first
         if not shows_first:
             estimate = job.estimate
             wait_s = 0.0 if estimate is None else estimate.ttft_s * self._ttft.value
@@ -143,6 +154,8 @@ class Workload:
         """The first token of the request has come, or must have."""
         if job.state != WAITING:
             return
+        if job.shows_first and job.estimate is not None:
+            self._learn_ttft(job.estimate, now - job.begun_at)
         job.state = DECODING
         del self._waiting[job]
         self._queued_tokens -= job.fresh_tokens
@@ -164,17 +177,22 @@ class Workload:
             self._queued_tokens -= job.fresh_tokens
         job.state = ENDED
 
-    def learn_ttft(self, job: Job, ttft_s: float) -> None:
-        """A first token was seen after so long."""
+    def conclude(self, job: Job, outcome: Outcome, now: float) -> None:
+        """The request has ended like that: its work is gone, and its times tell how right the profile is."""
+        self.end(job, now)
         estimate = job.estimate
-        if estimate is not None and estimate.ttft_s * estimate.ttft_factor > TTFT_TELLS * estimate.ttft_aim_s:
+        if estimate is None:
+            return
+        if outcome.failure is Failure.FIRST_TOKEN_TIMEOUT:
+            self._learn_ttft(estimate, outcome.total_s)
+        if outcome.itl_s is not None and outcome.usage.output_tokens >= PACE_TOKENS:
+            self._learn_itl(estimate, outcome.itl_s)
+
+    def _learn_ttft(self, estimate: Estimate, ttft_s: float) -> None:
+        if estimate.ttft_s * estimate.ttft_factor > TTFT_TELLS * estimate.ttft_aim_s:
             self._ttft.observe(ttft_s / estimate.ttft_s)
 
-    def learn_itl(self, job: Job, itl_s: float, output_tokens: int) -> None:
-        """The gaps of a whole answer were so long on average."""
-        estimate = job.estimate
-        if estimate is None or output_tokens < PACE_TOKENS:
-            return
+    def _learn_itl(self, estimate: Estimate, itl_s: float) -> None:
         if estimate.itl_s * estimate.itl_factor > ITL_TELLS * estimate.itl_aim_s:
             self._itl.observe(itl_s / estimate.itl_s)
 

@@ -24,8 +24,8 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from proxy.caller import FixedHeaders
 from proxy.deadlines import Deadlines
-from proxy.forward import FixedHeaders
 from proxy.meters.buckets import Buckets
 from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore

@@ -10,7 +10,8 @@ import time
 
 import msgspec
 import orjson
-from proxy.forward import FixedHeaders, Forward
+from proxy.caller import FixedHeaders
+from proxy.forward import Forward
 from proxy.policy.model import Endpoint
 from proxy.relay import Relay
 from proxy.routing.decide import Router

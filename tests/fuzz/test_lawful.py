@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from proxy.caller import FixedHeaders
 from proxy.deadlines import Deadlines
-from proxy.forward import FixedHeaders, Forward
+from proxy.forward import Forward
 from proxy.meters.buckets import Buckets
 from proxy.meters.charge import charge_of
 from proxy.meters.hold import Spent
