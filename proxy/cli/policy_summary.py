@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from proxy.policy.model import Gpus, Limits, Match, Mode, Objective, Route, Rules, Schedule, Snapshot, Target
+from proxy.policy.engine_profile import ASSUMED
+from proxy.policy.model import Gpus, Lane, Limits, Match, Mode, Objective, Route, Rules, Schedule, Snapshot, Target
+from proxy.policy.profile_terms import spell_profile
 from proxy.policy.times import DAYS
 from proxy.policy.units import spell_duration
 from proxy.routing.capacity import max_in_flight
@@ -18,6 +20,10 @@ def summary(snapshot: Snapshot) -> Iterator[str]:
     yield f"{snapshot.source} is fine: policy {snapshot.revision}, digest sha256:{snapshot.digest}"
     yield "targets"
     yield from _table(_target(target) for target in snapshot.targets.values())
+    own = [target for target in snapshot.targets.values() if target.lane is Lane.DEDICATED]
+    if own:
+        yield "engine profiles"
+        yield from _table(_profile(target) for target in own)
     yield "models"
     yield from _table(
         (name, ", ".join(_candidate(one.target, one.model) for one in candidates))
@@ -46,6 +52,12 @@ def _target(target: Target) -> tuple[str, ...]:
     full = "" if limit is None else f"full at {limit} in flight{' each' if target.replicas > 1 else ''}"
     limits = _limits(target.limits)
     return target.name, target.lane, vendor, target.model, place, _cost(target), "; ".join(filter(None, (full, limits)))
+
+
+def _profile(target: Target) -> tuple[str, ...]:
+    profile = target.profile
+    source = "assumed: neither `engine_profile` nor `gpus` and `model` tell" if profile is None else profile.source
+    return target.name, (profile or ASSUMED).name, source, spell_profile(profile or ASSUMED)
 
 
 def _cost(target: Target) -> str:

@@ -9,6 +9,7 @@ from proxy.policy.engine_profiles import found_profile
 from proxy.policy.findings import Findings
 from proxy.policy.model import Gpus, Lane
 from proxy.policy.schema import EngineProfileSpec, TargetSpec
+from proxy.policy.units import spell_step_time
 
 FIGURES = {
     "step": "step_s",
@@ -29,6 +30,13 @@ def compile_profile(loc: Loc, spec: TargetSpec, gpus: Gpus | None, findings: Fin
     if spec.engine_profile is not None:
         return _stated(loc, spec.engine_profile, findings)
     return None if gpus is None else found_profile(gpus.type, gpus.count, spec.model, spec.quantization)
+
+
+def spell_profile(profile: EngineProfile) -> str:
+    """The profile as a policy states one, with three digits of each figure."""
+    figures = [f"{key}: {spell_step_time(getattr(profile, field))}" for key, field in FIGURES.items()]
+    room = [] if profile.kv_tokens is None else [f"kv_tokens: {profile.kv_tokens}"]
+    return f"{{{', '.join(figures + room)}}}"
 
 
 def _stated(loc: Loc, spec: EngineProfileSpec, findings: Findings) -> EngineProfile | None:

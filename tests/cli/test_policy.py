@@ -152,6 +152,10 @@ def test_the_summary_says_who_may_call_and_what_binds_whom(tmp_path: Path) -> No
         "cap $5 a day and $60 a month for each of 1 shared money shadow then dedicated_only",
         "all $1 an hour shared money hard then downgrade to own-only",
     ]
+    assert lines[lines.index("engine profiles") + 1] == (
+        "own 70b-fp8-2xh100 assumed: neither `engine_profile` nor `gpus` and `model` tell "
+        "{step: 16ms, sequence: 90us, context_token: 30ns, prefill_token: 70us, attention: 1.8ns, kv_tokens: 471000}"
+    )
     path.write_text(two_lanes("auth: none"))
     assert "callers: everybody who reaches the port (auth: none)" in check(str(path)).output
 

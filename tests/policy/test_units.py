@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.policy.problem import Mistake
-from proxy.policy.units import MAX_DURATION_S, count, duration_s, nano_usd, share, spell_duration, tokens_per_s
+from proxy.policy.units import (
+    MAX_DURATION_S,
+    count,
+    duration_s,
+    nano_usd,
+    share,
+    spell_duration,
+    spell_step_time,
+    step_time_s,
+    tokens_per_s,
+)
 from proxy.policy.variables import Interpolated
 
 ANYTHING = st.one_of(
@@ -86,7 +96,7 @@ def test_what_is_no_price_is_refused(written: object) -> None:
         nano_usd(written)
 
 
-@given(ANYTHING, st.sampled_from([duration_s, share, count, nano_usd, tokens_per_s]))
+@given(ANYTHING, st.sampled_from([duration_s, step_time_s, share, count, nano_usd, tokens_per_s]))
 def test_anything_else_is_a_mistake_and_nothing_but(value: object, read: object) -> None:
     try:
         number = read(value)  # type: ignore[operator]
@@ -97,7 +107,7 @@ def test_anything_else_is_a_mistake_and_nothing_but(value: object, read: object)
         assert number >= 0
 
 
-@given(st.text(min_size=1), st.sampled_from([duration_s, share, count, nano_usd, tokens_per_s]))
+@given(st.text(min_size=1), st.sampled_from([duration_s, step_time_s, share, count, nano_usd, tokens_per_s]))
 def test_what_the_environment_held_is_never_repeated(secret: str, read: object) -> None:
     value = Interpolated("\N{LOCK}" + secret, "${NAME}")
     with pytest.raises(Mistake) as refused:
@@ -111,3 +121,27 @@ def test_a_speed_is_a_bare_number() -> None:
     for written in ("30 tps", "30/s", 0, -1, 100_001, "fast", True):
         with pytest.raises(Mistake, match="expected tokens per second"):
             tokens_per_s(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("16ms", 16e-3), ("90us", 90e-6), ("30 ns", 30e-9), ("1.8ns", 1.8e-9), ("0.5s", 0.5), ("0ns", 0.0)],
+)
+def test_a_part_of_a_step_may_be_very_short(written: str, seconds: float) -> None:
+    assert step_time_s(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["16", 16, "-1ms", "1m", "1 minute", "11s", "soon", True, None])
+def test_what_is_no_part_of_a_step_is_refused(written: object) -> None:
+    with pytest.raises(Mistake):
+        step_time_s(written)
+
+
+@given(st.floats(1e-10, 9.9))
+def test_such_a_time_is_spelled_as_it_is_read_to_three_digits(seconds: float) -> None:
+    assert step_time_s(spell_step_time(seconds)) == pytest.approx(seconds, rel=5.1e-3)
+
+
+def test_the_spelling_is_short() -> None:
+    spelled = [spell_step_time(seconds) for seconds in (16e-3, 90e-6, 30e-9, 1.8e-9, 0.0, 1.25, 0.000123456)]
+    assert spelled == ["16ms", "90us", "30ns", "1.8ns", "0ns", "1.25s", "123us"]
