@@ -16,25 +16,25 @@ what either is charged of a GPU-hour: an engine that is uniformly faster than it
 
 from __future__ import annotations
 
+from math import ceil
+
 from proxy.policy.engine_profile import ASSUMED, EngineProfile
 from proxy.policy.model import Gpus
 from proxy.routing.outcome import Usage
 
 US_PER_HOUR = 3_600_000_000
-_NS = 1e9
+_US = 1e6
 _DIGITS = 6
-"""A millionth of a nanosecond: what a factor of a thousand million leaves behind it is rounded away."""
+"""A picosecond: what the factor between seconds and microseconds leaves behind it is rounded away."""
 
 
 def work_us(usage: Usage, profile: EngineProfile = ASSUMED) -> int:
     """The engine time of one request, in microseconds, rounded up: no work is free."""
     into, out = usage.input_tokens, usage.output_tokens
     hit = min(usage.cached_input_tokens, into)
-    prefill_ns, attention_ns = round(_NS * profile.prefill_token_s, _DIGITS), round(_NS * profile.attention_s, _DIGITS)
-    sequence_ns, context_ns = round(_NS * profile.sequence_s, _DIGITS), round(_NS * profile.context_token_s, _DIGITS)
-    reading_ns = (into - hit) * (prefill_ns + attention_ns * (into + hit) / 2)
-    decoding_ns = out * (sequence_ns + context_ns * (into + out / 2))
-    return -int(-(reading_ns + decoding_ns) // 1000)
+    reading_s = (into - hit) * (profile.prefill_token_s + profile.attention_s * (into + hit) / 2)
+    decoding_s = out * (profile.sequence_s + profile.context_token_s * (into + out / 2))
+    return ceil(round((reading_s + decoding_s) * _US, _DIGITS))
 
 
 def attributed_nano_usd(gpus: Gpus, usage: Usage, profile: EngineProfile = ASSUMED) -> int:
