@@ -17,6 +17,7 @@ A gauge is the in-flight count of one replica, named `<target>/<replica>`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -76,13 +77,23 @@ class Series(NamedTuple):
 
 def series_name(series: Series) -> str:
     """The store's name for a series."""
-    return "|".join([quote(label, safe=_SAFE) for label in series])
+    return side_by_side(series)
 
 
 def parse_series(name: str) -> Series | None:
     """The inverse of `series_name`; None for a name of some other shape, such as one that a newer release wrote."""
-    labels = name.split("|")
-    return Series(*map(unquote, labels)) if len(labels) == len(Series._fields) else None
+    labels = apart(name)
+    return Series(*labels) if len(labels) == len(Series._fields) else None
+
+
+def side_by_side(labels: Sequence[str]) -> str:
+    """Labels as one name."""
+    return "|".join([quote(label, safe=_SAFE) for label in labels])
+
+
+def apart(name: str) -> list[str]:
+    """The inverse of `side_by_side`."""
+    return [unquote(label) for label in name.split("|")]
 
 
 def gauge(target: str, replica: int) -> str:

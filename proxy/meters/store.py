@@ -14,6 +14,10 @@ All keys share one hash slot, `{<namespace>}:<layout>:`, so that every script ru
     gauges         hash   process -> expiry and in-flight counts
     gpu            hash   GPU time and money per dedicated target, and the marks up to which they accrued
     gpuhour:<when> hash   the same by the hour, without marks (`gpu_hours.py`)
+    demand:<when>  hash   work asked for in one hour: histograms by pool, sums by app (`work_bins.py`)
+    demand         hash   since when that is watched, and which pushes of whom are in
+    workbins       zset   the hours of pools that are still open -> when they are closed
+    workbins:<...> string the work in each bin of one of these
 
 A total is base plus the sum of the slots. No key, URL, prompt or name of a person is kept: an id is random, and labels
 come from the policy. Each part of the sync says what it keeps beside that.
@@ -38,6 +42,7 @@ import orjson
 from proxy.meters.aggregates import Grain, Row, periods, rows
 from proxy.meters.connection import TIMEOUT_S, connect
 from proxy.meters.counters import vectors
+from proxy.meters.demand_rows import StoredHour, Watched, key_of_hour, stored_hour
 from proxy.meters.fields import LAYOUT
 from proxy.meters.gpu_hours import GpuRow, GpuTotals, gpus_by_target
 from proxy.meters.part import Ask, Heard, Moment
@@ -149,6 +154,25 @@ class Store:
                 by_target = gpus_by_target(_integers(flat))
                 found += (GpuRow(hour.start_s, target, by_target[target]) for target in sorted(by_target))
         return found
+
+    async def demand(self, from_s: int, to_s: int) -> tuple[Watched, list[StoredHour]]:
+        """What was asked for in each hour from `from_s` on and before `to_s`, and what of it all was watched.
+
+        Raises StoreError.
+        """
+        read = [("TIME",), ("HGET", self._key("demand"), "began"), ("ZRANGE", self._key("workbins"), 0, -1)]
+        (seconds, micros), began_ms, names = await self._client.transaction(read)
+        now_s = int(seconds) + int(micros) / 1e6
+        found: list[StoredHour] = []
+        for hour in periods(from_s, min(to_s, now_s), Grain.HOUR):
+            when = key_of_hour(hour.start_s)
+            opened = [name for name in map(bytes.decode, names) if name.startswith(f"{when}|")]
+            keys = [("GET", self._key(f"workbins:{name}")) for name in opened]
+            fields, *bins = await self._client.transaction([("HGETALL", self._key(f"demand:{when}")), *keys])
+            pools = (name.partition("|")[2] for name in opened)
+            if fields or any(bins):
+                found.append(stored_hour(hour.start_s, fields, dict(zip(pools, bins, strict=True))))
+        return Watched(from_s=now_s if began_ms is None else int(began_ms) / 1000, to_s=now_s), found
 
     async def read_totals(self) -> Totals:
         """Base plus all slots, as of one instant. Raises StoreError."""
