@@ -122,16 +122,25 @@ class Tracker:
         replica.end(outcome, begun.generation, now)
 
     def gauges(self, now: float) -> dict[str, int]:
-        """For the other workers: requests in flight by `target/replica`, and what was used of targets' limits."""
-        in_flight = {_key(replica): replica.in_flight.own for _, pool in self._pools.values() for replica in pool}
-        return self._book.gauges(now) | in_flight
+        """For the other workers: requests in flight by `target/replica`, their work, and what was used of limits."""
+        told = self._book.gauges(now)
+        for _, pool in self._pools.values():
+            for replica in pool:
+                key = _key(replica)
+                told[key] = replica.in_flight.own
+                if replica.work is not None:
+                    told.update(replica.work.gauges(key, now))
+        return told
 
     def absorb(self, others: Mapping[str, int], now: float) -> None:
         """The sum of the other workers' gauges; a replica that is not in it has none. Believed for five seconds."""
         self._book.absorb(others, now)
         for _, pool in self._pools.values():
             for replica in pool:
-                replica.in_flight.absorb(others.get(_key(replica), 0), now)
+                key = _key(replica)
+                replica.in_flight.absorb(others.get(key, 0), now)
+                if replica.work is not None:
+                    replica.work.absorb(key, others, now)
                 replica.fresh_until = 0.0
 
     def _readings(self, target: Target, now: float) -> tuple[Reading, ...]:

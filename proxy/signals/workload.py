@@ -15,6 +15,7 @@ observations under load tell anything: a wait that was predicted to be short is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from heapq import heappop, heappush
 from math import exp, inf, log
 
@@ -41,27 +42,28 @@ PACE_TOKENS = 32
 OVERDUE_FLOOR_S = 0.5
 """A wait shorter than that is never overdue."""
 OTHERS_BELIEVED_S = 5.0
+MICRO = 1e6
 
 
 class Factor:
-    """The 90th percentile of observed ÷ predicted, as it goes."""
+    """The 90th percentile of observed ÷ predicted, as it goes; `log` is its logarithm."""
 
-    __slots__ = ("_log", "_run", "samples")
+    __slots__ = ("_run", "log", "samples")
 
     def __init__(self) -> None:
-        self._log = 0.0
+        self.log = 0.0
         self._run = 0  # observations on one side so far: above where positive, below where negative
         self.samples = 0
 
     @property
     def value(self) -> float:
         """What to multiply a prediction by."""
-        return exp(self._log)
+        return exp(self.log)
 
-    def start(self, value: float) -> None:
+    def start(self, at_log: float) -> None:
         """Begin with what others have learned; of no effect once anything was observed here."""
         if not self.samples:
-            self._log = log(value)
+            self.log = at_log
 
     def observe(self, ratio: float) -> None:
         """An observation was so many times as long as its prediction."""
@@ -69,7 +71,7 @@ class Factor:
         if self.samples < SETTLED_SAMPLES:
             step = FIRST_STEP + (STEP - FIRST_STEP) * self.samples / SETTLED_SAMPLES
         self.samples += 1
-        above = log(max(ratio, 1 / MOST_FACTOR)) > self._log
+        above = log(max(ratio, 1 / MOST_FACTOR)) > self.log
         if above:
             self._run = self._run + 1 if self._run > 0 else 1
             if self._run > ABOVE_IN_A_ROW:
@@ -78,8 +80,8 @@ class Factor:
             self._run = self._run - 1 if self._run < 0 else -1
             if -self._run > BELOW_IN_A_ROW:
                 step *= 4
-        self._log += step * (QUANTILE if above else QUANTILE - 1)
-        self._log = min(max(self._log, -log(MOST_FACTOR)), log(MOST_FACTOR))
+        self.log += step * (QUANTILE if above else QUANTILE - 1)
+        self.log = min(max(self.log, -log(MOST_FACTOR)), log(MOST_FACTOR))
 
 
 class Job:
@@ -207,13 +209,12 @@ class Workload:
             predicted_s = 0.0 if job.estimate is None else job.estimate.ttft_s
             overdue = (now - job.begun_at) / max(predicted_s, OVERDUE_FLOOR_S)
             break
-        elapsed_s = now - self._rate_at
         return Load(
             waiting=len(self._waiting) + others.waiting,
             queued_tokens=self._queued_tokens + others.queued_tokens,
             decoding=self._decoding + others.decoding,
             context_tokens=self._context_tokens + others.context_tokens,
-            prefill_tokens_per_s=self._rate * exp(-elapsed_s / RATE_S) + others.prefill_tokens_per_s,
+            prefill_tokens_per_s=self._prefill_tokens_per_s(now) + others.prefill_tokens_per_s,
             ttft_factor=self._ttft.value,
             itl_factor=self._itl.value,
             samples=self._ttft.samples,
@@ -222,13 +223,39 @@ class Workload:
             warmth=warmth,
         )
 
-    def absorb(self, others: Load, now: float) -> None:
-        """What the other proxies have on this replica, all together."""
-        self._others = others
+    def gauges(self, key: str, now: float) -> dict[str, int]:
+        """What the other proxies are told of this one's work on the replica that `key` names; they are added up."""
+        told = {
+            f"{key}:waiting": len(self._waiting),
+            f"{key}:queued": self._queued_tokens,
+            f"{key}:decoding": self._decoding,
+            f"{key}:context": self._context_tokens,
+            f"{key}:rate": int(self._prefill_tokens_per_s(now)),
+        }
+        if self._ttft.samples >= SETTLED_SAMPLES:
+            told[f"{key}:ttft"] = round(self._ttft.log * MICRO)
+            told[f"{key}:itl"] = round(self._itl.log * MICRO)
+            told[f"{key}:settled"] = 1
+        return {name: value for name, value in told.items() if value}
+
+    def absorb(self, key: str, others: Mapping[str, int], now: float) -> None:
+        """The sum of what the other proxies tell of theirs."""
+        told = others.get
+        self._others = Load(
+            waiting=told(f"{key}:waiting", 0),
+            queued_tokens=told(f"{key}:queued", 0),
+            decoding=told(f"{key}:decoding", 0),
+            context_tokens=told(f"{key}:context", 0),
+            prefill_tokens_per_s=told(f"{key}:rate", 0),
+        )
         self._others_until = now + OTHERS_BELIEVED_S
-        if others.samples:
-            self._ttft.start(others.ttft_factor)
-            self._itl.start(others.itl_factor)
+        settled = told(f"{key}:settled", 0)
+        if settled:
+            self._ttft.start(told(f"{key}:ttft", 0) / MICRO / settled)
+            self._itl.start(told(f"{key}:itl", 0) / MICRO / settled)
+
+    def _prefill_tokens_per_s(self, now: float) -> float:
+        return self._rate * exp(-(now - self._rate_at) / RATE_S)
 
 
 NONE = Load()
