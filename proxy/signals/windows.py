@@ -14,8 +14,10 @@ decides how often that is worth it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil, floor, log
 
 RELATIVE_ERROR = 0.04
@@ -27,7 +29,7 @@ SLICES = 6
 MIN_SAMPLES = 20
 """Below this many samples a window answers None: unknown, rather than a guess."""
 QUANTILES = (0.99, 0.95, 0.9, 0.5)
-"""Those that rules may name, highest first: the order in which a walk from the top comes by them."""
+"""Those that rules may name, in the order in which they are given out."""
 
 UNKNOWN: Sequence[float | None] = (None,) * len(QUANTILES)
 
@@ -67,16 +69,9 @@ class Durations:
         last = self.count - 1
         if last < MIN_SAMPLES - 1:
             return UNKNOWN
-        found: list[float | None] = []
-        ranks = [last - floor(quantile * last) for quantile in QUANTILES]
-        above = 0
-        for bucket in range(BUCKETS - 1, -1, -1):
-            above += self._totals[bucket]
-            while above > ranks[len(found)]:
-                found.append(SHORTEST_S * GROWTH**bucket * _MIDPOINT)
-                if len(found) == len(ranks):
-                    return found
-        return UNKNOWN
+        upwards = list(accumulate(self._totals))
+        ranks = [floor(quantile * last) for quantile in QUANTILES]
+        return [SHORTEST_S * GROWTH ** bisect_right(upwards, rank) * _MIDPOINT for rank in ranks]
 
     def _turn(self, now: float) -> None:
         passed, self._until = _slices_passed(now, self._until, self._slice_s)
