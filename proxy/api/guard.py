@@ -31,6 +31,7 @@ _SEARCHED_BYTES = 4 << 20
 _ONCE = frozenset({
     b"host", b"content-length", b"content-type", b"authorization", b"x-api-key", b"transfer-encoding",
     b"x-spillway-lane", b"x-spillway-tags", b"x-spillway-target", b"x-spillway-traffic", b"x-spillway-priority",
+    b"x-spillway-session",
 })  # fmt: skip
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -16,11 +16,13 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections.abc import Container
 
 import msgspec
 
 from proxy.api.content import TEXT_ONLY, Content, UnreadableContent, read_content
 from proxy.api.geography import WATCHED, check_members
+from proxy.api.prefix import BLOCK_BYTES, read_prefix
 from proxy.api.wishes import NO_WISHES, makes_wishes, read_wishes
 from proxy.policy.model import Endpoint, Key
 from proxy.routing.cost import tier_of
@@ -47,6 +49,8 @@ _COUNTS_OF_CHOICES = ("n", "best_of")
 _DIGITS = 6
 """Of a number of choices: what is longer is cut, and is still more than any provider grants."""
 
+_SESSION_CHARACTERS = 128
+
 _process = os.urandom(8).hex()
 _numbers = itertools.count()
 
@@ -69,10 +73,12 @@ def read_facts(
     *,
     at_s: float,
     reads_content: bool = True,
+    cached_models: Container[str] = (),
 ) -> Facts | Refusal:
     """What may be decided on, of a request that arrived at Unix time `at_s`.
 
     `reads_content` says that the policy asks what prompts hold or how long they are; else a text is not looked into.
+    `cached_models` are those whose prompts may be in an engine's cache, which it pays to know the beginning of.
     """
     try:
         model = _decode_str(members["model"])
@@ -104,6 +110,7 @@ def read_facts(
         max_output_tokens=_output_limit(members),
         tags=key.tags | wishes.tags if wishes.tags else key.tags,
         lane_override=wishes.lane,
+        session=wishes.session or (_session(members) if "prompt_cache_key" in members else None),
         target_override=wishes.target,
         key=key,
         modalities=content.modalities,
@@ -112,6 +119,9 @@ def read_facts(
         at_s=at_s,
         choices=_choices(endpoint, members),
         service_tier=_service_tier(members["service_tier"]) if "service_tier" in members else "",
+        prefix=read_prefix(endpoint, model, members)
+        if len(body) > BLOCK_BYTES and model in cached_models and not content.encoded_bytes
+        else (),
     )
 
 
@@ -183,6 +193,15 @@ def _prompts(prompt: msgspec.Raw) -> int:
     except msgspec.MsgspecError:
         return 1
     return len(listed) if listed and bytes(listed[0])[:1] in (b'"', b"[") else 1
+
+
+def _session(members: Members) -> str | None:
+    """What OpenAI's callers name a conversation by, so that it goes where its beginning is cached."""
+    try:
+        name = _decode_str(members["prompt_cache_key"])
+    except msgspec.MsgspecError:
+        return None
+    return name if 0 < len(name) <= _SESSION_CHARACTERS else None
 
 
 def _service_tier(raw: msgspec.Raw) -> str:

@@ -1,4 +1,4 @@
-"""What a caller asks for in `x-spillway-...` headers: a lane, a target, a traffic class, a priority, tags of its own.
+"""What a caller asks for in `x-spillway-...` headers: a lane, a target, a traffic class, a priority, a session, tags.
 
 Theory of operation
 -------------------
@@ -23,6 +23,7 @@ _TRAFFIC = {b"online": Traffic.ONLINE, b"offline": Traffic.OFFLINE}
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
 _NAME = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
 """What a policy takes for a name."""
+_SESSION = re.compile(rb"[!-~]{1,128}")
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -32,6 +33,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     target: str | None = None
     traffic: Traffic = Traffic.ONLINE
     priority: Priority | None = None
+    session: str | None = None
     tags: frozenset[str] = frozenset()
 
 
@@ -46,6 +48,7 @@ def makes_wishes(fields: dict[bytes, bytes]) -> bool:
         or b"x-spillway-target" in fields
         or b"x-spillway-traffic" in fields
         or b"x-spillway-priority" in fields
+        or b"x-spillway-session" in fields
     )
 
 
@@ -59,6 +62,9 @@ def read_wishes(tenant: Tenant, fields: dict[bytes, bytes]) -> Wishes | Refusal:
         return _refuse("the header `x-spillway-traffic` must be online or offline", "x-spillway-traffic")
     if target is not None and not _NAME.fullmatch(target):
         return _refuse("the header `x-spillway-target` must be the name of a target", "x-spillway-target")
+    session = fields.get(b"x-spillway-session")
+    if session is not None and not _SESSION.fullmatch(session):
+        return _refuse("the header `x-spillway-session` must be 1 to 128 visible characters", "x-spillway-session")
     priority = _read_priority(tenant, fields.get(b"x-spillway-priority"))
     if isinstance(priority, Refusal):
         return priority
@@ -70,6 +76,7 @@ def read_wishes(tenant: Tenant, fields: dict[bytes, bytes]) -> Wishes | Refusal:
         target=None if target is None else target.decode("ascii"),
         traffic=Traffic.ONLINE if traffic is None else _TRAFFIC[traffic],
         priority=priority,
+        session=None if session is None else session.decode("ascii"),
         tags=added,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from proxy.api.content import MEDIA_TOKENS
 from proxy.api.guard import read_members
@@ -22,10 +24,21 @@ def facts(
     endpoint: Endpoint = Endpoint.CHAT,
     *,
     reads_content: bool = True,
+    cached_models: frozenset[str] = frozenset(),
 ) -> Facts | Refusal:
     members = read_members(body)
     assert not isinstance(members, Refusal)
-    return read_facts(KEY, endpoint, "r1", fields or {}, members, body, at_s=AT_S, reads_content=reads_content)
+    return read_facts(
+        KEY,
+        endpoint,
+        "r1",
+        fields or {},
+        members,
+        body,
+        at_s=AT_S,
+        reads_content=reads_content,
+        cached_models=cached_models,
+    )
 
 
 def call(body: bytes, fields: dict[bytes, bytes] | None = None, endpoint: Endpoint = Endpoint.CHAT) -> Call | Refusal:
@@ -106,7 +119,7 @@ def test_stream_options_must_be_an_object() -> None:
     assert isinstance(call(b'{"model":"m","stream_options":[1]}'), Refusal)
 
 
-def read(body: bytes, fields: dict[bytes, bytes] | None = None, **more: bool) -> Facts:
+def read(body: bytes, fields: dict[bytes, bytes] | None = None, **more: Any) -> Facts:
     known = facts(body, fields, **more)
     assert isinstance(known, Facts)
     return known
@@ -222,6 +235,34 @@ def test_a_text_is_not_looked_into_if_no_rule_asks() -> None:
     body = ask(b'{"type":"text","text":"%b"}' % (b"a few words " * 5_000), b'{"type":"image_url"}')
     assert read(body, reads_content=False).modalities == set()
     assert read(body, reads_content=True).modalities == {Modality.IMAGE}
+
+
+def test_only_prompts_that_may_be_cached_are_hashed() -> None:
+    body = ask(b'{"type":"text","text":"%b"}' % (b"a few words " * 1_000))
+    assert len(read(body, cached_models=frozenset({"m"})).prefix) == len(body) // 2048
+    assert read(body, cached_models=frozenset({"another"})).prefix == ()
+    assert read(body).prefix == ()
+    with_picture = ask(b'{"type":"text","text":"%b"}' % (b"a few words " * 1_000), PICTURE % (b"A" * 10_000))
+    assert read(with_picture, cached_models=frozenset({"m"})).prefix == ()
+
+
+@pytest.mark.parametrize(
+    ("member", "fields", "session"),
+    [
+        (b'"prompt_cache_key":"user-7/chat-3"', {}, "user-7/chat-3"),
+        (b'"prompt_cache_key":"body"', {b"x-spillway-session": b"header"}, "header"),
+        (b'"n":1', {b"x-spillway-session": b"header"}, "header"),
+        (b'"n":1', {}, None),
+        (b'"prompt_cache_key":""', {}, None),
+        (b'"prompt_cache_key":null', {}, None),
+        (b'"prompt_cache_key":7', {}, None),
+        (b'"prompt_cache_key":"%b"' % (b"x" * 129), {}, None),
+    ],
+)
+def test_the_session_is_a_hint_in_a_header_or_the_body(
+    member: bytes, fields: dict[bytes, bytes], session: str | None
+) -> None:
+    assert read(b'{"model":"m",' + member + b"}", fields).session == session
 
 
 def test_a_prompt_that_cannot_be_read_is_refused() -> None:

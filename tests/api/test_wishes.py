@@ -25,6 +25,7 @@ def test_all_that_can_be_wished_for() -> None:
         b"x-spillway-target": b"eu/llama:70b",
         b"x-spillway-traffic": b"OFFLINE",
         b"x-spillway-priority": b"Low",
+        b"x-spillway-session": b"Chat/7f3a==",
         b"x-spillway-tags": b"eval ,\tcanary,eval",
     }
     assert all(makes_wishes({name: value}) for name, value in fields.items())
@@ -33,6 +34,7 @@ def test_all_that_can_be_wished_for() -> None:
         target="eu/llama:70b",
         traffic=Traffic.OFFLINE,
         priority=Priority.LOW,
+        session="Chat/7f3a==",
         tags=frozenset({"eval", "canary"}),
     )
 
@@ -45,6 +47,10 @@ def test_all_that_can_be_wished_for() -> None:
         (b"x-spillway-traffic", b"batch"),
         (b"x-spillway-priority", b"2"),
         (b"x-spillway-priority", b""),
+        (b"x-spillway-session", b""),
+        (b"x-spillway-session", b"two words"),
+        (b"x-spillway-session", b"\xff"),
+        (b"x-spillway-session", b"x" * 129),
         (b"x-spillway-target", b""),
         (b"x-spillway-target", b"two words"),
         (b"x-spillway-target", b"\xff"),
@@ -121,6 +127,7 @@ async def test_a_header_given_twice_is_refused_since_the_second_would_hide_the_f
                 "x-spillway-target",
                 "x-spillway-traffic",
                 "x-spillway-priority",
+                "x-spillway-session",
             ):
                 reader, writer = await spillway.connect()
                 head = request_bytes("POST", CHAT, b'{"model":"m"}', {name: "a"})
