@@ -1,0 +1,62 @@
+"""The HTTP client of `scrape.py`, apart from it because it takes long to import.
+
+It asks only where the policy says: redirects are not followed, no proxy of the environment is used, and a page is asked
+for as it is, since packing it would cost the engine more than sending it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+import httpx
+
+from proxy.signals.scrape import ScrapeFailed
+
+_HEADERS = {
+    "accept": "text/plain;version=0.0.4, application/json;q=0.5",
+    "accept-encoding": "identity",
+    "user-agent": "spillway",
+}
+
+
+class HttpFetch:
+    """Pages over connections that are kept; each within `timeout_s` and of at most `max_bytes`."""
+
+    def __init__(self, timeout_s: float, max_bytes: int) -> None:
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._client = httpx.AsyncClient(
+            headers=_HEADERS,
+            verify=ssl.create_default_context(),
+            timeout=timeout_s,
+            follow_redirects=False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        )
+
+    async def get(self, url: str, key: str | None, feed: Callable[[bytes], None]) -> int:
+        """See `Fetch`."""
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        try:
+            async with asyncio.timeout(self._timeout_s), self._client.stream("GET", url, headers=headers) as answer:
+                if answer.status_code == 200:
+                    await self._read(url, answer, feed)
+                return answer.status_code
+        except TimeoutError:
+            raise ScrapeFailed(f"{url} does not answer within {self._timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise ScrapeFailed(f"{url}: {str(error) or type(error).__name__}") from None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _read(self, url: str, answer: httpx.Response, feed: Callable[[bytes], None]) -> None:
+        size = 0
+        async for piece in answer.aiter_raw():
+            size += len(piece)
+            if size > self._max_bytes:
+                raise ScrapeFailed(f"{url} is longer than {self._max_bytes >> 20} MiB", settled=True)
+            feed(piece)
