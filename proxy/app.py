@@ -38,8 +38,10 @@ from proxy.relay import Relay
 from proxy.routing import uptime
 from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Uptime
-from proxy.routing.plan import Attempt
+from proxy.routing.facts import Facts
+from proxy.routing.plan import Attempt, Refusal
 from proxy.routing.readings import Breaker
+from proxy.routing.table import Lawful
 from proxy.settings import Settings
 from proxy.signals.retry_budget import RetryBudget
 from proxy.signals.tracker import Tracker
@@ -65,9 +67,17 @@ class Spillway:
         self.health = Health(self._degraded, lambda: self.policy)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
         per_event = TokensPerEvent()
-        self._metering = Metering(snapshot, settings, store_url, per_event, self._in_flight, self._absorb)
+        self._metering = Metering(
+            snapshot,
+            settings,
+            store_url,
+            per_event,
+            self._in_flight,
+            self._absorb,
+            self._lawful_set,
+        )
         self._upstreams = _Upstreams()
-        self._telemetry = _Telemetry(self._gauges, opened(settings))
+        self._telemetry = _Telemetry(self._gauges, opened(settings), self._metering.note)
         self._relay = Relay(
             signals=self._tracker,
             rates=self._metering.rates,
@@ -98,6 +108,7 @@ class Spillway:
             explainer,
             standing=self._metering.standing,
             usage=self._metering.usage,
+            demand=self._metering.demand,
         )
 
     async def __aenter__(self) -> Self:
@@ -113,6 +124,7 @@ class Spillway:
         self.data.cancel()
         self.deadlines.stop()
         await self._upstreams.aclose()
+        self._telemetry.flush()
         await self._metering.aclose()
         self._telemetry.close()
 
@@ -149,6 +161,9 @@ class Spillway:
 
     def _absorb(self, others: Mapping[str, int]) -> None:
         self._tracker.absorb(others, time.monotonic())
+
+    def _lawful_set(self, facts: Facts) -> Lawful | Refusal:
+        return self._router.lawful_set(facts)
 
     def check(self, now: float) -> None:
         """The sweep: keep the relay's word on what is degraded up to date."""
@@ -208,7 +223,7 @@ class _Upstreams:
 
 
 class _Telemetry:
-    """Metrics and the request log, fed together, a few records at a time.
+    """Metrics, the request log and the meter of demand (`note`), fed together, a few records at a time.
 
     The code that counts and writes is out of the processor's caches whenever a request has just run through all the
     rest; sixteen records at once pay for fetching it once, and hold the loop for a tenth of a millisecond.
@@ -216,8 +231,14 @@ class _Telemetry:
 
     BATCH = 16
 
-    def __init__(self, gauges: Callable[[], Iterator[Metric]], decision_log: DecisionLog | None) -> None:
+    def __init__(
+        self,
+        gauges: Callable[[], Iterator[Metric]],
+        decision_log: DecisionLog | None,
+        note: Callable[[Record, float], None],
+    ) -> None:
         self.metrics = Metrics(gauges)
+        self._note = note
         self.log = RequestLog(sys.stdout.buffer, decision_log)
         self._pending: list[Record] = []
 
@@ -236,6 +257,9 @@ class _Telemetry:
             self.metrics.record(record)
         for record in records:
             self.log.record(record)
+        now = time.monotonic()
+        for record in records:
+            self._note(record, now)
 
     def close(self) -> None:
         self.flush()

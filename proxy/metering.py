@@ -24,6 +24,7 @@ from prometheus_client.core import Metric
 from proxy.meters.aggregates import Grain
 from proxy.meters.buckets import Buckets
 from proxy.meters.counters import Counters
+from proxy.meters.demand_rows import demand_lines
 from proxy.meters.escrow import Alert, Escrow
 from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
@@ -39,9 +40,15 @@ from proxy.meters.standing import JournalStanding, Standing
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
 from proxy.meters.usage_rows import usage_lines
+from proxy.meters.work_bins import WorkBins
+from proxy.meters.work_pools import Pools
 from proxy.policy.model import Snapshot, Target
+from proxy.routing.facts import Facts
+from proxy.routing.plan import Refusal
+from proxy.routing.table import Lawful
 from proxy.settings import Settings
 from proxy.telemetry.metrics import count, gauge
+from proxy.telemetry.records import Record
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +56,9 @@ FIRST_LEASES_S = 1.0
 
 
 class Metering:
-    """See the module's text. `in_flight` gives this process's gauges, `absorb` takes the sum of the others'."""
+    """See the module's text. `in_flight` gives this process's gauges, `absorb` takes the sum of the others'; `lawful`
+    tells which targets a request may reach.
+    """
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class Metering:
         events: Events,
         in_flight: Callable[[], Mapping[str, int]],
         absorb: Callable[[Mapping[str, int]], None],
+        lawful: Callable[[Facts], Lawful | Refusal],
     ) -> None:
         self._snapshot = snapshot
         self._alerts: Counter[tuple[str, str, str]] = Counter()
@@ -73,8 +83,11 @@ class Metering:
         self._provisioned = Provisioned(self._fleet)
         gauges = Gauges(in_flight, absorb)
         self._gpus = GpuClock(self._fleet, gauges.everywhere, self._provisioned.replicas)
+        self._lawful = lawful
+        self._pools = Pools(snapshot, lawful)
+        self._work_bins = WorkBins(lambda: self._pools, (time.time() - time.monotonic()) * 1000.0)
         self._store = Store(store_url)
-        parts: list[Part] = [self._escrow, self.rates, gauges, self._gpus]
+        parts: list[Part] = [self._escrow, self.rates, gauges, self._gpus, self._work_bins]
         self._sync = Sync(self._store, self._counters, parts, journal=self._journal)
         self.adopt(snapshot)
 
@@ -96,6 +109,7 @@ class Metering:
     def adopt(self, snapshot: Snapshot) -> None:
         """Follow another policy; what is held under the one before it stays held."""
         self._snapshot = snapshot
+        self._pools = Pools(snapshot, self._lawful)
         self._escrow.adopt(snapshot.budgets)
         self.rates.adopt(snapshot)
 
@@ -140,6 +154,14 @@ class Metering:
         """The ledger's rows, as lines. Raises StoreError."""
         targets = self._snapshot.targets.values()
         return usage_lines(from_s, to_s, grain, self._store.rows, self._store.gpu_rows, targets)
+
+    def note(self, record: Record, now: float) -> None:
+        """Meter what a request wanted, whoever served it; it is over since a moment ago."""
+        self._work_bins.note(record.facts, record.decision, record.outcomes, now - record.duration_s)
+
+    def demand(self, from_s: int, to_s: int) -> AsyncIterator[bytes]:
+        """The work that was asked for in these hours, as lines. Raises StoreError."""
+        return demand_lines(from_s, to_s, self._store.demand)
 
     def metrics(self) -> Iterator[Metric]:
         """What Prometheus is told of it."""

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from proxy.metering import Metering
+from proxy.meters.demand_rows import AppHour, DemandHour, Watched, read_demand_line
 from proxy.meters.embedded import EmbeddedStore
-from proxy.policy.model import Budget, Cap, Enforce, Per, Snapshot
+from proxy.meters.usage_rows import Complete
+from proxy.policy.model import ANONYMOUS, Budget, Cap, Endpoint, Enforce, Per, Snapshot
+from proxy.routing.decide import Router
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Outcome, Usage
+from proxy.routing.plan import Attempt, Cause, Plan
+from proxy.routing.work import work_us
 from proxy.settings import Settings
+from proxy.telemetry.records import Record
 
 from tests.harness import shared, snapshot_of
 
@@ -42,7 +51,8 @@ def store_url(tmp_path: Path) -> Iterator[str]:
 async def metering(snapshot: Snapshot, store_url: str, data_dir: Path) -> AsyncIterator[Metering]:
     """One that has started, and is closed in the end."""
     settings = Settings(policy=Path("unused"), data_dir=data_dir)
-    made = Metering(snapshot, settings, store_url, OneEach(), dict, lambda others: None)
+    lawful = Router(snapshot).lawful_set
+    made = Metering(snapshot, settings, store_url, OneEach(), dict, lambda others: None, lawful)
     await made.start()
     try:
         yield made
@@ -129,3 +139,25 @@ async def test_the_next_start_finds_what_was_spent(store_url: str, tmp_path: Pat
             term.settle(0, 30_000_000)
     async with metering(policy(CAP), store_url, tmp_path) as made:
         assert made.purse.funds(0.0)["cap"].spent_nano_usd == 30_000_000
+
+
+async def test_what_is_asked_for_is_metered_whoever_serves_it(store_url: str, tmp_path: Path) -> None:
+    snapshot = policy()
+    (target,) = snapshot.targets.values()
+    facts = Facts(request_id="r", tenant=ANONYMOUS, model="m", endpoint=Endpoint.CHAT)
+    attempt = Attempt(target=target, replica=0, model="m", ordinal=0, cause=Cause.PREFERRED, reason="test")
+    usage = Usage(input_tokens=1000, output_tokens=100)
+    outcome = Outcome(attempt=attempt, status=200, failure=None, committed=True, total_s=1.0, usage=usage)
+    plan = Plan(route="default", attempts=(attempt,))
+    async with metering(snapshot, store_url, tmp_path) as made:
+        made.note(Record(snapshot, facts, plan, (outcome,), (), None, 0.0, 1.0), time.monotonic())
+    async with metering(snapshot, store_url, tmp_path) as made:
+        now = int(time.time())
+        lines = b"".join([portion async for portion in made.demand(now - now % 3600 - 3600, now + 3600)])
+    rows = [read_demand_line(line) for line in lines.splitlines()]
+    watched, bins, app, complete = rows
+    assert isinstance(watched, Watched) and isinstance(bins, DemandHour) and isinstance(app, AppHour)
+    assert now - 60.0 < watched.from_s <= watched.to_s < now + 60.0
+    assert (bins.target, bins.model, sum(bins.bins)) == ("", "m", 1)
+    assert app.sums["work_us"] == work_us(usage)
+    assert complete == Complete(rows=2)

@@ -25,12 +25,14 @@ from proxy.meters.usage_rows import HOUR_S, MAX_HOURS, failed_line, whole_hours
 Report = Callable[[], Awaitable[bytes | None]]
 UsageLines = Callable[[int, int, Grain], AsyncIterator[bytes]]
 """What `usage_lines` is, once it knows where to read: from, to (Unix time, whole hours), grain. Raises StoreError."""
+DemandLines = Callable[[int, int], AsyncIterator[bytes]]
+"""The same for `demand_lines`: from, to."""
 
 JSON_LINES = "application/jsonl"
 _AWAY = {"message": "the store of the meters is out of reach", "code": "store_unavailable"}
 
 
-async def _nothing(from_s: int, to_s: int, grain: Grain) -> AsyncIterator[bytes]:
+async def _nothing(from_s: int, to_s: int, grain: Grain = Grain.HOUR) -> AsyncIterator[bytes]:
     yield failed_line("this proxy keeps no ledger")
 
 
@@ -43,6 +45,7 @@ def admin_app(
     *,
     standing: Callable[[], Standing] = lambda: NOTHING_KNOWN,
     usage: UsageLines = _nothing,
+    demand: DemandLines = _nothing,
 ) -> Starlette:
     """`exposition` gives the metrics as text; `policy` and `report` JSON: what is served, and the meters.
 
@@ -61,16 +64,10 @@ def admin_app(
         return Response(_both(document, stand), media_type="application/json")
 
     async def rows(request: Request) -> Response:
-        asked = _asked(request)
-        if isinstance(asked, str):
-            return JSONResponse({"error": {"message": asked, "code": "invalid_request"}}, status_code=400)
-        lines = usage(*asked)
-        try:
-            first = await anext(lines, b"")
-            second = await anext(lines, b"")  # the first that needs the store
-        except StoreError:
-            return JSONResponse({"error": _AWAY}, status_code=503)
-        return StreamingResponse(_ended(first + second, lines), media_type=JSON_LINES)
+        return await _sent(request, usage)
+
+    async def wanted(request: Request) -> Response:
+        return await _sent(request, lambda from_s, to_s, _: demand(from_s, to_s))
 
     async def served(request: Request) -> Response:
         return Response(policy(), media_type="application/json")
@@ -80,6 +77,7 @@ def admin_app(
             Route("/metrics", metrics),
             Route("/admin/meters", meters),
             Route("/admin/meters/rows", rows),
+            Route("/admin/demand", wanted),
             Route("/admin/policy", served),
             Route("/admin/explain", explainer.answer, methods=["POST"]),
             *health.routes(),
@@ -91,6 +89,19 @@ def admin_app(
 def _both(one: bytes, other: bytes) -> bytes:
     """Two JSON objects, neither of them empty, as one."""
     return b"%s,%s" % (one[:-1], other[1:])
+
+
+async def _sent(request: Request, read: UsageLines) -> Response:
+    asked = _asked(request)
+    if isinstance(asked, str):
+        return JSONResponse({"error": {"message": asked, "code": "invalid_request"}}, status_code=400)
+    lines = read(*asked)
+    try:
+        first = await anext(lines, b"")
+        second = await anext(lines, b"")  # the first that needs the store
+    except StoreError:
+        return JSONResponse({"error": _AWAY}, status_code=503)
+    return StreamingResponse(_ended(first + second, lines), media_type=JSON_LINES)
 
 
 async def _ended(first: bytes, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -146,7 +146,7 @@ class WorkBins:
         kind = self._pools().of(facts, decision.route) if decision.route else None
         if kind is None:
             return
-        usage, refused = outcomes[-1].usage if outcomes else NOTHING, False
+        usage, refused = _served(outcomes).usage if outcomes else NOTHING, False
         app = (facts.tenant.name, facts.key.name, facts.model)
         if not usage.input_tokens and not usage.output_tokens:
             if not _lacked_room(decision, outcomes):
@@ -157,9 +157,10 @@ class WorkBins:
 
     def ask(self, moment: Moment) -> Ask | None:
         """What was noted since the last push; or that one again, if it was not answered."""
-        if moment.store_ms is None:
+        if moment.store_ms is not None:
+            self._offset_ms = moment.store_ms - moment.now * 1000.0
+        elif not moment.last:
             return None
-        self._offset_ms = moment.store_ms - moment.now * 1000.0
         if not self._sent:
             self._sent = self._take(all_of_it=moment.last)
             self._sequence += bool(self._sent)
@@ -243,6 +244,11 @@ def _entry(hour: _Hour) -> dict[str, Any]:
         "bins": [number for cell in hour.bins.items() for number in cell],
         "apps": {side_by_side(app): encode(sums) for app, sums in hour.apps.items()},
     }
+
+
+def _served(outcomes: Sequence[Outcome]) -> Outcome:
+    """The attempt that the client had its answer of; the last one, if it had none."""
+    return next((one for one in outcomes if one.failure is None or one.committed), outcomes[-1])
 
 
 def _lacked_room(decision: Decision, outcomes: Sequence[Outcome]) -> bool:

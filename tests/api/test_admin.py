@@ -72,6 +72,7 @@ class Admin:
             cast(Any, self),
             standing=lambda: STANDING,
             usage=self._usage,
+            demand=self._demand,
         )
         self._document = document
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://admin")
@@ -81,6 +82,9 @@ class Admin:
 
     async def _report(self) -> bytes | None:
         return self._document
+
+    def _demand(self, from_s: int, to_s: int) -> AsyncIterator[bytes]:
+        return self._usage(from_s, to_s, Grain.HOUR)
 
     async def _usage(self, from_s: int, to_s: int, grain: Grain) -> AsyncIterator[bytes]:
         self.asked.append((from_s, to_s, grain))
@@ -109,6 +113,15 @@ async def test_the_ledger_is_sent_in_lines_for_whole_hours() -> None:
     assert [json.loads(line)["type"] for line in got.text.splitlines()] == ["target", "usage", "complete"]
     await admin.client.get("/admin/meters/rows?from=0&to=3600")
     assert admin.asked == [(3600, 10_800, Grain.MINUTE), (0, 3600, Grain.HOUR)]
+
+
+async def test_demand_is_sent_in_lines_for_whole_hours() -> None:
+    admin = Admin(None, b'{"type":"watched"}\n', b'{"type":"bins"}\n')
+    got = await admin.client.get("/admin/demand?from=3601&to=7300.5")
+    assert [json.loads(line)["type"] for line in got.text.splitlines()] == ["watched", "bins"]
+    assert admin.asked == [(3600, 10_800, Grain.HOUR)]
+    assert (await Admin(None, StoreUnavailable("gone")).client.get("/admin/demand?from=0&to=1")).status_code == 503
+    assert (await admin.client.get("/admin/demand?from=2&to=b")).status_code == 400
 
 
 async def test_a_ledger_that_cannot_be_read_says_so_at_once_or_at_its_end() -> None:
@@ -164,7 +177,10 @@ def uptimes(got: Reply) -> dict[str, float]:
     return {one.labels["route"]: one.value for one in families["spillway_route_uptime"].samples}
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/admin/meters", "/admin/meters/rows?from=0&to=1", "/admin/policy"])
+@pytest.mark.parametrize(
+    "path",
+    ["/metrics", "/admin/meters", "/admin/meters/rows?from=0&to=1", "/admin/demand?from=0&to=1", "/admin/policy"],
+)
 async def test_the_data_port_has_none_of_it(path: str) -> None:
     async with proxy(POLICY) as spillway:
         assert (await spillway.get(path)).status == 404

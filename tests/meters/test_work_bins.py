@@ -271,3 +271,15 @@ async def test_from_when_on_it_was_watched(store: Store) -> None:
     watched, hours = await store.demand(int(now // 3600) * 3600, int(now) + 3600)
     assert hours == []
     assert now - 60.0 < watched.from_s <= watched.to_s < now + 60.0
+
+
+def test_of_several_attempts_the_one_that_answered_is_the_work() -> None:
+    pools = Pools(SNAPSHOT, ROUTER.lawful_set)
+    part = WorkBins(lambda: pools, 0.0)
+    answered = outcome(LLAMA, USAGE)
+    outrun = outcome(TOGETHER, Usage(input_tokens=1000, output_tokens=3), failure=Failure.CLIENT_LEFT)
+    part.note(BY_ANYBODY, plan_of(answered), [msgspec.structs.replace(outrun, committed=False)], 0.0)
+    part.note(BY_ANYBODY, plan_of(answered), [answered, msgspec.structs.replace(outrun, committed=False)], 0.0)
+    ask = part.ask(Moment("one", 0.0, None, last=True))
+    assert ask is not None
+    assert b'"llama-70b":"2,2000,0,103,' in ask.argument.replace(b"anonymous||", b"")
