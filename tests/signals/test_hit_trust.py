@@ -24,16 +24,8 @@ def reported(cached_tokens: int, *, estimated: bool = False) -> Outcome:
 
 def timed(ttft_s: float | None, predicted_s: float, hit_tokens: int = 0) -> Outcome:
     """An answer of an engine that reports nothing."""
-    estimate = Estimate(
-        ttft_s=predicted_s,
-        itl_s=0.03,
-        ttft_factor=1.0,
-        itl_factor=1.0,
-        ttft_aim_s=2.0,
-        itl_aim_s=0.05,
-        hit_tokens=hit_tokens,
-        output_tokens=100.0,
-    )
+    told = {"ttft_s": predicted_s, "hit_tokens": hit_tokens}
+    estimate = Estimate(**{name: told.get(name, 1.0) for name in Estimate.__struct_fields__})  # type: ignore[arg-type]
     return outcome(msgspec.structs.replace(attempt(TARGET), estimate=estimate), ttft_s=ttft_s)
 
 
