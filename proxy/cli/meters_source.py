@@ -36,7 +36,7 @@ class Ledger:
 
     def _rows(self) -> Iterator[UsageRow | GpuHour]:
         count, complete = 0, None
-        for line in self._lines():
+        for line in lines_from(self._url, self._admin_url):
             try:
                 row = read_line(line)
             except msgspec.MsgspecError:
@@ -54,19 +54,21 @@ class Ledger:
         if complete != count:
             raise LedgerUnavailable("the proxy's answer was cut off (hint: try again, or ask for a shorter time)")
 
-    def _lines(self) -> Iterator[bytes]:
-        if not self._url.startswith(("http://", "https://")):
-            raise LedgerUnavailable(f"`{self._admin_url}` is no URL (hint: begin with `http://` or `https://`)")
-        try:
-            with urllib.request.urlopen(self._url, timeout=TIMEOUT_S) as lines:  # noqa: S310  (scheme checked above)
-                yield from lines
-        except urllib.error.HTTPError as error:
-            raise LedgerUnavailable(f"`{self._url}` answers {error.code}: {_reason(error)}") from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise LedgerUnavailable(
-                f"no proxy answers at `{self._admin_url}`: {getattr(error, 'reason', error) or type(error).__name__}"
-                " (hint: the ledger is read through the admin port of a running proxy: name it with `--admin-url`)"
-            ) from None
+
+def lines_from(url: str, admin_url: str) -> Iterator[bytes]:
+    """The lines that the admin port at `admin_url` answers to `url`. Raises LedgerUnavailable."""
+    if not url.startswith(("http://", "https://")):
+        raise LedgerUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as lines:  # noqa: S310  (scheme checked above)
+            yield from lines
+    except urllib.error.HTTPError as error:
+        raise LedgerUnavailable(f"`{url}` answers {error.code}: {_reason(error)}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise LedgerUnavailable(
+            f"no proxy answers at `{admin_url}`: {getattr(error, 'reason', error) or type(error).__name__}"
+            " (hint: the ledger is read through the admin port of a running proxy: name it with `--admin-url`)"
+        ) from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
