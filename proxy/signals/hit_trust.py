@@ -9,8 +9,9 @@ are told not to.
 Who says what was read from the cache is `usage`, but many an engine is silent there unless it is started with a flag
 (vLLM's `--enable-prompt-tokens-details`, SGLang's `--enable-cache-report`), and a silent one cannot be told from one
 without a cache. Until a target has ever reported a cached token, its first tokens are the evidence: a prompt with so
-many cached ones is read sooner, by what the profile says they take; prompts of which nothing is assumed to be cached
-show how far the profile is off. Only prompts whose first token would come in half the time, or less, tell anything.
+many cached ones is read sooner, by what the profile says they take; prompts of which next to nothing is assumed to be
+cached show how far the profile is off. Only prompts whose first token would come in half the time, or less, then tell
+anything.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ DECAY = 1 - 1 / 64
 PRIOR_TOKENS = 4096.0
 """The first observations stand beside so many tokens that were where they were assumed to be."""
 MIN_SAMPLES = 20
-"""Prompts without a hit that must have been seen before the first tokens of others tell anything."""
+"""Prompts with little in the cache that must have been seen before the first tokens of others tell anything."""
+LITTLE = 0.1
+MUCH = 0.5
+"""Shares of the time to the first token that a prompt's hits would save."""
 FARTHEST_OFF = 0.5
 """A first token that came earlier or later than either case explains counts for no more than this beyond it."""
 SHORTEST_S = 1e-6
@@ -56,14 +60,13 @@ class HitTrust:
             self._time(assumed_tokens, outcome.attempt.target, estimate, max(outcome.ttft_s, SHORTEST_S))
 
     def _time(self, assumed_tokens: int, target: Target, estimate: Estimate, ttft_s: float) -> None:
-        if not assumed_tokens:
-            self._misses += 1
-            weight = max(1 / self._misses, 1 - DECAY)
-            self._log_ratio += weight * (log(ttft_s / estimate.ttft_s) - self._log_ratio)
-            return
         whole_s = estimate.ttft_s + _saved_s(target, estimate.hit_tokens)
         saved_s = _saved_s(target, assumed_tokens)
-        if self._misses >= MIN_SAMPLES and saved_s >= whole_s / 2:
+        if saved_s <= LITTLE * whole_s:
+            self._misses += 1
+            weight = max(1 / self._misses, 1 - DECAY)
+            self._log_ratio += weight * (log(ttft_s / (whole_s - saved_s)) - self._log_ratio)
+        elif saved_s >= MUCH * whole_s and self._misses >= MIN_SAMPLES:
             share = (whole_s - ttft_s / exp(self._log_ratio)) / saved_s
             self._observe(assumed_tokens, assumed_tokens * min(max(share, -FARTHEST_OFF), 1 + FARTHEST_OFF))
 

@@ -63,15 +63,16 @@ def test_a_reply_without_usage_tells_nothing() -> None:
     assert trust.share == 1.0
 
 
+@pytest.mark.parametrize("common", [0, 100])
 @pytest.mark.parametrize("slowness", [0.5, 1.0, 2.5])
 @pytest.mark.parametrize(("caches", "share"), [(1.0, 1.0), (0.5, 0.5), (0.0, 0.0)])
 def test_the_first_tokens_of_a_silent_engine_tell_whether_it_caches(
-    caches: float, share: float, slowness: float
+    caches: float, share: float, slowness: float, common: int
 ) -> None:
-    """Whatever its profile is off by, and with noise of a quarter."""
+    """Whatever its profile is off by, with noise of a quarter, and even if all prompts have a bit in common."""
     trust, draw = HitTrust(), random.Random(11)
     for number in range(1200):
-        hit = 4096 if number % 2 else 0
+        hit = 4096 if number % 2 else common
         whole_s = 0.05 + 4500 * PER_TOKEN_S
         believed_s = whole_s - trust.share * hit * PER_TOKEN_S
         really_s = (whole_s - caches * hit * PER_TOKEN_S) * slowness * draw.lognormvariate(0, 0.25)
