@@ -22,6 +22,7 @@ from typing import Any, Self
 import msgspec
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
+from starlette.applications import Starlette
 
 from proxy.api.admin import admin_app
 from proxy.api.catalogue import Catalogue
@@ -29,6 +30,7 @@ from proxy.api.explain import Explainer
 from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
+from proxy.engines import Engines
 from proxy.metering import Metering
 from proxy.meters.ledger import Ledger
 from proxy.policy.model import Snapshot, Target
@@ -76,8 +78,9 @@ class Spillway:
             self._absorb,
             self._lawful_set,
         )
+        self._engines = Engines(snapshot.targets.values())
         self._upstreams = _Upstreams()
-        self._telemetry = _Telemetry(self._gauges, opened(settings), self._metering.note)
+        self._telemetry = _Telemetry(self._gauges, opened(settings), self._note)
         self._relay = Relay(
             signals=self._tracker,
             rates=self._metering.rates,
@@ -97,25 +100,14 @@ class Spillway:
             max_body_bytes=settings.max_body_bytes,
             max_in_flight=settings.max_in_flight,
         )
-        explainer = Explainer(
-            lambda: self._router, self._tracker, self._metering.purse.funds, self._metering.rates.rates
-        )
-        self.admin = admin_app(
-            self._telemetry.exposition,
-            self.health,
-            self._metering.report,
-            self._served,
-            explainer,
-            standing=self._metering.standing,
-            usage=self._metering.usage,
-            demand=self._metering.demand,
-        )
+        self.admin = self._admin_app()
 
     async def __aenter__(self) -> Self:
         self.deadlines.start()
         self.deadlines.add(self._telemetry)
         self.deadlines.add(self)
         await self._metering.start()
+        self._engines.start()
         return self
 
     async def __aexit__(
@@ -123,6 +115,7 @@ class Spillway:
     ) -> None:
         self.data.cancel()
         self.deadlines.stop()
+        await self._engines.aclose()
         await self._upstreams.aclose()
         self._telemetry.flush()
         await self._metering.aclose()
@@ -135,6 +128,7 @@ class Spillway:
         self._upstreams.adopt(snapshot.targets.values())
         self._relay.adopt()
         self._metering.adopt(snapshot)
+        self._engines.adopt(snapshot.targets.values())
         self._router = router
         self.policy = self.policy.adopted(snapshot.revision, time.time())
         _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
@@ -169,6 +163,25 @@ class Spillway:
         """The sweep: keep the relay's word on what is degraded up to date."""
         self._relay.degraded = ", ".join(self._degraded()).encode()
 
+    def _admin_app(self) -> Starlette:
+        metering = self._metering
+        explainer = Explainer(lambda: self._router, self._tracker, metering.purse.funds, metering.rates.rates)
+        return admin_app(
+            self._telemetry.exposition,
+            self.health,
+            metering.report,
+            self._served,
+            explainer,
+            standing=metering.standing,
+            usage=metering.usage,
+            demand=metering.demand,
+            latency=self._engines.report,
+        )
+
+    def _note(self, record: Record, now: float) -> None:
+        self._metering.note(record, now)
+        self._engines.note(record, now)
+
     def _degraded(self) -> Mapping[str, str]:
         return self._metering.degraded()
 
@@ -192,6 +205,7 @@ class Spillway:
         yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         yield from self._metering.metrics()
+        yield from self._engines.metrics()
         policy = self.policy
         yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))
         yield gauge("policy_generation", "Policies adopted so far", ({}, policy.generation))

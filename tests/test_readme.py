@@ -19,6 +19,7 @@ from proxy.cases.funds import FundSpec
 from proxy.cases.observed import RateSpec, ReadingSpec
 from proxy.cases.request import Request
 from proxy.cli.command import app
+from proxy.cli.status_latency import latency_table
 from proxy.cli.status_table import period_table
 from proxy.meters.prices import PriceList
 from proxy.meters.report import Period
@@ -248,6 +249,11 @@ def test_the_columns_of_status() -> None:
     nothing = {"requests": 0, "spilled": 0, "spill_share": None, "shared_nano_usd": 0, "dedicated_nano_usd": 0}
     shown = period_table(Period(seconds=None, targets=(), **nothing))
     assert block("shows", "status").text.splitlines()[0].split() == [column.header for column in shown.columns]
+
+
+def test_the_columns_of_latency() -> None:
+    shown = "  ".join(str(column.header) for column in latency_table([], 300.0).columns)
+    assert block("shows", "latency").text.splitlines()[1].split() == shown.split()
 
 
 def test_the_targets_of_the_makefile() -> None:

@@ -46,8 +46,10 @@ def admin_app(
     standing: Callable[[], Standing] = lambda: NOTHING_KNOWN,
     usage: UsageLines = _nothing,
     demand: DemandLines = _nothing,
+    latency: Callable[[], object] = dict,
 ) -> Starlette:
-    """`exposition` gives the metrics as text; `policy` and `report` JSON: what is served, and the meters.
+    """`exposition` gives the metrics as text; `policy` and `report` JSON: what is served, and the meters; `latency`
+    how both ends of the dedicated targets compare.
 
     The report is None while their store is away; how budgets stand is known then, too.
     """
@@ -69,6 +71,9 @@ def admin_app(
     async def wanted(request: Request) -> Response:
         return await _sent(request, lambda from_s, to_s, _: demand(from_s, to_s))
 
+    async def compared(request: Request) -> Response:
+        return Response(msgspec.json.encode(latency()), media_type="application/json")
+
     async def served(request: Request) -> Response:
         return Response(policy(), media_type="application/json")
 
@@ -78,6 +83,7 @@ def admin_app(
             Route("/admin/meters", meters),
             Route("/admin/meters/rows", rows),
             Route("/admin/demand", wanted),
+            Route("/admin/latency", compared),
             Route("/admin/policy", served),
             Route("/admin/explain", explainer.answer, methods=["POST"]),
             *health.routes(),

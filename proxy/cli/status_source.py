@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from proxy.engines import LatencyReport
 from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.meters.report import MeterReport, report
 from proxy.meters.standing import Standing
@@ -58,6 +59,15 @@ def read_policy(admin_url: str) -> PolicyStatus:
     """What the proxy at `admin_url` serves by. Raises StatusUnavailable."""
     _, body = _fetched(admin_url, "/admin/policy", (200,))
     return _decoded(admin_url, body, PolicyStatus)
+
+
+def read_latency(admin_url: str) -> LatencyReport | None:
+    """Both ends of the dedicated targets, as the proxy at `admin_url` knows them; None of one that does not yet.
+
+    Raises StatusUnavailable.
+    """
+    status, body = _fetched(admin_url, "/admin/latency", (200, 404))
+    return _decoded(admin_url, body, LatencyReport) if status == 200 else None
 
 
 def _from_proxy(admin_url: str) -> Meters:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy.cli.status_source import Meters
+from proxy.engines import LatencyReport
 from proxy.meters.money import format_usd
 from proxy.meters.report import MeterReport, Period, TargetReport
 from proxy.policy.model import Lane
@@ -46,10 +47,11 @@ def print_policy(policy: PolicyStatus, console: Console) -> None:
         console.print(f"  and {error.problem_count - len(error.problems)} more", style="yellow")
 
 
-def to_json(found: Meters, policy: PolicyStatus | None) -> bytes:
-    """All of it as data; how budgets stand, and `policy`, are there when a running proxy was asked."""
+def to_json(found: Meters, policy: PolicyStatus | None, latency: LatencyReport | None = None) -> bytes:
+    """All of it as data; how budgets stand, `latency` and `policy` are there when a running proxy was asked."""
     parts = [msgspec.to_builtins(part) for part in (found.report, found.standing) if part is not None]
-    served = {} if policy is None else {"policy": policy}
+    told = {"latency": latency, "policy": policy}
+    served = {name: value for name, value in told.items() if value is not None}
     return msgspec.json.encode({name: value for part in [*parts, served] for name, value in part.items()})
 
 

@@ -15,7 +15,9 @@ import msgspec
 import pytest
 import typer
 from proxy.cli.status import status
+from proxy.cli.status_latency import seconds
 from proxy.cli.status_standing import journal_line
+from proxy.engines import LatencyReport, ReplicaReport, TargetReport
 from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.gpu_hours import GpuClock, GpuTotals
@@ -28,6 +30,8 @@ from proxy.meters.sync import Sync
 from proxy.policy.model import Enforce, Per
 from proxy.policy.status import PolicyStatus
 from proxy.routing.plan import Cause
+from proxy.signals.distribution import Spread
+from proxy.signals.end_to_end import Gap, Seen, Told, compare
 from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
 from tests.meters.test_report import MODELS, ONE_HOUR, TARGETS
 from typer.testing import CliRunner, Result
@@ -91,6 +95,7 @@ class _Admin(BaseHTTPRequestHandler):
         code, body = {
             "/admin/meters": self.server.answer,  # type: ignore[attr-defined]
             "/admin/policy": (200, msgspec.json.encode(self.server.policy)),  # type: ignore[attr-defined]
+            "/admin/latency": self.server.latency,  # type: ignore[attr-defined]
         }.get(self.path, (404, b"{}"))
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
@@ -106,6 +111,7 @@ def admin() -> Iterator[HTTPServer]:
     server = HTTPServer(("127.0.0.1", 0), _Admin)
     server.answer = (200, answer())  # type: ignore[attr-defined]
     server.policy = POLICY  # type: ignore[attr-defined]
+    server.latency = (404, b"{}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -311,3 +317,69 @@ def test_a_store_is_read_directly_whether_its_proxy_runs_or_not(tmp_path: Path) 
         assert row(result.output, "together")[1:5] == ["1", "1", "0", "100"]
         assert row(result.output, "llama-eu")[1:5] == ["1", "0", "100", "50"]
     assert not (tmp_path / "store" / "valkey.sock").exists()
+
+
+def spread(mean_s: float, p99_s: float, samples: int = 348) -> Spread:
+    return Spread(mean_s=mean_s, p50_s=mean_s / 2, p99_s=p99_s, samples=samples)
+
+
+QUEUEING = compare(
+    Told(ttft=spread(1.8, 4.0), queue=spread(1.2, 3.0), e2e=spread(9.0, 30.0)),
+    Seen(ttft=spread(1.92, 4.21), e2e=spread(9.5, 41.26), overhead=spread(0.0004, 0.001)),
+)
+LATENCY = LatencyReport(
+    window_s=300.0,
+    targets=(
+        TargetReport(
+            target="llama-eu",
+            engine="vllm",
+            region="eu-west-1",
+            told=Told(ttft=spread(1.8, 4.0), queue=spread(1.2, 3.0), e2e=spread(9.0, 30.0)),
+            seen=Seen(ttft=spread(1.92, 4.21), e2e=spread(9.5, 41.26), overhead=spread(0.0004, 0.001)),
+            gap=QUEUEING,
+            replicas=(ReplicaReport(replica=0, url="http://gpu:8000/v1", trouble="http://gpu:8000/metrics: gone"),),
+        ),
+        TargetReport(target="idle", engine="vllm", region="us", told=Told(), seen=Seen(), gap=Gap(hint="nothing")),
+    ),
+)
+
+
+def test_where_the_time_goes(admin: HTTPServer) -> None:
+    admin.latency = (200, msgspec.json.encode(LATENCY))  # type: ignore[attr-defined]
+    shown = invoke("--admin-url", url(admin))
+    lines = [line.rstrip() for line in shown.output.splitlines() if line.strip()]
+    at = lines.index("where the time goes, last 5 min")
+    assert [" ".join(line.split()) for line in (lines[at + 1], lines[at + 3], lines[at + 4])] == [
+        "target to answers p50 p99 mean proxy queue engine outside engine p50 engine p99",
+        "llama-eu first token 348 960 ms 4.21 s 1.92 s 0.4 ms 1.2 s 600 ms 120 ms 900 ms 4 s",
+        "end 348 4.75 s 41.3 s 9.5 s 0.4 ms 1.2 s 7.8 s 500 ms 4.5 s 30 s",
+    ]
+    assert "llama-eu: the engine queues 1.2 s of 1.9 s: add room, or lower `max_in_flight`" in lines
+    assert "llama-eu: http://gpu:8000/metrics: gone" in lines
+    assert not any(line.startswith("idle") for line in lines)
+
+
+def test_where_the_time_goes_as_data(admin: HTTPServer) -> None:
+    admin.latency = (200, msgspec.json.encode(LATENCY))  # type: ignore[attr-defined]
+    told = json.loads(invoke("--admin-url", url(admin), "--json").output)["latency"]
+    assert told["targets"][0]["gap"]["ttft"]["queue_s"] == 1.2
+    admin.latency = (404, b"{}")  # type: ignore[attr-defined]
+    assert "latency" not in json.loads(invoke("--admin-url", url(admin), "--json").output)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "shown"),
+    [
+        (None, "-"),
+        (0.0, "0.0 ms"),
+        (0.00994, "9.9 ms"),
+        (0.00996, "10 ms"),
+        (0.5, "500 ms"),
+        (1.0, "1 s"),
+        (41.26, "41.3 s"),
+        (999.4, "999 s"),
+        (1234.5, "1234 s"),
+    ],
+)
+def test_durations(duration_s: float | None, shown: str) -> None:
+    assert seconds(duration_s) == shown
