@@ -44,4 +44,11 @@ def density_nano_usd_per_s(
     """What the request costs on shared targets for each second of engine time it takes; None without a price."""
     output_tokens = expected_output_tokens(facts, outlook)
     known = [plain_nano_usd(price, facts.input_tokens, int(output_tokens)) for price in prices if price is not None]
-    return min(known) / steps.work_s(facts.input_tokens, 0, output_tokens) if known else None
+    return min(known) / expected_work_s(steps, facts, outlook) if known else None
+
+
+def expected_work_s(steps: Steps, facts: Facts, outlook: Outlook) -> float:
+    """The engine time that the request takes where most of its prompt is cached."""
+    hits = outlook.hits.get(steps.target.name)
+    hit_tokens = 0 if hits is None else min(max(hits), facts.input_tokens - 1)
+    return steps.work_s(facts.input_tokens, hit_tokens, expected_output_tokens(facts, outlook))

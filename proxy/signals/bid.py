@@ -45,16 +45,20 @@ _LONGEST_FADE = 50.0
 
 
 class BidPrice:
-    """Of the engines of one target. Work is in seconds of engine time, as the target's profile has it."""
+    """Of the engines of one target. Work is in seconds of engine time, as the target's profile has it.
 
-    __slots__ = ("_began_at", "_bins", "_good_until", "_price", "_scaled_at")
+    `nano_usd_per_s` is the bid, 0 while all is taken. It is good until `good_until`; whoever asks later has it made out
+    anew first.
+    """
+
+    __slots__ = ("_began_at", "_bins", "_scaled_at", "good_until", "nano_usd_per_s")
 
     def __init__(self) -> None:
         self._bins = [0.0] * BINS
         self._began_at: float | None = None
         self._scaled_at = 0.0
-        self._good_until = -inf
-        self._price = 0.0
+        self.good_until = -inf
+        self.nano_usd_per_s = 0.0
 
     def want(self, density_nano_usd_per_s: float, work_s: float, now: float) -> None:
         """A request asks for so much work, and would save so much by each second of it."""
@@ -70,15 +74,12 @@ class BidPrice:
             place = min(int((log(density_nano_usd_per_s) - _LOG_LEAST) * _PER_LOG), BINS - 1)
         self._bins[place] += work_s * exp(age)
 
-    def price(self, now: float, capacity: float, samples: int) -> float:
-        """The bid in nano-USD for each second of work; 0 takes all.
-
-        `capacity` is what the engines can do, in seconds of work a second; `samples` what the one observed least has.
+    def make_out(self, now: float, capacity: float, samples: int) -> None:
+        """Work out the bid. `capacity` is what the engines can do, in seconds of work a second; `samples` are the
+        informative ones of the replica that has the fewest.
         """
-        if now >= self._good_until:
-            self._good_until = now + PRICE_S
-            self._price = self._bid(now, capacity) if samples >= MIN_SAMPLES else 0.0
-        return self._price
+        self.good_until = now + PRICE_S
+        self.nano_usd_per_s = self._bid(now, capacity) if samples >= MIN_SAMPLES else 0.0
 
     def _bid(self, now: float, capacity: float) -> float:
         if self._began_at is None or now - self._began_at < FADE_S:

@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 Joins what was learned from requests that went before: the lengths of answers (`answer_lengths.py`); for each dedicated
 target the beginnings of prompts that its replicas have read (`prefix_index.py`), believed as far as the target has
-proved them right (`hit_trust.py`); and where a session's last prompt went (`sessions.py`), which counts as read by that
-replica when no block tells. The time is an argument, so that a replay expects what serving would have expected.
+proved them right (`hit_trust.py`); where a session's last prompt went (`sessions.py`), which counts as read by that
+replica when no block tells; and what its engines' time is worth while there is too little of it (`bid.py`). The time is
+an argument, so that a replay expects what serving would have expected.
 
 State belongs to a target's name and its replicas' URLs, and outlives the policy that named them.
 """
@@ -13,6 +14,7 @@ State belongs to a target's name and its replicas' URLs, and outlives the policy
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 import msgspec
 
@@ -20,14 +22,17 @@ from proxy.policy.model import Candidate, Lane, Target
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Attempt
-from proxy.routing.readings import NO_OUTLOOK, Outlook
+from proxy.routing.readings import NO_OUTLOOK, Outlook, Readings
+from proxy.routing.wanted import Wanted
 from proxy.signals.answer_lengths import AnswerLengths
+from proxy.signals.bid import BidPrice, capacity
 from proxy.signals.hit_trust import HitTrust
 from proxy.signals.prefix_index import BLOCK_TOKENS, NO_HITS, TTL_S, Hits, PrefixIndex
 from proxy.signals.sessions import Sessions
 
 MOST_BLOCKS = 131_072
 """Of all replicas of all targets together: no more than 42 MB at `prefix_index.BLOCK_BYTES`."""
+NO_READINGS: Readings = {}
 LEAST_TRUST = 0.05
 """Below that, a target is taken to cache nothing."""
 
@@ -39,14 +44,19 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     assumed_tokens: int
 
 
-class Caches:
-    """Of one dedicated target's replicas, and how far to believe in them."""
+class Known:
+    """Of one dedicated target: its replicas' caches, how far to believe in them, and what its time is worth.
 
-    __slots__ = ("index", "trust")
+    `itl_aim_s` is the gap between tokens that was last wanted of it.
+    """
+
+    __slots__ = ("bid", "index", "itl_aim_s", "trust")
 
     def __init__(self, index: PrefixIndex) -> None:
         self.index = index
         self.trust = HitTrust()
+        self.bid: BidPrice | None = None
+        self.itl_aim_s = inf
 
     def hits(self, prefix: tuple[int, ...], now: float) -> Hits:
         """What each replica is expected to have of a prompt, in tokens."""
@@ -60,98 +70,125 @@ class Caches:
 class OutlookBook:
     """All that later requests are expected by. `block_tokens` is what each number of `Facts.prefix` stands for."""
 
-    __slots__ = ("_block_tokens", "_caches", "_sessions", "lengths")
+    __slots__ = ("_block_tokens", "_known", "_sessions", "lengths")
 
     def __init__(self, targets: Iterable[Target], *, block_tokens: int = BLOCK_TOKENS) -> None:
         self.lengths = AnswerLengths()
         self._block_tokens = block_tokens
-        self._caches: dict[str, Caches] = {}
+        self._known: dict[str, Known] = {}
         self._sessions = Sessions(TTL_S)
         self.adopt(targets)
 
     def __len__(self) -> int:
         """How many blocks are kept, of all replicas together."""
-        return sum([len(caches.index) for caches in self._caches.values()])
+        return sum([len(known.index) for known in self._known.values()])
 
     def adopt(self, targets: Iterable[Target]) -> None:
         """Follow a new policy: what is known of replicas that are still there stays."""
         dedicated = [target for target in targets if target.lane is Lane.DEDICATED]
         most_blocks = MOST_BLOCKS // max(1, sum([target.replicas for target in dedicated]))
-        before, self._caches = self._caches, {}
+        before, self._known = self._known, {}
         for target in dedicated:
             capacity_tokens = None if target.profile is None else target.profile.kv_tokens
-            caches = before.get(target.name)
-            if caches is None:
+            known = before.get(target.name)
+            if known is None:
                 index = PrefixIndex(_urls(target), capacity_tokens, most_blocks, block_tokens=self._block_tokens)
-                caches = Caches(index)
+                known = Known(index)
             else:
-                caches.index.follow(_urls(target), capacity_tokens, most_blocks)
-            self._caches[target.name] = caches
+                known.index.follow(_urls(target), capacity_tokens, most_blocks)
+            self._known[target.name] = known
 
-    def outlook(self, facts: Facts, candidates: tuple[Candidate, ...], now: float) -> Outlook:
-        """What is expected of a request that may be sent to any of `candidates`."""
+    def outlook(
+        self, facts: Facts, candidates: tuple[Candidate, ...], now: float, readings: Readings = NO_READINGS
+    ) -> Outlook:
+        """What is expected of a request that may be sent to any of `candidates`; without readings there is no bid."""
         output_tokens = self.lengths.expected(facts)
         hits: dict[str, Hits] = {}
-        if facts.prefix:
-            for candidate in candidates:
-                target = candidate.target
-                caches = self._caches.get(target.name)
-                # A policy of before, or of the next moment, may count the replicas otherwise.
-                if caches is not None and caches.index.urls == _urls(target):
-                    found = caches.hits(facts.prefix, now)
-                    if found:
-                        hits[target.name] = found
+        bid = inf
+        for candidate in candidates:
+            target = candidate.target
+            known = self._known.get(target.name)
+            # A policy of before, or of the next moment, may count the replicas otherwise.
+            if known is None or known.index.urls != _urls(target):
+                continue
+            bid = min(bid, self._bid(known, target, readings, now))
+            if facts.prefix:
+                found = known.hits(facts.prefix, now)
+                if found:
+                    hits[target.name] = found
         if facts.session is not None and not hits:
             hits = self._hits_of_session(facts, candidates, now)
-        if output_tokens is None and not hits:
+        if bid == inf:
+            bid = 0.0
+        if output_tokens is None and not hits and not bid:
             return NO_OUTLOOK
-        return Outlook(output_tokens=output_tokens, hits=hits)
+        return Outlook(output_tokens=output_tokens, hits=hits, bid_nano_usd_per_s=bid)
 
     def sent(self, attempt: Attempt, facts: Facts, now: float) -> Sent | None:
         """An attempt starts; what this returns is wanted back by `done`."""
         target = attempt.target
-        caches = self._caches.get(target.name)
-        if caches is None:
+        known = self._known.get(target.name)
+        if known is None:
             return None
         url = _urls(target)[attempt.replica]
-        place = caches.index.place(url)
+        place = known.index.place(url)
         if place is None:
             return None
         if facts.session is not None:
             self._sessions.note(facts, target.name, url, now)
-        return Sent(url, caches.index.note(place, facts.prefix, facts.input_tokens, now))
+        return Sent(url, known.index.note(place, facts.prefix, facts.input_tokens, now))
 
     def done(self, sent: Sent | None, facts: Facts, outcome: Outcome, now: float) -> None:
         """The attempt that `sent` was returned for has ended."""
         succeeded, output_tokens = outcome.failure is None, outcome.usage.output_tokens
         if succeeded:
             self.lengths.feed(facts, output_tokens)
-        caches = None if sent is None else self._caches.get(outcome.attempt.target.name)
-        if sent is None or caches is None:
+        known = None if sent is None else self._known.get(outcome.attempt.target.name)
+        if sent is None or known is None:
             return
-        place = caches.index.place(sent.url)
+        place = known.index.place(sent.url)
         if place is None:
             return
         if outcome.failure is Failure.CONNECT:
             # Nobody is there: whoever will be has read nothing yet.
-            caches.index.clear(place)
+            known.index.clear(place)
             return
-        caches.index.fill(place, output_tokens, now)
+        known.index.fill(place, output_tokens, now)
         if succeeded:
-            caches.trust.judge(sent.assumed_tokens, outcome)
+            known.trust.judge(sent.assumed_tokens, outcome)
+
+    def wanted(self, wanted: Wanted, now: float) -> None:
+        """A request asks for engine time, whether or not it gets any."""
+        known = self._known.get(wanted.target)
+        if known is None:
+            return
+        if known.bid is None:
+            known.bid = BidPrice()
+        known.bid.want(wanted.density_nano_usd_per_s, wanted.work_s, now)
+        known.itl_aim_s = wanted.itl_aim_s
 
     def forget(self, target: str, replica: int) -> None:
         """A replica is known to have begun anew."""
-        caches = self._caches.get(target)
-        if caches is not None and replica < len(caches.index.urls):
-            caches.index.clear(replica)
+        known = self._known.get(target)
+        if known is not None and replica < len(known.index.urls):
+            known.index.clear(replica)
+
+    def _bid(self, known: Known, target: Target, readings: Readings, now: float) -> float:
+        bid = known.bid
+        if bid is None:
+            return 0.0
+        if now >= bid.good_until:
+            loads = [reading.load for reading in readings.get(target.name, ()) if reading.load is not None]
+            samples = min([load.samples for load in loads]) if len(loads) == target.replicas else 0
+            bid.make_out(now, capacity(target, loads, known.itl_aim_s), samples)
+        return bid.nano_usd_per_s
 
     def _hits_of_session(self, facts: Facts, candidates: tuple[Candidate, ...], now: float) -> dict[str, Hits]:
         visit = self._sessions.last(facts, now)
-        caches = None if visit is None else self._caches.get(visit.target)
-        if visit is None or caches is None or caches.trust.share < LEAST_TRUST:
+        known = None if visit is None else self._known.get(visit.target)
+        if visit is None or known is None or known.trust.share < LEAST_TRUST:
             return {}
-        tokens = int(caches.trust.share * min(visit.input_tokens, facts.input_tokens))
+        tokens = int(known.trust.share * min(visit.input_tokens, facts.input_tokens))
         for candidate in candidates:
             urls = _urls(candidate.target)
             if candidate.target.name == visit.target and visit.url in urls:

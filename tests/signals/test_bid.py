@@ -31,7 +31,9 @@ def wanted(
 
 def price(bid: BidPrice, room: float, at_s: float = 120.0, samples: int = MIN_SAMPLES) -> float:
     """The bid in dollars an hour, for engines that can do `room` seconds of work a second."""
-    return bid.price(T0 + at_s, room, samples) / NANO_USD_PER_S
+    if T0 + at_s >= bid.good_until:
+        bid.make_out(T0 + at_s, room, samples)
+    return bid.nano_usd_per_s / NANO_USD_PER_S
 
 
 def test_with_one_price_there_is_no_bid_however_short_the_engines() -> None:

@@ -9,7 +9,8 @@ from proxy.policy.engine_profile import ASSUMED
 from proxy.policy.model import Candidate, Target
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Usage
-from proxy.routing.readings import NO_OUTLOOK
+from proxy.routing.readings import NO_OUTLOOK, Load, Reading, Readings
+from proxy.routing.wanted import Wanted
 from proxy.signals.outlook import MOST_BLOCKS, OutlookBook, Sent
 from proxy.signals.prefix_index import BLOCK_TOKENS, TTL_S
 from tests.routing.policies import dedicated, facts, shared
@@ -132,6 +133,42 @@ class TestSessions:
             book.done(send(book, US, request), request, outcome(attempt(US), usage=told), T0)
         send(book, US, asked(session="s"))
         assert not book.outlook(asked(session="s"), candidates(US), T0).hits
+
+
+class TestBid:
+    """The bid is made out of what was wanted, when every replica is known."""
+
+    @staticmethod
+    def _wanting(book: OutlookBook, *targets: Target) -> None:
+        for tick in range(1200):
+            for target in targets:
+                for density in (1e7, 5e7):
+                    book.wanted(Wanted(target.name, density, 0.1, 0.05), T0 + tick / 20)
+
+    @staticmethod
+    def _readings(target: Target, *samples: int) -> Readings:
+        loads = [Load(samples=count) for count in samples]
+        return {target.name: tuple(Reading(target=target.name, replica=0, as_of=T0, load=load) for load in loads)}
+
+    def test_it_needs_all_replicas_to_be_known(self) -> None:
+        for samples, bids in (((500, 500), True), ((500, 499), False), ((500,), False)):
+            book = OutlookBook(TARGETS)
+            self._wanting(book, EU)
+            outlook = book.outlook(asked(), candidates(EU, API), T0 + 60, self._readings(EU, *samples))
+            assert (1e7 < outlook.bid_nano_usd_per_s <= 5.5e7) is bids
+
+    def test_it_is_the_lowest_of_the_targets_that_could_serve(self) -> None:
+        book = OutlookBook(TARGETS)
+        self._wanting(book, EU)
+        readings = self._readings(EU, 500, 500)
+        assert book.outlook(asked(), candidates(EU, API), T0 + 60, readings).bid_nano_usd_per_s > 0
+        assert book.outlook(asked(), candidates(EU, US, API), T0 + 60, readings) is NO_OUTLOOK
+        assert book.outlook(asked(), candidates(API), T0 + 60, readings) is NO_OUTLOOK
+
+    def test_nobody_bids_for_what_is_not_there(self) -> None:
+        book = OutlookBook((EU,))
+        self._wanting(book, US)
+        assert book.outlook(asked(), candidates(EU, US), T0 + 60, self._readings(EU, 500, 500)) is NO_OUTLOOK
 
 
 class TestReload:
