@@ -22,8 +22,14 @@ class Client(Protocol):
     """The caller, whatever server it came in by. Bytes are accepted at once and sent in order."""
 
     listener: Listener | None
-    started: bool
-    left: bool
+
+    @property
+    def started(self) -> bool:
+        """Whether the status line has been sent."""
+
+    @property
+    def left(self) -> bool:
+        """Whether the caller is gone."""
 
     def start(self, status: int, headers: RawHeaders, fixed: FixedHeaders = ()) -> None:
         """The status line and headers; body bytes follow at once. `fixed` are those that many replies share."""

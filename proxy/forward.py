@@ -26,6 +26,7 @@ import msgspec
 
 from proxy.breakdowns import failure_of_break, refusal_of_breakdown
 from proxy.caller import Client, FixedHeaders
+from proxy.edges import Upstreams
 from proxy.meters.hold import NEVER, Hold
 from proxy.policy.model import Endpoint
 from proxy.routing.charge import Charge
@@ -133,6 +134,13 @@ class Forward:
         self._held = b""
         self._committed = self._ended = self._paused = False
 
+    def send(self, upstreams: Upstreams) -> None:
+        """Begin at the attempt's upstream, unless nobody is there to be answered any more."""
+        if self._client.left:
+            self.on_client_left()
+        else:
+            self.begin(upstreams.of(self._attempt, self._call).open(self._attempt, self._call, self))
+
     def begin(self, exchange: Exchange) -> None:
         """Give the forward its handle on the upstream, which may have failed already."""
         self._exchange = exchange
@@ -144,6 +152,10 @@ class Forward:
         self._fail(Failure.SHUT_DOWN, "the proxy is shutting down")
         # The exchange knows its sink: left together they are garbage that only a full collection finds.
         self._exchange = None
+
+    def outrun(self, by: str) -> None:
+        """Another attempt, at the target `by`, had something for the client first: this one is not wanted any more."""
+        self._fail(Failure.OUTRUN, f"{by} answered first")
 
     # the upstream's side
 

@@ -5,7 +5,8 @@ Theory of operation
 Read what is known, decide once, then walk the plan: send, forward, settle, and stop at the first attempt that reached
 the client or that no other target could mend. The plan is the retry policy. An engine that says *full* costs nothing
 and is simply spilled from; a failure is tried elsewhere at most `Plan.max_failovers` times and only while the retry
-budget lasts. Nothing here waits on anything but the upstream: readings, meters and telemetry are memory.
+budget lasts. Where a route hedges, the first attempt may have a copy elsewhere in the plan beside it (`hedge.py`).
+Nothing here waits on anything but the upstream: readings, meters and telemetry are memory.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import time
 from collections import ChainMap
 from collections.abc import Iterator, MutableMapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from proxy.caller import Client, FixedHeaders
 from proxy.deadlines import Deadlines
+from proxy.edges import Meters, Purse, RateLimits, RetryBudget, Signals, Telemetry, Upstreams
 from proxy.forward import Ending, Forward
+from proxy.hedge import Race, as_copy, copies
 from proxy.meters.hold import Hold, Spent
-from proxy.policy.model import Budget, Candidate, Lane, Snapshot, Target
+from proxy.policy.model import Hedge, Lane, Route, Snapshot
 from proxy.routing.budgets import name_of, used_nano_usd
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
@@ -32,86 +35,13 @@ from proxy.routing.facts import Facts
 from proxy.routing.limits import estimated_tokens
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Attempt, Cause, Decision, Plan, Refusal
-from proxy.routing.readings import Fund, Funds, Rates, Readings
+from proxy.routing.readings import Fund, Funds
 from proxy.routing.refusals import turned_away
+from proxy.signals.hedging import Hedging
 from proxy.telemetry.records import Record
-from proxy.upstream.base import Call, Head, RawHeaders, Upstream
+from proxy.upstream.base import Call, Head
 from proxy.upstream.parameters import bounded
 from proxy.upstream.reckoning import TokensPerEvent
-
-
-class Signals(Protocol):
-    """What this process observes of its targets."""
-
-    def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
-
-    def begin(self, attempt: Attempt, facts: Facts, now: float) -> Any: ...
-
-    def listens(self, begun: Any) -> bool: ...
-
-    def hear(self, begun: Any, status: int, headers: RawHeaders, now: float, wall_time: float) -> None: ...
-
-    def first(self, begun: Any, now: float) -> None: ...
-
-    def feed(self, begun: Any, outcome: Outcome, now: float) -> None: ...
-
-    def admits(self, attempt: Attempt, now: float) -> bool: ...
-
-
-class RateLimits(Protocol):
-    """What the rates of tenants, keys and routes leave, and who has taken of it."""
-
-    def rates(self, now: float) -> Rates: ...
-
-    def admit(self, scopes: tuple[str, ...], tokens: int, now: float) -> Any: ...
-
-    def settle(self, admitted: Any, tokens: int, now: float) -> None: ...
-
-    def missed(self, scopes: tuple[str, ...], tokens: int, now: float) -> None: ...
-
-    def headers(self, scopes: tuple[str, ...], now: float, *, refused_tokens: int | None = None) -> FixedHeaders: ...
-
-
-class RetryBudget(Protocol):
-    """How many failures may be tried elsewhere."""
-
-    def deposit(self, now: float) -> None: ...
-
-    def withdraw(self, now: float) -> bool: ...
-
-
-class Meters(Protocol):
-    """Where money is counted. What `begin` returns is wanted back by the others."""
-
-    def begin(self, facts: Facts, route: str, attempt: Attempt) -> int: ...
-
-    def progress(self, begun: int, output_tokens: int) -> None: ...
-
-    def settle(self, facts: Facts, route: str, outcome: Outcome, begun: int) -> Charge: ...
-
-
-class Purse(Protocol):
-    """Where budgets are asked before money is spent, and told how much it was."""
-
-    def funds(self, now: float) -> Funds: ...
-
-    def open(self, covering: tuple[Budget, ...], attempt: Attempt, facts: Facts, now: float) -> Hold | Spent | None: ...
-
-    def missed(self, budget: str, target: Target, facts: Facts) -> None: ...
-
-    def observe(self, facts: Facts, outcome: Outcome) -> None: ...
-
-
-class Telemetry(Protocol):
-    """Who is told, once per request, whatever became of it."""
-
-    def record(self, record: Record) -> None: ...
-
-
-class Upstreams(Protocol):
-    """Which upstream speaks to a target for an endpoint."""
-
-    def of(self, attempt: Attempt, call: Call) -> Upstream: ...
 
 
 class _Request(NamedTuple):
@@ -153,12 +83,14 @@ class Relay:
         self.degraded = b""
         """What does not work as it should at the moment, for a header; whoever knows keeps it up to date."""
         self._known_headers: dict[tuple[str, ...], FixedHeaders] = {}
+        self._known_routes: dict[tuple[str, str], Route] = {}
+        self._hedging = Hedging()
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
 
     def adopt(self) -> None:
         """Another policy is served from now on: let go of what was made for those before it."""
-        self._known_headers = {}
+        self._known_headers, self._known_routes = {}, {}
 
     async def serve(self, router: Router, facts: Facts, call: Call, client: Client, received_at: float) -> None:
         """Answer one request; whatever happens, the client is answered once and a record is left."""
@@ -176,8 +108,12 @@ class Relay:
             if isinstance(decision, Plan):
                 self._budget.deposit(now)
                 one = _Request(snapshot, decision, facts, call, client, endings)
-                await self._attempt(one, decision.attempts[0], hold)
-                for attempt in self._walk(decision, endings) if endings[0].refusal is not None else ():
+                hedge = self._route(snapshot, decision.route).hedge if call.stream else None
+                if hedge is None or len(decision.attempts) == 1:
+                    await self._attempt(one, decision.attempts[0], hold)
+                else:
+                    await self._race(one, hedge, hold)
+                for attempt in self._walk(decision, endings) if endings[-1].refusal is not None else ():
                     await self._try(one, attempt)
                 refusal = _left_with(endings[-1], decision, facts)
             else:
@@ -232,9 +168,11 @@ class Relay:
 
     def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
         """The plan's further attempts, as long as the last ending allows another."""
-        failovers = 0
+        failovers = len(endings) - 1
         for attempt in plan.attempts[1:]:
             last = endings[-1].outcome
+            if any(_is_again(attempt, ending.outcome.attempt) for ending in endings):
+                continue
             if last.failure is None or last.committed or not last.failure.retryable:
                 return
             failed = last.failure is not Failure.FULL
@@ -258,7 +196,63 @@ class Relay:
 
     async def _attempt(self, one: _Request, attempt: Attempt, hold: Hold | None) -> None:
         """One try; how it ended is appended to the request's endings, however this ends."""
-        snapshot, plan, facts, call, client, endings = one
+        client, done = one.client, self._loop.create_future()
+        forward = self._forward(one, attempt, hold, client, done)
+        client.listener = forward
+        self._deadlines.add(forward)
+        try:
+            forward.send(self._upstreams)
+            await done
+        finally:
+            self._deadlines.discard(forward)
+            client.listener = None
+            forward.abandon()
+            assert forward.ending is not None
+            one.endings.append(forward.ending)
+
+    async def _race(self, one: _Request, hedge: Hedge, hold: Hold | None) -> None:
+        """The first try, and its copy if it is slow; like `_attempt` otherwise."""
+        attempt, client, hedging = one.plan.attempts[0], one.client, self._hedging
+        hedging.deposit(one.plan.route, hedge)
+        due_s = hedging.due_s(attempt, hedge.after)
+        race = Race(client, due_s, partial(self._copy, one), hedging.observe, self._loop)
+        client.listener = race
+        self._deadlines.add(race)
+        try:
+            self._enter(one, race, attempt, hold)
+            await race.over
+        finally:
+            self._deadlines.discard(race)
+            client.listener = None
+            one.endings.extend(race.close())
+
+    def _enter(self, one: _Request, race: Race, attempt: Attempt, hold: Hold | None) -> None:
+        entrant = race.entrant(attempt)
+        forward = self._forward(one, attempt, hold, entrant, entrant.done)
+        race.run(entrant, forward)
+        forward.send(self._upstreams)
+
+    def _copy(self, one: _Request, race: Race, waited_s: float) -> None:
+        """The first attempt has no content after so long: send a copy to another target of the plan, if one may be had.
+
+        There is one only where the route's share of them, the retry budget and all hard budgets have room for it.
+        """
+        plan, now = one.plan, time.monotonic()
+        if not self._hedging.affords(plan.route):
+            return
+        attempt = next((one for one in copies(plan) if self._signals.admits(one, now)), None)
+        if attempt is None or not self._budget.withdraw(now):
+            return
+        hold = self._purse.open(plan.budgets, attempt, _served(one.facts, plan), now) if plan.budgets else None
+        if not isinstance(hold, Spent):
+            self._hedging.withdraw(plan.route)
+            self._enter(one, race, as_copy(attempt, plan.attempts[0], waited_s), hold)
+
+    def _forward(
+        self, one: _Request, attempt: Attempt, hold: Hold | None, client: Client, done: asyncio.Future[None]
+    ) -> Forward:
+        """The forward of a try that is counted as begun from here on."""
+        snapshot, plan, facts, call = one.snapshot, one.plan, one.facts, one.call
         now = time.monotonic()
         if plan.served_as is not None:
             facts = _served(facts, plan)
@@ -268,7 +262,7 @@ class Relay:
         begun = self._signals.begin(attempt, facts, now)
         counted = self._meters.begin(facts, plan.route, attempt)
         headers = self._headers(snapshot, plan, attempt)
-        forward = Forward(
+        return Forward(
             attempt,
             call,
             client,
@@ -280,23 +274,16 @@ class Relay:
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
             first=partial(self._signals.first, begun) if attempt.target.lane is Lane.DEDICATED else None,
             hold=hold,
-            done=self._loop.create_future(),
+            done=done,
             now=now,
         )
-        client.listener = forward
-        self._deadlines.add(forward)
-        try:
-            if client.left:
-                forward.on_client_left()
-            else:
-                forward.begin(self._upstreams.of(attempt, call).open(attempt, call, forward))
-            await forward.done
-        finally:
-            self._deadlines.discard(forward)
-            client.listener = None
-            forward.abandon()
-            assert forward.ending is not None
-            endings.append(forward.ending)
+
+    def _route(self, snapshot: Snapshot, name: str) -> Route:
+        key = (snapshot.digest, name)
+        route = self._known_routes.get(key)
+        if route is None:
+            route = self._known_routes[key] = next(one for one in snapshot.routes if one.name == name)
+        return route
 
     def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
         """The reply's headers; those of first attempts, whose reasons are few, are made once."""
@@ -330,6 +317,10 @@ class Relay:
 def _served(facts: Facts, plan: Plan) -> Facts:
     """The facts as the plan has them: its model may stand in the place of the one asked for."""
     return facts if plan.served_as is None else msgspec.structs.replace(facts, model=plan.served_as)
+
+
+def _is_again(attempt: Attempt, earlier: Attempt) -> bool:
+    return attempt.target is earlier.target and attempt.replica == earlier.replica
 
 
 def _emptied(fund: Fund) -> Fund:

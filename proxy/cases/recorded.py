@@ -18,6 +18,7 @@ import msgspec
 
 from proxy.cases.request import END_OF_TIME_S, Request
 from proxy.policy.model import ANONYMOUS, Endpoint, Lane, Modality, Traffic
+from proxy.policy.schema import Level
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=END_OF_TIME_S)]
 
@@ -42,6 +43,7 @@ class _Line(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="reque
     max_output_tokens: int | None = None
     lane_override: Lane | None = None
     target_override: str | None = None
+    priority: Level | None = None
     received_at: _Moment | None = None
     at: _Moment | None = None
     attempts: tuple[_Attempted, ...] = ()
@@ -86,6 +88,7 @@ def _request(line: _Line, *, with_time: bool) -> Request:
         tools=line.tools,
         input_tokens=line.input_tokens if line.input_tokens is not None else counted or None,
         max_output_tokens=line.max_output_tokens,
+        priority=line.priority,
         lane=line.lane_override,
         target=line.target_override,
         at=(line.received_at or line.at) if with_time else None,

@@ -65,6 +65,7 @@ def request_words(line: Line) -> dict[str, object]:
         "tools": line.tools,
         "input_tokens": line.input_tokens,
         "max_output_tokens": line.max_output_tokens,
+        "priority": line.priority or None,
         "lane": None if line.lane_override is None else line.lane_override.value,
         "target": line.target_override,
         "at": when(line),

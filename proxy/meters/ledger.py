@@ -146,7 +146,7 @@ def _count_attempt(counts: list[int], outcome: Outcome) -> None:
         counts[_SPILLED] += 1
     if failure is Failure.CLIENT_LEFT or failure is Failure.STALLED_CLIENT:
         counts[_ABANDONED] += 1
-    elif failure is not None:
+    elif failure is not None and failure is not Failure.OUTRUN:
         counts[_FAILURES] += 1
 
 

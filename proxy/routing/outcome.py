@@ -12,7 +12,7 @@ from enum import Enum
 
 import msgspec
 
-from proxy.routing.plan import Attempt
+from proxy.routing.plan import Attempt, Cause
 
 
 class Failure(Enum):
@@ -32,6 +32,7 @@ class Failure(Enum):
     BROKEN = ("broken", True, True)
     STALLED_CLIENT = ("stalled_client", False, False)
     CLIENT_LEFT = ("client_left", False, False)
+    OUTRUN = ("outrun", False, False)
     SHUT_DOWN = ("shut_down", False, False)
     BUDGET = ("budget_exceeded", False, False)
 
@@ -80,3 +81,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage = Usage()
     retry_after_s: float | None = None
     detail: str = ""
+
+    @property
+    def awaited_in_vain(self) -> bool:
+        """Whether the first token was still to come after `total_s`, which was long.
+
+        So it is at a time-out, and when a copy answered first; the copy itself had less time than that.
+        """
+        failure = self.failure
+        outrun = failure is Failure.OUTRUN and self.attempt.cause is not Cause.HEDGE
+        return outrun or failure is Failure.FIRST_TOKEN_TIMEOUT

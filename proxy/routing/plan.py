@@ -21,6 +21,7 @@ class Cause(StrEnum):
     PREFERRED = "preferred"
     SPILLOVER = "spillover"
     FALLBACK = "fallback"
+    HEDGE = "hedge"
 
 
 class Exclusion(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +49,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ttft_s: float
     itl_s: float
+    saturated: bool
     ttft_factor: float
     itl_factor: float
     ttft_aim_s: float

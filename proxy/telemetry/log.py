@@ -75,8 +75,8 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     `tags` are the tenant's, the key's and the request's together, `input_tokens` the estimate that was decided on.
     `plan` names the targets in the plan's order, one for each attempt that it allowed: a second mention is a second
     replica. `shadow` is what rules in shadow mode would have left out. `served_as` is the model that a spent budget put
-    in the place of the one asked for, `budgets` those that its attempts were held against. What has a default is left
-    out when it has it.
+    in the place of the one asked for, `budgets` those that its attempts were held against. `priority` is there where
+    the caller asked for less than its tenant has. What has a default is left out when it has it.
     """
 
     at: float
@@ -110,6 +110,7 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     service_tier: str = ""
     served_as: str | None = None
     budgets: list[str] = []
+    priority: str = ""
 
 
 class RequestLog:
@@ -188,6 +189,7 @@ def line_of(record: Record, at: float) -> Line:
         facts.service_tier,
         None if plan is None else plan.served_as,
         [budget.name for budget in plan.budgets] if plan is not None and plan.budgets else [],
+        "" if facts.priority is facts.tenant.priority else facts.priority.name.lower(),
     )
 
 

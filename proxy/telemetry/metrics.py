@@ -17,7 +17,7 @@ from prometheus_client.core import Metric
 from proxy import __version__
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.plan import Cause, Refusal
+from proxy.routing.plan import Cause, Plan, Refusal
 from proxy.routing.refusals import RESIDENCY
 from proxy.telemetry.records import Record
 from proxy.telemetry.series import Counter, Histogram
@@ -57,6 +57,7 @@ class Metrics:
         self.overhead = histogram("overhead_seconds", "The proxy's own time before it sends", _OVERHEAD_SECONDS)
         self.spill = counter("spill", "Requests that left dedicated before failure", "from", "to", "reason")
         self.retries = counter("retries", "Attempts that failed and were tried elsewhere", "target", "failure")
+        self.hedges = counter("hedges", "Copies of requests that were slow to begin", "from", "to", "result")
         self.tokens = counter("tokens", "Tokens by direction", "target", "direction")
         self.estimated = counter("estimated_requests", "Attempts whose usage no upstream confirmed", "target")
         self.cost = counter("cost_usd", "Token dollars", "lane", "target", unit=_NANO)
@@ -108,9 +109,13 @@ class Metrics:
             self.cost.labels(charge.lane, name).value += charge.nano_usd
             if outcome.failure is Failure.FULL:
                 self.spill.labels(name, following.attempt.target.name, "full").value += 1
-            else:
+            elif outcome.failure.retryable:
                 self.retries.labels(name, outcome.failure.label).value += 1
-        first = record.outcomes[0].attempt
+        assert isinstance(record.decision, Plan)
+        first = record.decision.attempts[0]
+        for outcome in record.outcomes:
+            if outcome.attempt.cause is Cause.HEDGE:
+                self.hedges.labels(first.target.name, outcome.attempt.target.name, _result(outcome)).value += 1
         if first.cause is Cause.SPILLOVER:
             left = next((exclusion for exclusion in record.decision.excluded if not exclusion.hard), None)
             came_from, why = (left.target, left.rule) if left else (NONE, NONE)
@@ -151,6 +156,13 @@ class _Series:
         self.tokens_in.value += usage.input_tokens
         self.tokens_out.value += usage.output_tokens
         self.cost.value += record.charges[-1].nano_usd
+
+
+def _result(copy: Outcome) -> str:
+    """Of a copy: it answered, it was outrun, or it came to nothing by itself."""
+    if copy.failure is Failure.OUTRUN:
+        return "lost"
+    return "won" if copy.failure is None or copy.committed else "failed"
 
 
 def _ended(record: Record, last: Outcome | None) -> tuple[str, str]:

@@ -37,7 +37,7 @@ LONG_DOCUMENT_BYTES = 4096
 _MEMORY = 0.9
 _FIRST_EVENTS = 64.0
 _TIMED_OUT = (Failure.FIRST_TOKEN_TIMEOUT, Failure.IDLE_TIMEOUT, Failure.TOTAL_TIMEOUT)
-_GIVEN_UP = frozenset((Failure.CLIENT_LEFT, Failure.STALLED_CLIENT, Failure.SHUT_DOWN, *_TIMED_OUT))
+_GIVEN_UP = frozenset((Failure.CLIENT_LEFT, Failure.STALLED_CLIENT, Failure.OUTRUN, Failure.SHUT_DOWN, *_TIMED_OUT))
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -13,6 +13,7 @@ from proxy.cases.given import read_given
 from proxy.cases.recorded import read_log
 from proxy.cases.request import Request, facts_of
 from proxy.policy.model import Endpoint, Lane, Modality, Traffic
+from proxy.policy.schema import Level
 from proxy.routing.decide import Router
 from proxy.telemetry.log import line_of
 from proxy.telemetry.records import Record
@@ -42,6 +43,7 @@ NEW = OLD | {
     "max_output_tokens": 64,
     "tools": True,
     "modalities": ["image"],
+    "priority": "low",
     "lane_override": "dedicated",
     "target_override": "own",
 }
@@ -73,6 +75,7 @@ def test_a_line_that_says_more_is_read_in_full() -> None:
         input_tokens=300,
         max_output_tokens=64,
         lane=Lane.DEDICATED,
+        priority=Level.LOW,
         target="own",
     )
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from proxy.cases.request import DEFAULT_AT_S, Request, chance, facts_of, key_of, lane, misfits, moment, whole
-from proxy.policy.model import Snapshot
+from proxy.policy.model import Priority, Snapshot
 from proxy.policy.problem import Mistake
-from tests.cases.policies import compiled
+from proxy.policy.schema import Level
+from tests.cases.policies import POLICY, compiled
 
 
 @pytest.fixture
@@ -61,3 +62,14 @@ def test_a_tag_that_the_key_has_anyway_may_be_said(snapshot: Snapshot) -> None:
 def test_all_misfits_are_told(snapshot: Snapshot) -> None:
     request = Request(model="x", tenant="bank", target="y", tags=("z",))
     assert [name for name, _ in misfits(request, snapshot)] == ["model", "target", "tags"]
+
+
+def test_a_priority_is_the_tenants_unless_the_request_asks_for_less(tmp_path: Path) -> None:
+    snapshot = compiled(tmp_path, POLICY.replace("tags: [gdpr]\n", "tags: [gdpr]\n    priority: high\n", 1))
+    plain, low = (Request(model="chat", tenant="bank", priority=asked) for asked in (None, Level.LOW))
+    assert [facts_of(one, snapshot).priority for one in (plain, low)] == [Priority.HIGH, Priority.LOW]
+
+
+def test_a_priority_above_the_tenants_makes_no_sense(snapshot: Snapshot) -> None:
+    ((name, mistake),) = misfits(Request(model="chat", tenant="bank", priority=Level.HIGH), snapshot)
+    assert (name, mistake.message) == ("priority", "requests of tenant `bank` have the priority `normal` at most")

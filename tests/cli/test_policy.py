@@ -49,10 +49,10 @@ def test_a_broken_policy_is_told_with_place_mistake_and_remedy(path: Path) -> No
 
 def test_all_problems_are_told(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    path.write_text(two_lanes("routes: [{name: r, perfer: cost}, {name: s, deadline: 6h}]"))
+    path.write_text(two_lanes("routes: [{name: r, perfer: cost}, {name: s, deadline: 6}]"))
     result = check(str(path))
     assert "unknown key `perfer`" in result.output
-    assert "`deadline` is not supported yet" in result.output
+    assert "duration without a unit: `6`" in result.output
     assert result.output.endswith("\n2 problems\n")
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.policy.model import Budget, Cap, Gpus, Key, Lane, Modality, Per, Secret, Tenant, Traffic
+from proxy.policy.model import Budget, Cap, Gpus, Key, Lane, Modality, Per, Priority, Secret, Tenant, Traffic
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Usage
 from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
@@ -99,6 +99,7 @@ def test_all_that_was_decided_on_is_there_so_that_the_decision_can_be_made_again
         "tools": True,
         "choices": 3,
         "service_tier": "flex",
+        "priority": Priority.LOW,
         "at_s": 1_700_000_000.1239,
     }
     (line,) = lines(record(outcome(), facts=facts))
@@ -119,9 +120,11 @@ def test_all_that_was_decided_on_is_there_so_that_the_decision_can_be_made_again
         "tools": True,
         "choices": 3,
         "service_tier": "flex",
+        "priority": "low",
         "received_at": 1_700_000_000.123,
     }
-    assert {*Facts.__struct_fields__} - {"at_s"} <= line.keys()
+    # What a prompt begins with is nobody's business, not even as a hash.
+    assert {*Facts.__struct_fields__} - {"at_s", "prefix"} <= line.keys()
 
 
 def test_the_plan_is_there_in_order_and_what_shadow_rules_would_have_left_out() -> None:

@@ -17,9 +17,10 @@ from proxy.routing.outcome import Failure, Usage
 from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
 from proxy.telemetry.metrics import Metrics, count, gauge
 from proxy.telemetry.records import Record
-from tests.harness import dedicated
+from tests.harness import dedicated, shared
 from tests.telemetry.requests import API, GPU, attempt, charge, outcome, record
 
+OTHER = shared("other", "http://other/v1")
 SLO = Exclusion(target="gpu", rule="slo", observed="2.3 s", limit="2 s", hard=False)
 GATED = Exclusion(target="other", rule="region", observed="us", limit="eu-*", hard=True)
 
@@ -53,6 +54,7 @@ def test_the_names_are_those_that_dashboards_and_alerts_are_written_for() -> Non
         "spillway_time_to_first_token_seconds": "histogram",
         "spillway_inter_token_seconds": "histogram",
         "spillway_overhead_seconds": "histogram",
+        "spillway_hedges": "counter",
         "spillway_spill": "counter",
         "spillway_retries": "counter",
         "spillway_tokens": "counter",
@@ -105,6 +107,33 @@ def test_a_full_engine_is_a_spill_and_a_failure_a_retry() -> None:
     assert seen["spillway_retries_total{failure=broken,target=gpu}"] == 1
     served = "spillway_requests_total{endpoint=chat,lane=shared,outcome=ok,reason=%s,route=default,target=api}"
     assert seen[served % "spillover"] == seen[served % "fallback"] == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "committed", "result"),
+    [
+        (None, True, "won"),
+        (Failure.BROKEN, True, "won"),
+        (Failure.OUTRUN, False, "lost"),
+        (Failure.FULL, False, "failed"),
+    ],
+)
+def test_a_copy_is_counted_by_what_came_of_it_and_is_no_retry(
+    failure: Failure | None, committed: bool, result: str
+) -> None:
+    copy = outcome(API, Cause.HEDGE, failure, committed=committed)
+    first = outcome(GPU, failure=Failure.OUTRUN if committed else None)
+    plan = Plan(route="default", attempts=(attempt(GPU), attempt(API, Cause.FALLBACK)))
+    found = after(record(*((first, copy) if committed else (copy, first)), decision=plan))
+    told = {name: value for name, value in found.items() if "hedges" in name or "retries" in name}
+    assert told == {f"spillway_hedges_total{{from=gpu,result={result},to=api}}": 1.0}
+
+
+def test_a_spillover_whose_copy_was_outrun_is_still_one() -> None:
+    spilled = outcome(API, Cause.SPILLOVER)
+    copy = outcome(OTHER, Cause.HEDGE, Failure.OUTRUN)
+    plan = Plan(route="default", attempts=(spilled.attempt, copy.attempt), excluded=(SLO,))
+    assert after(record(copy, spilled, decision=plan))["spillway_spill_total{from=gpu,reason=slo,to=api}"] == 1.0
 
 
 def test_a_failed_attempt_that_cost_money_is_in_the_sum() -> None:
