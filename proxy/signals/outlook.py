@@ -58,6 +58,11 @@ class Known:
         self.bid: BidPrice | None = None
         self.itl_aim_s = inf
 
+    def stands_for(self, target: Target) -> bool:
+        """Whether the target has the replicas that are known: a policy of before, or the next, may have others."""
+        urls = _urls(target)
+        return urls is self.index.urls or urls == self.index.urls
+
     def hits(self, prefix: tuple[int, ...], now: float) -> Hits:
         """What each replica is expected to have of a prompt, in tokens."""
         share = self.trust.share
@@ -108,8 +113,7 @@ class OutlookBook:
         for candidate in candidates:
             target = candidate.target
             known = self._known.get(target.name)
-            # A policy of before, or of the next moment, may count the replicas otherwise.
-            if known is None or known.index.urls != _urls(target):
+            if known is None or not known.stands_for(target):
                 continue
             bid = min(bid, self._bid(known, target, readings, now))
             if facts.prefix:
