@@ -20,7 +20,7 @@ from proxy.signals.distribution import WINDOW_S, Spread
 from proxy.signals.end_to_end import EndToEnd, Parts, TargetLatency
 from proxy.signals.engine_metrics import EngineReading
 from proxy.signals.engine_metrics_names import DIALECTS
-from proxy.signals.scrape import EVERY_S, Fetch, OnReading, Scraper, Standing
+from proxy.signals.scrape import EVERY_S, OnReading, OpenFetch, Scraper, Standing
 from proxy.telemetry.metrics import count, gauge
 from proxy.telemetry.records import Record
 
@@ -65,7 +65,7 @@ class Engines:
         targets: Iterable[Target],
         on_reading: OnReading = _nobody,
         *,
-        fetch: Fetch | None = None,
+        open_fetch: OpenFetch | None = None,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +74,7 @@ class Engines:
         self._clock = clock
         self._also = on_reading
         self._end_to_end = EndToEnd(known)
-        self._scraper = Scraper(known, self._on_reading, fetch=fetch, every_s=every_s, clock=clock)
+        self._scraper = Scraper(known, self._on_reading, open_fetch=open_fetch, every_s=every_s, clock=clock)
 
     def start(self) -> None:
         """Begin reading on the running event loop."""

@@ -56,7 +56,9 @@ async def watched(*told: bytes, seen: list[EngineReading] | None = None) -> Engi
     """Engines that have been read so often."""
     fetch = Told(*told)
     kept = [] if seen is None else seen
-    engines = Engines([VLLM, API], lambda *one: kept.append(one[2]), fetch=fetch, every_s=0.001, clock=Clock())
+    engines = Engines(
+        [VLLM, API], lambda *one: kept.append(one[2]), open_fetch=lambda: fetch, every_s=0.001, clock=Clock()
+    )
     engines.start()
     async with asyncio.timeout(PATIENCE_S):
         await fetch.done.wait()

@@ -74,6 +74,9 @@ class Fetch(Protocol):
     async def aclose(self) -> None: ...
 
 
+OpenFetch = Callable[[], Fetch]
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How the scraping of one replica stands: its latest reading, and what is wrong (empty if nothing is)."""
 
@@ -116,20 +119,23 @@ class _Source:
 
 
 class Scraper:
-    """See the module's text. `on_reading` gets each reading as it comes; `fetch` is the HTTP client unless given."""
+    """See the module's text. `on_reading` gets each reading as it comes; `open_fetch` makes the HTTP client of one
+    replica, if it is to be another one.
+    """
 
     def __init__(
         self,
         targets: Iterable[Target],
         on_reading: OnReading,
         *,
-        fetch: Fetch | None = None,
+        open_fetch: OpenFetch | None = None,
         every_s: float = EVERY_S,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_reading = on_reading
-        self._fetch = fetch
+        self._open_fetch = open_fetch
+        self._opening = asyncio.Lock()
         self._every_s = every_s
         self._draw = draw
         self._clock = clock
@@ -165,8 +171,6 @@ class Scraper:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._fetch is not None:
-            await self._fetch.aclose()
 
     def standings(self) -> Iterator[Standing]:
         """How the scraping of each replica stands."""
@@ -202,41 +206,32 @@ class Scraper:
             self._begin()
 
     async def _watch(self, source: _Source) -> None:
-        if self._fetch is None:
-            # Imported in a thread: the client takes a tenth of a second, which nobody's tokens should wait for.
-            module = await asyncio.to_thread(importlib.import_module, "proxy.signals.scrape_client")
-            self._fetch = self._fetch or module.HttpFetch(TIMEOUT_S, MAX_PAGE_BYTES)
-        await asyncio.sleep(self._draw() * self._every_s)
-        while True:
-            try:
-                reading = await self._ask(source)
-            except ScrapeFailed as error:
-                self._failed(source, error)
-                pause_s = self._pause_s(source, settled=error.settled)
-            else:
-                self._succeeded(source, reading)
-                pause_s = self._pause_s(source, settled=False)
-            await asyncio.sleep(pause_s)
+        open_fetch = await self._opener()
+        fetch = open_fetch()
+        try:
+            await asyncio.sleep(self._draw() * self._every_s)
+            while True:
+                pause_s = await self._turn(source, fetch)
+                await asyncio.sleep(pause_s)
+        finally:
+            await fetch.aclose()
 
-    async def _ask(self, source: _Source) -> EngineReading | None:
-        """One question; of several places where the engine may have its metrics, the one that had them is kept."""
-        assert self._fetch is not None
-        paths = source.dialect.paths
-        secret = source.target.api_key
-        for turn in range(len(paths)):
-            index = (source.path + turn) % len(paths)
-            page = Page(source.dialect, source.wanted)
-            url = metrics_url(source.url, paths[index])
-            try:
-                status = await self._fetch.get(url, None if secret is None else secret.reveal(), page.feed)
-                if status == 200:
-                    source.path = index
-                    return page.reading(self._clock())
-            except NotUnderstood as error:
-                raise ScrapeFailed(f"{url}: {error} (hint: {source.dialect.hint})", settled=True) from None
-            if status not in (404, 405, 501):
-                break
-        raise ScrapeFailed(f"{url} answers {status} (hint: {source.dialect.hint})", settled=400 <= status < 502)
+    async def _opener(self) -> OpenFetch:
+        """Made in a thread: the client takes a tenth of a second to import, which nobody's tokens should wait for."""
+        async with self._opening:
+            if self._open_fetch is None:
+                self._open_fetch = await asyncio.to_thread(_http_client)
+            return self._open_fetch
+
+    async def _turn(self, source: _Source, fetch: Fetch) -> float:
+        """Ask once; returns how long to wait then."""
+        try:
+            reading = await _ask(source, fetch, self._clock)
+        except ScrapeFailed as error:
+            self._failed(source, error)
+            return self._pause_s(source, settled=error.settled)
+        self._succeeded(source, reading)
+        return self._pause_s(source, settled=False)
 
     def _succeeded(self, source: _Source, reading: EngineReading | None) -> None:
         if source.failures >= SILENT_AFTER:
@@ -259,6 +254,32 @@ class Scraper:
             return usual_s * jitter
         longest_s = SETTLED_PAUSE_S if settled and source.failures >= SILENT_AFTER else LONGEST_PAUSE_S
         return jitter * max(usual_s, min(longest_s, usual_s * 2.0 ** min(source.failures, 16)))
+
+
+async def _ask(source: _Source, fetch: Fetch, clock: Callable[[], float]) -> EngineReading | None:
+    """One question; of several places where the engine may have its metrics, the one that had them is kept."""
+    paths = source.dialect.paths
+    secret = source.target.api_key
+    for turn in range(len(paths)):
+        index = (source.path + turn) % len(paths)
+        page = Page(source.dialect, source.wanted)
+        url = metrics_url(source.url, paths[index])
+        try:
+            status = await fetch.get(url, None if secret is None else secret.reveal(), page.feed)
+            if status == 200:
+                source.path = index
+                return page.reading(clock())
+        except NotUnderstood as error:
+            raise ScrapeFailed(f"{url}: {error} (hint: {source.dialect.hint})", settled=True) from None
+        if status not in (404, 405, 501):
+            break
+    raise ScrapeFailed(f"{url} answers {status} (hint: {source.dialect.hint})", settled=400 <= status < 502)
+
+
+def _http_client() -> OpenFetch:
+    module = importlib.import_module("proxy.signals.scrape_client")
+    opener: OpenFetch = module.opener(TIMEOUT_S, MAX_PAGE_BYTES)
+    return opener
 
 
 def _tells(target: Target) -> bool:

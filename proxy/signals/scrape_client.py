@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 
@@ -21,19 +22,22 @@ _HEADERS = {
 }
 
 
-class HttpFetch:
-    """Pages over connections that are kept; each within `timeout_s` and of at most `max_bytes`."""
+def opener(timeout_s: float, max_bytes: int) -> Callable[[], HttpFetch]:
+    """What makes clients. Blocks for as long as the certificates of the system take to load."""
+    return partial(HttpFetch, ssl.create_default_context(), timeout_s, max_bytes)
 
-    def __init__(self, timeout_s: float, max_bytes: int) -> None:
+
+class HttpFetch:
+    """Pages over a connection that is kept; each within `timeout_s` and of at most `max_bytes`.
+
+    One for each engine: httpx looks at all connections of a pool for every request, with a system call for each.
+    """
+
+    def __init__(self, tls: ssl.SSLContext, timeout_s: float, max_bytes: int) -> None:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._client = httpx.AsyncClient(
-            headers=_HEADERS,
-            verify=ssl.create_default_context(),
-            timeout=timeout_s,
-            follow_redirects=False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            headers=_HEADERS, verify=tls, timeout=timeout_s, follow_redirects=False, trust_env=False
         )
 
     async def get(self, url: str, key: str | None, feed: Callable[[bytes], None]) -> int:
@@ -50,7 +54,7 @@ class HttpFetch:
             raise ScrapeFailed(f"{url}: {str(error) or type(error).__name__}") from None
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connection."""
         await self._client.aclose()
 
     async def _read(self, url: str, answer: httpx.Response, feed: Callable[[bytes], None]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from proxy.policy.model import Engine, Secret, Target
 from proxy.signals.engine_metrics import EngineReading
 from proxy.signals.scrape import SILENT_AFTER, ScrapeFailed, Scraper, metrics_url
-from proxy.signals.scrape_client import HttpFetch
+from proxy.signals.scrape_client import HttpFetch, opener
 from proxy.simulator.engine import EngineSimulator
 from proxy.simulator.profile import PROFILES
 from tests.routing.policies import dedicated, shared
@@ -29,7 +29,7 @@ class Engines:
     def __init__(self, **answers: bytes | int | ScrapeFailed) -> None:
         self.answers: dict[str, bytes | int | ScrapeFailed] = dict(answers)
         self.asked: list[tuple[str, str | None]] = []
-        self.closed = False
+        self.open_clients = 0
         self._moved = asyncio.Event()
 
     async def get(self, url: str, key: str | None, feed: Callable[[bytes], None]) -> int:
@@ -45,8 +45,12 @@ class Engines:
             feed(answer[start : start + 100])
         return 200
 
+    def open(self) -> Engines:
+        self.open_clients += 1
+        return self
+
     async def aclose(self) -> None:
-        self.closed = True
+        self.open_clients -= 1
 
     async def until(self, done: Callable[[], bool]) -> None:
         """Returns once something that an engine is asked for has made it so."""
@@ -65,7 +69,9 @@ Readings = list[tuple[str, str, EngineReading]]
 @contextlib.asynccontextmanager
 async def scraping(engines: Engines, *targets: Target) -> AsyncIterator[tuple[Scraper, Readings]]:
     seen: Readings = []
-    scraper = Scraper(targets, lambda *one: seen.append(one), fetch=engines, every_s=OFTEN_S, draw=lambda: 0.5)
+    scraper = Scraper(
+        targets, lambda *one: seen.append(one), open_fetch=engines.open, every_s=OFTEN_S, draw=lambda: 0.5
+    )
     scraper.start()
     try:
         yield scraper, seen
@@ -103,7 +109,7 @@ async def test_every_replica_is_asked_again_and_again() -> None:
         (0, 0, "", True),
         (1, 0, "", True),
     ]
-    assert engines.closed
+    assert engines.open_clients == 0
 
 
 async def test_the_key_of_the_target_is_shown_and_told_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -183,6 +189,7 @@ async def test_another_policy_changes_who_is_asked() -> None:
         kept = {(one.target, one.replica, one.url): one.reading is not None for one in scraper.standings()}
         await engines.until(lambda: engines.times(where(other)) >= 2 and engines.times(where(VLLM, 1)) >= 4)
         assert engines.times(where(VLLM)) <= gone + 1
+        assert engines.open_clients == 2
         scraper.adopt([])
         assert list(scraper.standings()) == []
     assert kept == {(VLLM.name, 0, VLLM.urls[1]): True, ("other", 0, other.urls[0]): False}
@@ -208,7 +215,7 @@ async def test_a_mistake_of_ours_is_logged_and_ends_no_other_task(caplog: pytest
         if url == VLLM.urls[0]:
             raise KeyError("oh")
 
-    scraper = Scraper([VLLM], on_reading, fetch=engines, every_s=OFTEN_S)
+    scraper = Scraper([VLLM], on_reading, open_fetch=engines.open, every_s=OFTEN_S)
     scraper.start()
     await engines.until(lambda: engines.times(where(VLLM, 1)) >= 5)
     await scraper.aclose()
@@ -218,7 +225,7 @@ async def test_a_mistake_of_ours_is_logged_and_ends_no_other_task(caplog: pytest
 
 async def test_nothing_is_asked_before_the_start_nor_after_the_end() -> None:
     engines = Engines()
-    scraper = Scraper([VLLM], lambda *one: None, fetch=engines, every_s=OFTEN_S)
+    scraper = Scraper([VLLM], lambda *one: None, open_fetch=engines.open, every_s=OFTEN_S)
     await scraper.aclose()
     scraper.adopt([VLLM])
     assert engines.asked == []
@@ -275,7 +282,7 @@ def page(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> bytes:
 
 @contextlib.asynccontextmanager
 async def fetching(timeout_s: float = PATIENCE_S, max_bytes: int = 10_000) -> AsyncIterator[HttpFetch]:
-    fetch = HttpFetch(timeout_s, max_bytes)
+    fetch = opener(timeout_s, max_bytes)()
     try:
         yield fetch
     finally:
