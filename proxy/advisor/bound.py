@@ -84,9 +84,14 @@ class Option:
 
     def shared_beside(self, replicas: int) -> float:
         """What the shared lane is paid at least beside another number of replicas, by this optimum's rates."""
-        if replicas == self.replicas:
+        more = replicas - self.replicas
+        if more == 0 or (more < 0 and math.isinf(self.shared_nano_usd)):
             return self.shared_nano_usd
-        return self.shared_nano_usd - (replicas - self.replicas) * self.replica_worth_nano_usd
+        return self.shared_nano_usd - more * self.replica_worth_nano_usd if self._tells_of_others else -math.inf
+
+    @property
+    def _tells_of_others(self) -> bool:
+        return math.isfinite(self.shared_nano_usd) and math.isfinite(self.replica_worth_nano_usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +184,13 @@ def lower_bound(
     counts = None if replicas is None else sorted(set(replicas))
     if counts is not None and (not counts or counts[0] < 0):
         raise ValueError("say at least one number of replicas, of zero or more")
-    exact = method is Method.EXACT or (method is None and len(fluid) + fluid.levels * fluid.bins <= EXACT_UP_TO)
-    guess = _guess(trace, fluid, solver.replica_nano_usd)
-    options = solver.search(guess) if counts is None else solver.each(counts)
+    if method is None and len(fluid) + fluid.levels * fluid.bins > EXACT_UP_TO:
+        method = Method.DUAL
+    if counts is None:
+        counts = solver.search(_guess(trace, fluid, solver.replica_nano_usd))
+    options = {None: solver.sharpest, Method.DUAL: solver.dual, Method.EXACT: solver.exact}[method](counts)
     return Bound(
-        options=tuple(solver.sharpen(options, everywhere=method is Method.EXACT) if exact else options),
+        options=tuple(options),
         span_s=trace.span_s,
         replica_nano_usd_per_hour=terms.replica_nano_usd_per_hour,
         all_shared_nano_usd=float(price.sum()),
@@ -230,54 +237,64 @@ def _guess(trace: Trace, fluid: Fluid, replica_nano_usd: float) -> int:
 
 
 class _Solver:
-    """The options of one fluid, worked out once each; each ascent begins where the one before it ended."""
+    """The options of one fluid, each worked out once. Every ascent begins where the one before it ended."""
 
     def __init__(self, fluid: Fluid, replica_nano_usd: float) -> None:
         self.replica_nano_usd = replica_nano_usd
         self._fluid = fluid
         self._rates: Floats | None = None
-        self._solved: dict[int, Option] = {}
+        self._by_ascent: dict[int, Option] = {0: self._without()}
 
-    def each(self, counts: list[int]) -> list[Option]:
-        return [self._dual(count) for count in counts]
-
-    def search(self, guess: int) -> list[Option]:
-        """The options about the best: the one above it is not worth its price, and the one below it would be worth more
-        than its price if it had one more.
+    def search(self, guess: int) -> list[int]:
+        """The numbers of replicas about the best: one more than the upper is not worth its price, and the upper itself
+        is worth more than that beside the lower.
         """
         count = guess
-        while self._dual(count).replica_worth_nano_usd > self.replica_nano_usd:
+        while self._ascend(count).replica_worth_nano_usd > self.replica_nano_usd:
             count += 1
-        while count > 0 and self._dual(count - 1).replica_worth_nano_usd <= self.replica_nano_usd:
+        while count > 0 and self._ascend(count - 1).replica_worth_nano_usd <= self.replica_nano_usd:
             count -= 1
-        return [self._solved[count] for count in sorted(self._solved)]
+        return sorted({max(count - 1, 0), count})
 
-    def sharpen(self, options: list[Option], *, everywhere: bool) -> list[Option]:
-        """Replace options by exact ones until the cheapest is exact, or all are."""
-        sharp = {option.replicas: option for option in options}
-        dull = {count for count, option in sharp.items() if option.method is Method.DUAL}
+    def dual(self, counts: list[int]) -> list[Option]:
+        """The options by ascent."""
+        return [self._ascend(count) for count in counts]
 
-        def cost(count: int) -> float:
-            return sharp[count].shared_nano_usd + count * self.replica_nano_usd
+    def exact(self, counts: list[int]) -> list[Option]:
+        """The options by the programme."""
+        return [self._solve(count) for count in counts]
 
-        while dull and (everywhere or min(sharp, key=cost) in dull):
-            count = min(dull, key=cost)
+    def sharpest(self, counts: list[int]) -> list[Option]:
+        """The options by ascent, until the cheapest is exact."""
+        options = dict(zip(counts, self.dual(counts), strict=True))
+        dull = set(counts)
+        while (count := min(options, key=lambda count: self._cost(options[count]))) in dull:
+            options[count] = self._solve(count)
             dull.remove(count)
-            sharp[count] = self._exact(sharp[count])
-        return list(sharp.values())
+        return list(options.values())
 
-    def _dual(self, replicas: int) -> Option:
-        if replicas not in self._solved:
-            self._solved[replicas] = self._ascend(replicas) if replicas else self._without()
-        return self._solved[replicas]
+    def _cost(self, option: Option) -> float:
+        return option.shared_nano_usd + option.replicas * self.replica_nano_usd
 
     def _ascend(self, replicas: int) -> Option:
-        ascent = ascend(self._fluid, replicas, self._rates)
-        self._rates = ascent.rates
-        return self._option(replicas, ascent.rates, ascent.kept, Method.DUAL)
+        if replicas not in self._by_ascent:
+            ascent = ascend(self._fluid, replicas, self._rates)
+            self._rates = ascent.rates
+            self._by_ascent[replicas] = self._option(replicas, ascent.rates, ascent.kept, Method.DUAL)
+        return self._by_ascent[replicas]
+
+    def _solve(self, replicas: int) -> Option:
+        """The option at the programme's rates, or by ascent where the solver gives up. What it reports is the bound at
+        those rates, which holds whatever the solver's tolerances are.
+        """
+        found = optimum(self._fluid, replicas) if replicas else None
+        if found is None:
+            return self._ascend(replicas)
+        option = self._option(replicas, found.rates, found.kept, Method.EXACT)
+        return replace(option, shared_nano_usd=math.inf) if math.isinf(found.shared) else option
 
     def _without(self) -> Option:
-        """No replica: everything is paid for in full, and the first one is worth whatever the others say."""
+        """No replica: everything is paid for in full, and what the first one is worth only the others say."""
         return Option(
             replicas=0,
             shared_nano_usd=float(self._fluid.price.sum()),
@@ -285,18 +302,6 @@ class _Solver:
             kept=np.zeros(len(self._fluid), np.float32),
             method=Method.EXACT,
         )
-
-    def _exact(self, option: Option) -> Option:
-        """The option at the programme's rates. What it reports is still the bound at those rates, which holds whatever
-        the solver's tolerances are.
-        """
-        found = optimum(self._fluid, option.replicas)
-        if found is None:
-            return option
-        if math.isinf(found.shared):
-            return replace(option, shared_nano_usd=math.inf, method=Method.EXACT)
-        exact = self._option(option.replicas, found.rates, found.kept, Method.EXACT)
-        return exact if exact.shared_nano_usd >= option.shared_nano_usd else option
 
     def _option(self, replicas: int, rates: Floats, kept: Floats, method: Method) -> Option:
         return Option(

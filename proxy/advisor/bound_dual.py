@@ -8,7 +8,7 @@ lanes, is softened to the mean of exponentials
 
     soft(x, y) = -width log((exp(-x / width) + exp(-y / width)) / 2)
 
-whose gradient flows back through the pyramid like water down a cascade, and L-BFGS-B climbs that with a width that
+whose gradient flows back through the pyramid like water down a cascade, and L-BFGS climbs that with a width that
 shrinks from stage to stage. The softening only steers: what is reported is the bound itself at the rates found. The
 weights of the softened choice of lanes come out as the shares of the requests that are kept on dedicated GPUs.
 """
@@ -18,16 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from proxy.advisor.fluid import Cover, Floats, Fluid
+from proxy.advisor.projected_lbfgs import dot, minimum
 
 WIDTHS = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Of the softening, stage by stage, in what rates are typically: first by the prices, then by the rates found."""
 STEPS = 60
 _STEEPEST = 0.1
 """What rates are typically falls by no more from stage to stage: they may come up again."""
-_MEMORY = 20
 _LEAST_WORK_S = 1e-9
 """A request without work is free: this keeps the price of its second finite."""
 
@@ -47,7 +46,7 @@ def ascend(fluid: Fluid, replicas: int, start: Floats | None = None) -> Ascent:
     best, best_bound = np.zeros(fluid.bins), 0.0
     for width in WIDTHS:
         softened = _Softened(fluid, replicas, unit, width)
-        rates = _climb(softened, rates / unit) * unit
+        rates = minimum(softened, rates / unit, STEPS) * unit
         if (bound := fluid.bound(rates, replicas)) > best_bound:
             best, best_bound = rates, bound
         unit = min(unit, max(_level(rates), unit * _STEEPEST))
@@ -56,20 +55,7 @@ def ascend(fluid: Fluid, replicas: int, start: Floats | None = None) -> Ascent:
 
 def _level(rates: Floats) -> float:
     """How high rates are where there are any: where prices differ, far below the price of most work."""
-    return float(rates @ rates / rates.sum()) if rates.any() else 0.0
-
-
-def _climb(softened: _Softened, start: Floats) -> Floats:
-    found = minimize(
-        softened,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0, None)] * len(start),
-        options={"maxiter": STEPS, "maxfun": 2 * STEPS, "maxcor": _MEMORY},
-    )
-    rates: Floats = np.maximum(found.x, 0.0)
-    return rates
+    return dot(rates, rates) / float(rates.sum()) if rates.any() else 0.0
 
 
 class _Softened:
@@ -101,7 +87,7 @@ class _Softened:
         ):
             flow += np.bincount(cover.left, weights=work * left, minlength=lowest.size)
             flow += np.bincount(cover.right, weights=work * (1 - left), minlength=lowest.size)
-        value = float(self._work @ paid) - self._capacity_s * float(rates.sum())
+        value = dot(self._work, paid) - self._capacity_s * float(rates.sum())
         gradient = _cascade(flow.reshape(rows.shape), weights) - self._capacity_s
         return -value * self._scale, -gradient * self._scale
 

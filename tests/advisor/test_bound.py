@@ -155,7 +155,9 @@ def test_what_may_not_be_spilled_needs_room() -> None:
     bound = lower_bound(of, price, TERMS)
     assert bound.replicas > 1
     assert bound.best.shared_nano_usd == pytest.approx(0, abs=1e3)
-    assert lower_bound(of, price, TERMS, replicas=[bound.replicas - 1]).nano_usd == np.inf
+    one_less = lower_bound(of, price, TERMS, replicas=[0, bound.replicas - 1])
+    assert [one_less.beside(count) for count in (0, 1, bound.replicas - 1)] == [np.inf] * 3
+    assert one_less.beside(bound.replicas) == bound.replicas * TERMS.replica_nano_usd_per_hour * of.span_s / 3600
 
 
 def test_objectives_may_differ_and_who_has_none_waits_to_the_end() -> None:
