@@ -151,20 +151,31 @@ class Figures:
         return self.usd_per_hour(nano_usd) * HOURS_A_MONTH
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """A run with what every part of it asks for, worked out once."""
+
+    run: Replayed
+    met: NDArray[np.bool_]
+    dedicated: NDArray[np.bool_]
+    refused: NDArray[np.bool_]
+
+
 def figures(run: Replayed) -> Figures:
     """What `run` comes to."""
+    rows = _Rows(run=run, met=run.met, dedicated=_on_dedicated(run), refused=run.target == REFUSED)
     return Figures(
         policy=run.policy,
         replicas=run.replicas,
         span_s=run.trace.span_s,
         gpu_nano_usd=run.gpu_nano_usd,
-        whole=_part(run, "all", np.arange(len(run.trace))),
-        routes=tuple(_parts(run, run.route, run.routes)),
-        tenants=tuple(_by_name(run, [app.tenant for app in run.trace.apps])),
-        apps=tuple(_by_name(run, [app.name for app in run.trace.apps])),
-        targets=tuple(_parts(run, run.target, run.targets)),
+        whole=_part(rows, "all", np.arange(len(run.trace))),
+        routes=tuple(_parts(rows, run.route, run.routes)),
+        tenants=tuple(_by_name(rows, [app.tenant for app in run.trace.apps])),
+        apps=tuple(_by_name(rows, [app.name for app in run.trace.apps])),
+        targets=tuple(_parts(rows, run.target, run.targets)),
         reasons=_reasons(run),
-        minutes=_minutes(run),
+        minutes=_minutes(rows),
         distributions=_distributions(run),
         objectives=_objectives(run),
         oscillations_per_hour=_oscillations(run) / (run.trace.span_s / 3600.0),
@@ -172,39 +183,38 @@ def figures(run: Replayed) -> Figures:
     )
 
 
-def _part(run: Replayed, name: str, rows: NDArray[np.intp]) -> Part:
-    target, dedicated = run.target[rows], _on_dedicated(run)[rows]
-    refused = target == REFUSED
+def _part(rows: _Rows, name: str, which: NDArray[np.intp]) -> Part:
+    run, dedicated, refused = rows.run, int(rows.dedicated[which].sum()), int(rows.refused[which].sum())
     return Part(
         name=name,
-        requests=len(rows),
-        met=int(run.met[rows].sum()),
-        refused=int(refused.sum()),
-        dedicated=int(dedicated.sum()),
-        shared=int((~dedicated & ~refused).sum()),
-        spilled=int(run.spilled[rows].sum()),
-        shared_nano_usd=int(run.nano_usd[rows].sum()),
-        ttft_s=_quantiles(run.ttft_s[rows]),
-        pace_s=_quantiles(run.pace_s[rows]),
-        e2e_s=_quantiles(run.e2e_s[rows]),
+        requests=len(which),
+        met=int(rows.met[which].sum()),
+        refused=refused,
+        dedicated=dedicated,
+        shared=len(which) - dedicated - refused,
+        spilled=int(run.spilled[which].sum()),
+        shared_nano_usd=int(run.nano_usd[which].sum()),
+        ttft_s=_quantiles(run.ttft_s[which]),
+        pace_s=_quantiles(run.pace_s[which]),
+        e2e_s=_quantiles(run.e2e_s[which]),
     )
 
 
-def _parts(run: Replayed, index: NDArray[np.integer], names: tuple[str, ...]) -> Iterator[Part]:
+def _parts(rows: _Rows, index: NDArray[np.integer], names: tuple[str, ...]) -> Iterator[Part]:
     """One for each name that requests have; those of nobody (`REFUSED`) are in none."""
     order = np.argsort(index, kind="stable")
     edges = np.searchsorted(index[order], np.arange(len(names) + 1))
     for number, name in enumerate(names):
         if edges[number] < edges[number + 1]:
-            yield _part(run, name, order[edges[number] : edges[number + 1]])
+            yield _part(rows, name, order[edges[number] : edges[number + 1]])
 
 
-def _by_name(run: Replayed, of_app: list[str]) -> Iterator[Part]:
+def _by_name(rows: _Rows, of_app: list[str]) -> Iterator[Part]:
     """By what an app has; nothing where all have the same."""
     place = {name: number for number, name in enumerate(dict.fromkeys(of_app))}
     if len(place) > 1:
         index = np.array([place[name] for name in of_app], np.int32)
-        yield from _parts(run, index[run.trace.app], tuple(place))
+        yield from _parts(rows, index[rows.run.trace.app], tuple(place))
 
 
 def _on_dedicated(run: Replayed) -> NDArray[np.bool_]:
@@ -222,10 +232,10 @@ def _quantiles(seconds: NDArray[np.float32]) -> Quantiles:
     )
 
 
-def _minutes(run: Replayed) -> Minutes:
+def _minutes(rows: _Rows) -> Minutes:
+    run = rows.run
     minute = (run.trace.arrival_s / MINUTE_S).astype(np.int64)
     count = int(max(np.ceil(run.trace.span_s / MINUTE_S), minute[-1] + 1 if len(minute) else 1))
-    dedicated, refused = _on_dedicated(run), run.target == REFUSED
 
     def in_each(which: NDArray[np.bool_]) -> Counts:
         return np.bincount(minute[which], minlength=count)
@@ -234,11 +244,11 @@ def _minutes(run: Replayed) -> Minutes:
     np.add.at(dollars, minute, run.nano_usd)
     return Minutes(
         requests=np.bincount(minute, minlength=count),
-        met=in_each(run.met),
-        dedicated=in_each(dedicated),
+        met=in_each(rows.met),
+        dedicated=in_each(rows.dedicated),
         spilled=in_each(run.spilled),
-        preferred_shared=in_each(~dedicated & ~refused & ~run.spilled),
-        refused=in_each(refused),
+        preferred_shared=in_each(~rows.dedicated & ~rows.refused & ~run.spilled),
+        refused=in_each(rows.refused),
         shared_nano_usd=dollars,
     )
 

@@ -51,14 +51,14 @@ def _texts(column: Any) -> Any:
 def _spelled(code: int, choices: Mapping[str, list[str]]) -> dict[str, str]:
     """The words of a row, taken apart again."""
     words = {}
-    for name, known in reversed(choices.items()):
+    for name, known in reversed(list(choices.items())):
         code, index = divmod(code, max(len(known), 1))
         words[name] = known[index] if known else ""
     return words
 
 
 def _app(words: Mapping[str, str], row: int) -> App:
-    read = {}
+    read: dict[str, Any] = {name: words.get(name, "") for name in ("tenant", "key", "model")}
     for name, word in words.items():
         if word and name in _READ:
             try:
@@ -66,8 +66,7 @@ def _app(words: Mapping[str, str], row: int) -> App:
             except (KeyError, ValueError):
                 raise BadCell(row, f"`{name}` is not known: `{word[:60]}` (hint: {_HINTS[name]})") from None
     named = " ".join(filter(None, (words.get("tenant", ""), words.get("key", ""), words.get("model", ""))))
-    plain = {name: words.get(name, "") for name in ("tenant", "key", "model")}
-    return dataclasses.replace(EVERYTHING, name=words.get("app", "") or named or EVERYTHING.name, **plain, **read)
+    return dataclasses.replace(EVERYTHING, name=words.get("app", "") or named or EVERYTHING.name, **read)
 
 
 def _natural(name: str) -> tuple[int, str]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
+from proxy.advisor.figures import Figures, figures
+from proxy.advisor.replay_bound import Least
+from proxy.advisor.replay_report import Report, traffic_of
 from proxy.advisor.replayed import REFUSED, Replayed
 from proxy.advisor.trace import App, Trace
 
@@ -76,11 +81,29 @@ def hour(
     lanes = np.where(full, "s", "d")
     if refusing:
         lanes[(draw.random(count) < 0.05) & full] = "r"
-    waits = np.exp(draw.normal(-1.5, 0.7, count)) * (1.0 + 2.0 * wave)
-    return replayed(
-        "".join(lanes),
-        waits.tolist(),
-        policy=policy,
-        replicas={"gpus": replicas},
-        gpu_nano_usd=replicas * 5_980_000_000,
+    waits = np.where(full, 0.45, 0.15 + 0.4 * wave) * np.exp(draw.normal(0.0, 0.5, count))
+    gpu_nano_usd = replicas * 5_980_000_000
+    run = replayed(
+        "".join(lanes), waits.tolist(), policy=policy, replicas={"gpus": replicas}, gpu_nano_usd=gpu_nano_usd
     )
+    return replace(run, nano_usd=run.nano_usd * 6, pace_s=(0.015 + 0.02 * draw.random(count)).astype(np.float32))
+
+
+def report_of(*runs: Figures) -> Report:
+    return Report(traffic=traffic_of(hour().trace), runs=runs)
+
+
+@cache
+def one_policy() -> Report:
+    """One policy with up to two replicas, and its bound."""
+    runs = tuple(figures(hour(replicas=count)) for count in range(3))
+    least = Least(nano_usd=7.2e9, replicas=1, all_shared_nano_usd=21.6e9)
+    return replace(report_of(*runs), bounds={"policy.yaml": least}, assumptions=("Engines are modelled.",))
+
+
+@cache
+def two_policies() -> Report:
+    """The same beside a policy that refuses, whose name has to be escaped, and another rule."""
+    other = figures(hour("<other>.yaml", replicas=2, room=0.4, refusing=True, seed=1))
+    one = one_policy()
+    return replace(one, runs=(*one.runs, other), baselines=(replace(other, policy="in flight 32"),))

@@ -1,0 +1,204 @@
+"""A replay's report as one HTML file: no script, no link, nothing to be fetched, good on paper too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from proxy.advisor import replay_findings as say
+from proxy.advisor import replay_plots as plots
+from proxy.advisor.figures import HOURS_A_MONTH, Figures, Part
+from proxy.advisor.replay_report import GOAL, Report, replicas_words
+
+MOST_ROWS = 20
+_STYLE = """
+body { background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
+  max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
+p.verdict { font-size: 1.1rem; } p.note, figcaption, footer { color: #555; font-size: .85rem; }
+figure { margin: 0; } svg { width: 100%; height: auto; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
+div.wide { overflow-x: auto; } td { white-space: nowrap; } th { vertical-align: bottom; }
+th, td { padding: .2rem .45rem; text-align: right; border-bottom: 1px solid #ddd; }
+th { border-bottom: 1px solid #888; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; } tr.best td { font-weight: 600; }
+@media print { section { break-inside: avoid; } }
+"""
+Column = tuple[str, Callable[[Figures], str]]
+
+
+def to_html(report: Report) -> str:
+    """The whole page."""
+    traffic = report.traffic
+    title = f"Replay of {traffic.name}"
+    verdicts = "".join(_paragraph(_named(report, policy), "verdict") for policy in report.policies)
+    about = (
+        f"{traffic.requests:,} requests in {say.span(traffic.span_s)} ({traffic.per_s:.3g} a second), of "
+        f"{traffic.input_tokens:,.0f} input and {traffic.output_tokens:,.0f} output tokens on average. "
+        "Simulated: the router that serves, against engines and providers that are modelled."
+    )
+    body = [f"<h1>{escape(title)}</h1>", _paragraph(about, "note"), verdicts, _summary(report), *_sections(report)]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    view = '<meta name="viewport" content="width=device-width">'
+    text = "\n".join(body)
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}{view}</head><body>\n{text}\n{_reading(report)}</body></html>\n'
+    )
+
+
+def _named(report: Report, policy: str) -> str:
+    verdict = say.verdict(report, policy)
+    return verdict if len(report.policies) == 1 else f"{policy}: {verdict}"
+
+
+def _sections(report: Report) -> Iterable[str]:
+    runs = [report.best(policy) for policy in report.policies]
+    yield _section(say.cost_heading(report), plots.cost_by_replicas(report), _COST_NOTE)
+    if report.baselines:
+        yield _section(say.baselines_heading(report), plots.against_others(report), _BASELINE_NOTE)
+    yield _section(
+        _each(report, runs, lambda run: say.attainment_heading(report, run)), plots.attainment_by_minute(report)
+    )
+    yield _section(_each(report, runs, say.wait_heading), plots.waits(report), _WAIT_NOTE)
+    yield _section(_each(report, runs, say.lanes_heading), plots.lanes_over_time(report))
+    yield _section(_each(report, runs, say.spill_heading), plots.shared_dollars(report))
+    for run in runs:
+        yield _breakdown(report, run)
+
+
+def _each(report: Report, runs: Sequence[Figures], sentence: Callable[[Figures], str]) -> str:
+    """One sentence, or one for each policy."""
+    if len(runs) == 1:
+        return sentence(runs[0])
+    return "; ".join(f"{run.policy}: {_lowered(sentence(run))}" for run in runs)
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _section(heading: str, svg: str, note: str = "") -> str:
+    caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
+    return f"<section><h2>{escape(heading)}</h2><figure>{svg}{caption}</figure></section>"
+
+
+def _summary(report: Report) -> str:
+    """A line for each run, the best ones in bold."""
+    best = [report.best(policy) for policy in report.policies]
+    rows = [(run, any(run is one for one in best)) for run in (*report.runs, *report.baselines)]
+    columns = summary_columns(report)
+    lines = [_row([cell(run) for _, cell in columns], "best" if bold else "") for run, bold in rows]
+    return _table([name for name, _ in columns], lines)
+
+
+def summary_columns(report: Report) -> tuple[Column, ...]:
+    """What is told of each run, in a word and as it is read off."""
+
+    def regret(run: Figures) -> str:
+        times = report.regret(run)
+        return "-" if times is None else f"{times:.2f}x"
+
+    def dollars(run: Figures) -> str:
+        share = report.dollar_share(run)
+        return "-" if share is None else say.percent(share)
+
+    def worst(run: Figures) -> str:
+        return say.percent(float(run.minutes.attainment[run.minutes.worst]))
+
+    return (
+        ("policy", lambda run: run.policy),
+        ("replicas", lambda run: replicas_words(run.replicas).removesuffix(" replicas").removesuffix(" replica")),
+        ("$/h", say.hourly),
+        ("GPUs", lambda run: say.usd(run.usd_per_hour(run.gpu_nano_usd))),
+        ("shared", lambda run: say.usd(run.usd_per_hour(run.whole.shared_nano_usd))),
+        ("$/month", say.monthly),
+        ("of bound", regret),
+        ("in time", lambda run: say.percent(run.whole.attainment)),
+        ("worst minute", worst),
+        ("TTFT P99", lambda run: say.seconds(run.whole.ttft_s.p99)),
+        ("pace P99", lambda run: say.seconds(run.whole.pace_s.p99)),
+        ("E2E P99", lambda run: say.seconds(run.whole.e2e_s.p99)),
+        ("spilled", lambda run: say.percent(run.whole.spill_share)),
+        ("share of $", dollars),
+        ("refused", lambda run: f"{run.whole.refused:,}"),
+    )
+
+
+def _breakdown(report: Report, run: Figures) -> str:
+    """Tables by route, tenant, app and target."""
+    kinds = {"route": run.routes, "tenant": run.tenants, "app": run.apps, "target": run.targets}
+    tables = [_parts_table(run, kind, parts) for kind, parts in kinds.items() if len(parts) > (kind == "route")]
+    title = "Who was served how" if len(report.policies) == 1 else f"Who was served how: {run.policy}"
+    return f"<section><h2>{escape(title)}</h2>{''.join(tables)}{_reasons(run)}</section>"
+
+
+PART_COLUMNS: tuple[tuple[str, Callable[[Part], str]], ...] = (
+    ("requests", lambda part: f"{part.requests:,}"),
+    ("in time", lambda part: say.percent(part.attainment)),
+    ("spilled", lambda part: say.percent(part.spill_share)),
+    ("refused", lambda part: f"{part.refused:,}"),
+    ("TTFT P50", lambda part: say.seconds(part.ttft_s.p50)),
+    ("P95", lambda part: say.seconds(part.ttft_s.p95)),
+    ("P99", lambda part: say.seconds(part.ttft_s.p99)),
+    ("pace P50", lambda part: say.seconds(part.pace_s.p50)),
+    ("P99", lambda part: say.seconds(part.pace_s.p99)),
+    ("E2E P50", lambda part: say.seconds(part.e2e_s.p50)),
+    ("P99", lambda part: say.seconds(part.e2e_s.p99)),
+)
+
+
+def _parts_table(run: Figures, kind: str, parts: tuple[Part, ...]) -> str:
+    shown = sorted(parts, key=lambda part: -part.requests)[:MOST_ROWS]
+    lines = [
+        _row([part.name, *(cell(part) for _, cell in PART_COLUMNS), say.usd(run.usd_per_hour(part.shared_nano_usd))])
+        for part in shown
+    ]
+    more = f"{len(parts) - len(shown):,} more are in the JSON" if len(parts) > len(shown) else ""
+    return _table([kind, *(name for name, _ in PART_COLUMNS), "shared $/h"], lines) + (
+        _paragraph(more, "note") if more else ""
+    )
+
+
+def _reasons(run: Figures) -> str:
+    told = list(run.reasons.items())[:MOST_ROWS]
+    lines = [_row([reason or "-", f"{count:,}", say.percent(count / run.whole.requests)]) for reason, count in told]
+    return _table(["why a request went where it went", "requests", "share"], lines) if told else ""
+
+
+def _table(head: Sequence[str], lines: Iterable[str]) -> str:
+    names = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _row(cells: Sequence[str], kind: str = "") -> str:
+    marked = f' class="{kind}"' if kind else ""
+    return f"<tr{marked}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _paragraph(text: str, kind: str) -> str:
+    return f'<p class="{kind}">{escape(text)}</p>'
+
+
+_COST_NOTE = (
+    "Each bar is a replay with so many replicas, with its cost and the share of requests served in time; in red where "
+    "that is below the goal. The least possible is a bound for somebody who knew all requests in advance and could cut "
+    "them into pieces: no real rule reaches it."
+)
+_BASELINE_NOTE = (
+    "Other rules on the same traffic, simulated alike; in red where fewer were served in time than the goal."
+)
+_WAIT_NOTE = (
+    "Where a line is at 1 %, one request in a hundred took longer. The time per output token is the mean of an answer, "
+    "over at least 32 tokens."
+)
+
+
+def _reading(report: Report) -> str:
+    pairs = "; ".join(say.objective_words(*pair) for pair in report.runs[0].objectives)
+    sentences = (
+        f"In time means within the objectives of the request's route ({pairs}); a refused request was not.",
+        f"The goal is {say.percent(GOAL)} of all requests; bold and in the plots is the cheapest run that reaches it.",
+        f"A month has {HOURS_A_MONTH} hours. GPUs are paid by the hour, used or not, while the trace was watched.",
+        *report.assumptions,
+    )
+    return f"<footer><p>{escape(' '.join(sentences))}</p></footer>"

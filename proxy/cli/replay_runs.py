@@ -1,0 +1,154 @@
+"""Runs replays, in as many processes as there are cores for them, and tells how far they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.advisor.figures import Figures, figures
+from proxy.advisor.replay_bound import Least, least_of
+from proxy.advisor.replay_report import Report, traffic_of
+from proxy.advisor.scenario import DEFAULT_SPEED
+from proxy.advisor.simulate import simulate
+from proxy.advisor.trace import Trace
+from proxy.cli.policy_assumed import checked
+from proxy.policy.model import Lane, Snapshot
+from proxy.policy.source import Source
+
+POLL_S = 0.1
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One replay: a policy's text, by the name that reports have for it, with so many replicas of its targets."""
+
+    source: Source
+    policy: str
+    replicas: dict[str, int]
+    seed: int
+    bound: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What is kept of a run, and the bound if that was asked for and there is one."""
+
+    figures: Figures
+    least: Least | None
+
+
+def run_all(trace: Trace, jobs: Sequence[Job], processes: int = 0) -> Report:
+    """Every job, in up to `processes` at one time: 0 is as many as there are cores. Keeps the order of the jobs."""
+    workers = min(len(jobs), processes or len(os.sched_getaffinity(0)))
+    with _shown(len(trace) * len(jobs)) as show:
+        done = _alone(trace, jobs, show) if workers == 1 else _together(trace, jobs, workers, show)
+    return Report(
+        traffic=traffic_of(trace),
+        runs=tuple(one.figures for one in done),
+        bounds={job.policy: one.least for job, one in zip(jobs, done, strict=True) if one.least is not None},
+        assumptions=_assumptions(jobs),
+    )
+
+
+def run(trace: Trace, job: Job, progress: Progress | None = None) -> Done:
+    """One job, here and now."""
+    snapshot = checked(job.source).snapshot
+    replayed = simulate(trace, snapshot, replicas=job.replicas, seed=job.seed, policy=job.policy, progress=progress)
+    least = least_of(replayed, snapshot) if job.bound else None
+    return Done(figures=figures(dataclasses.replace(replayed, replicas=job.replicas)), least=least)
+
+
+def _alone(trace: Trace, jobs: Sequence[Job], show: Progress) -> list[Done]:
+    found = []
+    for number, job in enumerate(jobs):
+        before = number * len(trace)
+        found.append(run(trace, job, lambda count, before=before: show(before + count)))  # type: ignore[misc]
+    return found
+
+
+def _together(trace: Trace, jobs: Sequence[Job], workers: int, show: Progress) -> list[Done]:
+    context = multiprocessing.get_context("spawn")  # threads of Arrow's do not survive a fork
+    counts = context.Array("q", len(jobs), lock=False)
+    with ProcessPoolExecutor(workers, context, _begin, (trace, counts)) as pool:
+        futures = [pool.submit(_in_worker, job, number) for number, job in enumerate(jobs)]
+        try:
+            for _ in _until_done(futures):
+                show(sum(counts))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+def _until_done(futures: Sequence[Future[Done]]) -> Iterator[None]:
+    while True:
+        finished, rest = wait(futures, POLL_S, FIRST_EXCEPTION)
+        for future in finished:
+            future.result()
+        if not rest:
+            return
+        yield
+
+
+_OF_WORKER: list[tuple[Trace, MutableSequence[int]]] = []
+"""In a worker: the trace, which every job of it replays, and where it tells how far each job is."""
+
+
+def _begin(trace: Trace, counts: MutableSequence[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the terminal's ctrl-c ends workers without a word
+    _OF_WORKER.append((trace, counts))
+
+
+def _in_worker(job: Job, number: int) -> Done:
+    ((trace, counts),) = _OF_WORKER
+
+    def progress(count: int) -> None:
+        counts[number] = count
+
+    done = run(trace, job, progress)
+    counts[number] = len(trace)
+    return done
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Progress]:
+    """A bar on the terminal; nothing where there is none."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns: Any = (TextColumn("replaying"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.update(task, completed=count)
+
+
+def _assumptions(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """What stood in for what, for each policy once."""
+    sources = {job.policy: job.source for job in jobs}
+    told = [sentence for source in sources.values() for sentence in _of_engines(checked(source).snapshot)]
+    shared = (
+        f"Shared targets give the first token after a median of {DEFAULT_SPEED.ttft_median_s:g} s (P99 "
+        f"{DEFAULT_SPEED.ttft_p99_s:g} s), then {DEFAULT_SPEED.tokens_per_s:g} tokens a second."
+    )
+    return (*dict.fromkeys(told), shared)
+
+
+def _of_engines(snapshot: Snapshot) -> Iterator[str]:
+    for target in snapshot.targets.values():
+        if target.lane is not Lane.DEDICATED:
+            continue
+        profile = target.profile
+        engine = "an engine that nobody has measured" if profile is None else f"{profile.name} ({profile.source})"
+        yield f"A replica of {target.name} steps like {engine}."
+        if target.gpus is None or not target.gpus.nano_usd_per_hour:
+            yield f"The GPUs of {target.name} have no price in the policy: their hours are counted as free."
