@@ -17,6 +17,7 @@ def attempt(predicted_s: float | None = None, factor: float = 1.0, name: str = "
         estimate = Estimate(
             ttft_s=predicted_s,
             itl_s=0.02,
+            saturated=False,
             ttft_factor=factor,
             itl_factor=1.0,
             ttft_aim_s=2.0,
