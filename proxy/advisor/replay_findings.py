@@ -17,6 +17,7 @@ from proxy.advisor.replay_report import GOAL, Report, best, replicas_words
 from proxy.meters.money import format_usd
 
 DAY_S = 86400.0
+TWO_HOURS_S = 7200.0
 
 
 def verdict(report: Report, policy: str) -> str:
@@ -118,14 +119,12 @@ def spill_heading(run: Figures) -> str:
 def moment(report: Report, minute: int) -> str:
     """A minute of the trace by the clock, if the trace has one, or by its number."""
     began_at_s = report.traffic.began_at_s
+    if began_at_s is None and report.traffic.span_s < TWO_HOURS_S:
+        return f"minute {minute}"
     if began_at_s is None:
-        return f"minute {minute}" if report.traffic.span_s < DAY_S else f"day {minute // 1440 + 1}, {_clock(minute)}"
+        return f"after {minute // 60} h {minute % 60} min"
     at = datetime.fromtimestamp(began_at_s + minute * MINUTE_S, UTC)
     return at.strftime("%H:%M UTC" if report.traffic.span_s < DAY_S else "%d %b %H:%M UTC").lstrip("0")
-
-
-def _clock(minute: int) -> str:
-    return f"{minute // 60 % 24:02d}:{minute % 60:02d}"
 
 
 def hourly(run: Figures) -> str:
@@ -148,11 +147,13 @@ def percent(share: float) -> str:
     if np.isnan(share):
         return "-"
     value = share * 100.0
+    if 0.0 < share < 5e-5:
+        return "<0.01 %"
+    if 0.99995 <= share < 1.0:
+        return ">99.99 %"
     rest = min(abs(value), abs(100.0 - value))
-    for places, floor in ((0, 9.95), (1, 0.95), (2, 0.0)):
-        if rest >= floor or rest == 0.0:
-            return f"{value:.{places}f}".removesuffix(".00").removesuffix(".0") + " %"
-    return "-"
+    places = 0 if rest >= 9.95 else 1 if rest >= 0.95 else 2
+    return f"{value:.{places}f}".removesuffix(".00").removesuffix(".0") + " %"
 
 
 def seconds(value: float) -> str:

@@ -70,7 +70,7 @@ def _each(report: Report, runs: Sequence[Figures], sentence: Callable[[Figures],
     """One sentence, or one for each policy."""
     if len(runs) == 1:
         return sentence(runs[0])
-    return "; ".join(f"{run.policy}: {_lowered(sentence(run))}" for run in runs)
+    return "\n".join(f"{run.policy}: {_lowered(sentence(run))}" for run in runs)
 
 
 def _lowered(text: str) -> str:
@@ -79,7 +79,7 @@ def _lowered(text: str) -> str:
 
 def _section(heading: str, svg: str, note: str = "") -> str:
     caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
-    return f"<section><h2>{escape(heading)}</h2><figure>{svg}{caption}</figure></section>"
+    return f"<section><h2>{escape(heading).replace(chr(10), '<br>')}</h2><figure>{svg}{caption}</figure></section>"
 
 
 def _summary(report: Report) -> str:
@@ -138,12 +138,12 @@ PART_COLUMNS: tuple[tuple[str, Callable[[Part], str]], ...] = (
     ("spilled", lambda part: say.percent(part.spill_share)),
     ("refused", lambda part: f"{part.refused:,}"),
     ("TTFT P50", lambda part: say.seconds(part.ttft_s.p50)),
-    ("P95", lambda part: say.seconds(part.ttft_s.p95)),
-    ("P99", lambda part: say.seconds(part.ttft_s.p99)),
+    ("TTFT P95", lambda part: say.seconds(part.ttft_s.p95)),
+    ("TTFT P99", lambda part: say.seconds(part.ttft_s.p99)),
     ("pace P50", lambda part: say.seconds(part.pace_s.p50)),
-    ("P99", lambda part: say.seconds(part.pace_s.p99)),
+    ("pace P99", lambda part: say.seconds(part.pace_s.p99)),
     ("E2E P50", lambda part: say.seconds(part.e2e_s.p50)),
-    ("P99", lambda part: say.seconds(part.e2e_s.p99)),
+    ("E2E P99", lambda part: say.seconds(part.e2e_s.p99)),
 )
 
 
@@ -180,13 +180,11 @@ def _paragraph(text: str, kind: str) -> str:
 
 
 _COST_NOTE = (
-    "Each bar is a replay with so many replicas, with its cost and the share of requests served in time; in red where "
-    "that is below the goal. The least possible is a bound for somebody who knew all requests in advance and could cut "
-    "them into pieces: no real rule reaches it."
+    "Each bar is a replay with so many replicas, with its cost and the share of requests served in time; red and "
+    "crossed (✗) where that is below the goal. The least possible is a bound for somebody who knew all requests in "
+    "advance and could cut them into pieces: no real rule reaches it."
 )
-_BASELINE_NOTE = (
-    "Other rules on the same traffic, simulated alike; in red where fewer were served in time than the goal."
-)
+_BASELINE_NOTE = "Other rules on the same traffic, simulated alike; red and crossed (✗) where they miss the goal."
 _WAIT_NOTE = (
     "Where a line is at 1 %, one request in a hundred took longer. The time per output token is the mean of an answer, "
     "over at least 32 tokens."

@@ -31,6 +31,9 @@ FILLS = {
     "shared by preference": ("#dfe3e6", "...."),
     "refused": ("#a11d1d", "xxxx"),
 }
+LIMIT = (0, (1, 1.6))
+"""The line style of what should be kept to: dots, unlike any policy's."""
+LATE = " ✗"
 MOST_POINTS = 480
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -63,11 +66,13 @@ def cost_by_replicas(report: Report) -> str:
             offset = (place - (len(policies) - 1) / 2) * width
             for run in report.of(policy):
                 at = numbers.index(_label(run)) + offset
-                _bar(axes, report, run, at, width * 0.9, chr(ord("A") + place) if len(policies) > 1 else "")
+                _bar(axes, report, run, at, width * 0.9)
         _references(axes, report, len(numbers))
         axes.set_xticks(range(len(numbers)), numbers)
         several = max(len(run.replicas) for run in report.runs) > 1
-        axes.set_xlabel("replicas of each dedicated target" if several else "replicas of the dedicated target")
+        letters = ", ".join(f"{_letter(report, policy)}: {policy}" for policy in policies)
+        kind = "replicas of each dedicated target" if several else "replicas of the dedicated target"
+        axes.set_xlabel(f"{kind} ({letters})" if len(policies) > 1 else kind)
         axes.set_ylabel("dollars an hour")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.4g}"))
         axes.set_xlim(-0.6, len(numbers) - 0.4)
@@ -77,7 +82,12 @@ def cost_by_replicas(report: Report) -> str:
         return draw("Cost by number of replicas")
 
 
-def _bar(axes: Any, report: Report, run: Figures, at: float, width: float, letter: str) -> None:
+def _letter(report: Report, policy: str) -> str:
+    """By which one policy's bars are told from another's."""
+    return chr(ord("A") + report.policies.index(policy))
+
+
+def _bar(axes: Any, report: Report, run: Figures, at: float, width: float) -> None:
     gpu, shared = run.usd_per_hour(run.gpu_nano_usd), run.usd_per_hour(run.whole.shared_nano_usd)
     (dark, _), (light, hatch) = FILLS["dedicated"], FILLS["spilled"]
     first = not axes.patches
@@ -95,8 +105,11 @@ def _bar(axes: Any, report: Report, run: Figures, at: float, width: float, lette
     )
     best = run is report.best(run.policy)
     enough = run.whole.attainment >= GOAL
-    alone = len(report.policies) == 1
-    text = f"${gpu + shared:,.2f}\n{percent(run.whole.attainment)}" if alone else f"{letter}\n${gpu + shared:,.2f}"
+    dollars = f"${gpu + shared:,.2f}"
+    late = "" if enough else LATE
+    text = f"{dollars}\n{percent(run.whole.attainment)}{late}"
+    if len(report.policies) > 1:
+        text = f"{_letter(report, run.policy)}{late}\n{dollars}"
     axes.annotate(
         text,
         (at, gpu + shared),
@@ -107,19 +120,25 @@ def _bar(axes: Any, report: Report, run: Figures, at: float, width: float, lette
         fontsize=8,
         fontweight="bold" if best else "normal",
         color=INK if enough else ALARM,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
     )
 
 
 def _references(axes: Any, report: Report, count: int) -> None:
-    """Lines at what shared targets alone cost, and at the least that anybody could pay."""
-    for place, policy in enumerate(report.policies):
-        run = report.all_shared(policy)
-        letter = f" ({chr(ord('A') + place)})" if len(report.policies) > 1 else ""
+    """Lines at what shared targets alone cost, and at the least that anybody could pay; one where policies agree."""
+    alone: dict[float, list[str]] = {}
+    least: dict[float, list[str]] = {}
+    for policy in report.policies:
+        run, bound = report.all_shared(policy), report.bounds.get(policy)
         if run is not None and count > 1:
-            axes.axhline(run.usd_per_hour(run.nano_usd), color=FAINT, linestyle=":", label=f"shared APIs alone{letter}")
-        if policy in report.bounds:
-            bound = report.best(policy).usd_per_hour(report.bounds[policy].nano_usd)
-            axes.axhline(bound, color=INK, linestyle="--", linewidth=1.2, label=f"least possible{letter}")
+            alone.setdefault(round(run.usd_per_hour(run.nano_usd), 2), []).append(policy)
+        if bound is not None:
+            least.setdefault(round(report.best(policy).usd_per_hour(bound.nano_usd), 2), []).append(policy)
+    for name, lines, color, style in (("shared APIs alone", alone, FAINT, ":"), ("least possible", least, INK, "--")):
+        for dollars, policies in lines.items():
+            letters = ", ".join(_letter(report, policy) for policy in policies)
+            label = name if len(policies) == len(report.policies) else f"{name} ({letters})"
+            axes.axhline(dollars, color=color, linestyle=style, linewidth=1.3, label=label)
 
 
 def against_others(report: Report) -> str:
@@ -131,20 +150,21 @@ def against_others(report: Report) -> str:
         for row, run in enumerate(reversed(runs)):
             gpu, shared = run.usd_per_hour(run.gpu_nano_usd), run.usd_per_hour(run.whole.shared_nano_usd)
             labels = ("GPU hours", "shared tokens") if row == 0 else (None, None)
+            enough = run.whole.attainment >= GOAL
             axes.barh(row, gpu, 0.62, color=FILLS["dedicated"][0], edgecolor=INK, linewidth=0.6, label=labels[0])
             light, hatch = FILLS["spilled"]
             axes.barh(
                 row, shared, 0.62, left=gpu, color=light, hatch=hatch, edgecolor=INK, linewidth=0.6, label=labels[1]
             )
             axes.annotate(
-                f"${gpu + shared:,.2f}, {percent(run.whole.attainment)} in time",
+                f"${gpu + shared:,.2f}, {percent(run.whole.attainment)} in time{'' if enough else LATE}",
                 (gpu + shared, row),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
                 fontweight="bold" if run in chosen else "normal",
-                color=INK if run.whole.attainment >= GOAL else ALARM,
+                color=INK if enough else ALARM,
             )
         axes.set_yticks(range(len(runs)), [f"{run.policy}, {replicas_words(run.replicas)}" for run in reversed(runs)])
         axes.set_xlabel("dollars an hour")
@@ -167,13 +187,11 @@ def attainment_by_minute(report: Report) -> str:
             at, _ = _time(run, len(worst), each)
             name = run.policy if len(runs) > 1 else "served in time"
             axes.plot(at, worst * 100, color=color, linestyle=style, linewidth=1.3, label=name)
-        axes.axhline(
-            GOAL * 100, color=ALARM, linestyle=(0, (6, 3)), linewidth=1.0, label=f"goal: {percent(GOAL)} of all"
-        )
+        axes.axhline(GOAL * 100, color=ALARM, linestyle=LIMIT, linewidth=1.8, label=f"goal: {percent(GOAL)} of all")
         low = min(float(np.nanmin(run.minutes.attainment)) for run in runs) * 100
         axes.set_ylim(max(min(low - 1.0, 97.0), -2.0), 100.4)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-        axes.set_ylabel("of a minute's requests" if each == 1 else f"worst minute of each {each}")
+        axes.set_ylabel("of a minute's requests" if each == 1 else f"in the worst of {each} minutes")
         _time_axis(axes, runs[0])
         _legend(axes, columns=3)
         return draw("Share of requests served in time, by minute")
@@ -192,7 +210,7 @@ def waits(report: Report) -> str:
                     axes.plot(slowest, SLOWER * 100, color=color, linestyle=style, linewidth=1.5, label=run.policy)
             for objective in {pair[place] for run in runs for pair in run.objectives} if place < 2 else ():
                 if np.isfinite(objective):
-                    axes.axvline(objective, color=ALARM, linestyle=(0, (6, 3)), linewidth=1.0, label="objective")
+                    axes.axvline(objective, color=ALARM, linestyle=LIMIT, linewidth=1.8, label="objective")
             _log_panel(axes, title)
         panels[0].set_ylabel("requests that took longer")
         panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -209,12 +227,11 @@ def _log_panel(axes: Any, title: str) -> None:
     axes.set_ylim(0.01, 100)
     axes.set_xlabel(title)
     axes.grid(axis="both")
-    axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    low, high = axes.get_xlim()
+    few = LogLocator(numticks=5) if high / low > 100 else LogLocator(subs=(1.0, 2.0, 5.0), numticks=8)
+    axes.xaxis.set_major_locator(MaxNLocator(3) if high / low < 4 else few)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    low, high = axes.get_xlim()
-    if high / low < 30:  # a decade or less has one label otherwise
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
 
 
 def _short(value: float) -> str:
@@ -282,7 +299,7 @@ def shared_dollars(report: Report) -> str:
                 )
         price = replica_usd_per_hour(report)
         if price is not None:
-            axes.axhline(price, color=ALARM, linestyle=(0, (6, 3)), linewidth=1.0, label="one more replica")
+            axes.axhline(price, color=ALARM, linestyle=LIMIT, linewidth=1.8, label="one more replica")
         axes.set_ylim(bottom=0)
         axes.set_ylabel("dollars an hour")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.4g}"))

@@ -24,6 +24,7 @@ from proxy.policy.model import Lane, Snapshot
 from proxy.policy.source import Source
 
 POLL_S = 0.1
+NOT_REPLAYED = "Budgets and rates are not replayed: nothing is refused for them."
 Progress = Callable[[int], None]
 
 
@@ -135,12 +136,19 @@ def _shown(total: int) -> Iterator[Progress]:
 def _assumptions(jobs: Sequence[Job]) -> tuple[str, ...]:
     """What stood in for what, for each policy once."""
     sources = {job.policy: job.source for job in jobs}
-    told = [sentence for source in sources.values() for sentence in _of_engines(checked(source).snapshot)]
+    snapshots = [checked(source).snapshot for source in sources.values()]
+    told = [sentence for snapshot in snapshots for sentence in _of_engines(snapshot)]
     shared = (
         f"Shared targets give the first token after a median of {DEFAULT_SPEED.ttft_median_s:g} s (P99 "
         f"{DEFAULT_SPEED.ttft_p99_s:g} s), then {DEFAULT_SPEED.tokens_per_s:g} tokens a second."
     )
-    return (*dict.fromkeys(told), shared)
+    return (*dict.fromkeys(told), shared, *([NOT_REPLAYED] if any(map(_has_limits, snapshots)) else ()))
+
+
+def _has_limits(snapshot: Snapshot) -> bool:
+    rules = [rules for route in snapshot.routes for rules in (route.require, route.want)]
+    limited = (*snapshot.targets.values(), *snapshot.tenants.values(), *snapshot.keys.values(), *rules)
+    return bool(snapshot.budgets) or any(one.limits for one in limited)
 
 
 def _of_engines(snapshot: Snapshot) -> Iterator[str]:

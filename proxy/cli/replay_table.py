@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +14,9 @@ from proxy.advisor.replay_html import MOST_ROWS, PART_COLUMNS, summary_columns
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
 
 WIDE = 150
-FOR_WIDE_ONES = frozenset({"GPUs", "shared", "$/month", "E2E P99"})
+FOR_WIDE_ONES = frozenset({"GPUs", "shared", "$/month", "E2E P50", "E2E P99", "TTFT P95", "pace P50"})
 """Columns that a narrow terminal does without."""
+Cell = TypeVar("Cell")
 Measure = tuple[str, Callable[[Figures], float], Callable[[float], str]]
 
 
@@ -24,7 +26,7 @@ def print_report(report: Report, console: Console) -> None:
     if len(report.policies) == 2:
         console.print(_side_by_side(report))
     for policy in report.policies:
-        for table in _parts(report, report.best(policy)):
+        for table in _parts(report, report.best(policy), console.width):
             console.print(table)
     for policy in report.policies:
         name = f"{policy}: " if len(report.policies) > 1 else ""
@@ -36,7 +38,7 @@ def print_report(report: Report, console: Console) -> None:
 def _runs(report: Report, width: int) -> Table:
     """A line for each run; the best ones are bold, those below the goal red."""
     table = _table()
-    columns = [one for one in summary_columns(report) if width >= WIDE or one[0] not in FOR_WIDE_ONES]
+    columns = _that_fit(summary_columns(report), width)
     for number, (name, _) in enumerate(columns):
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number < 2)
     best = [report.best(policy) for policy in report.policies]
@@ -99,28 +101,33 @@ def _points(share: float) -> str:
     return "-" if share != share else f"{share * 100:.2f} %"  # noqa: PLR0124  (NaN)
 
 
-def _parts(report: Report, run: Figures) -> list[Table]:
+def _parts(report: Report, run: Figures, width: int) -> list[Table]:
     """Who was served how, where there is more than one to tell apart."""
     kinds: dict[str, tuple[Part, ...]] = {"route": run.routes, "tenant": run.tenants, "app": run.apps}
     kinds["target"] = run.targets
     name = f"{run.policy}, " if len(report.policies) > 1 else ""
     title = f"{name}{replicas_words(run.replicas)}"
-    return [_parts_table(run, title, kind, parts) for kind, parts in kinds.items() if len(parts) > 1]
+    return [_parts_table(run, title, kind, parts, width) for kind, parts in kinds.items() if len(parts) > 1]
 
 
-def _parts_table(run: Figures, title: str, kind: str, parts: tuple[Part, ...]) -> Table:
+def _parts_table(run: Figures, title: str, kind: str, parts: tuple[Part, ...], width: int) -> Table:
     table = _table(title=title)
     table.add_column(kind)
-    for name, _ in PART_COLUMNS:
+    columns = _that_fit(PART_COLUMNS, width)
+    for name, _ in columns:
         table.add_column(name, justify="right")
     table.add_column("shared $/h", justify="right")
     shown = sorted(parts, key=lambda part: -part.requests)[:MOST_ROWS]
     for part in shown:
         dollars = say.usd(run.usd_per_hour(part.shared_nano_usd))
-        table.add_row(part.name, *(cell(part) for _, cell in PART_COLUMNS), dollars)
+        table.add_row(part.name, *(cell(part) for _, cell in columns), dollars)
     if len(parts) > len(shown):
         table.caption = f"{len(parts) - len(shown):,} more with `--json`"
     return table
+
+
+def _that_fit(columns: Sequence[tuple[str, Cell]], width: int) -> list[tuple[str, Cell]]:
+    return [column for column in columns if width >= WIDE or column[0] not in FOR_WIDE_ONES]
 
 
 def _table(title: str | None = None) -> Table:

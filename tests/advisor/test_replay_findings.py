@@ -75,7 +75,7 @@ def test_the_worst_minute() -> None:
     ("span_s", "began_at_s", "words"),
     [
         (3600.0, None, "minute 65"),
-        (2 * say.DAY_S, None, "day 1, 01:05"),
+        (2 * say.DAY_S, None, "after 1 h 5 min"),
         (3600.0, 1700000000.0, "23:18 UTC"),
         (2 * say.DAY_S, 1700000000.0, "14 Nov 23:18 UTC"),
     ],
@@ -120,6 +120,8 @@ def test_a_trace_without_requests_at_night() -> None:
         (0.58, "58 %"),
         (0.045, "4.5 %"),
         (0.001, "0.10 %"),
+        (1e-6, "<0.01 %"),
+        (0.999999, ">99.99 %"),
         (1.34, "134 %"),
         (np.nan, "-"),
     ],

@@ -76,7 +76,7 @@ def test_odd_replays_have_plots_too(run: Figures) -> None:
 def test_a_week_is_drawn_with_a_few_hundred_points() -> None:
     week = replayed("d" * 1000, [0.1] * 1000, trace=trace_of(np.linspace(0, 6e5, 1000).tolist(), span_s=604800.0))
     drawn = plots.attainment_by_minute(report_of(figures(week)))
-    assert "worst minute of each 21" in words(drawn)
+    assert "in the worst of 21 minutes" in words(drawn)
     assert "days from the beginning of the trace" in words(drawn)
     assert len(drawn) < 100_000
 

@@ -70,6 +70,22 @@ def test_what_is_told_by_the_content_can_be_stated(tmp_path: Path) -> None:
     assert trace.block_tokens == 16
 
 
+def test_burstgpts_csv(tmp_path: Path) -> None:
+    text = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    text += "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,0,1087,API log\n"
+    trace = read_trace(written(tmp_path, text))
+    assert trace.arrival_s.tolist() == [0.0, 40.0]
+    assert trace.output_tokens.tolist() == [18, 1]
+    assert trace.apps == (App(name="ChatGPT", model="ChatGPT"), App(name="GPT-4", model="GPT-4"))
+
+
+def test_vidurs_csv(tmp_path: Path) -> None:
+    text = "arrived_at,num_prefill_tokens,num_decode_tokens\n0.25,100,20\n1.75,200,30\n"
+    trace = read_trace(written(tmp_path, text))
+    assert trace.arrival_s.tolist() == [0.0, 1.5]
+    assert trace.input_tokens.tolist() == [100, 200]
+
+
 def test_blocks_in_a_csv_and_rows_without_any(tmp_path: Path) -> None:
     text = 'arrival_s,input_tokens,output_tokens,hash_ids\n0,32,1,"[7, 8]"\n1,16,1,\n2,8,1,9\n'
     trace = read_trace(written(tmp_path, text))

@@ -79,6 +79,7 @@ def test_a_table_data_and_a_page(trace: Path, policy: Path, tmp_path: Path) -> N
     assert data["runs"][1]["all"]["spilled"] > 0
     assert {part["name"] for part in data["runs"][1]["apps"]} == {"1", "2"}
     assert "A replica of gpus steps like 70b-fp8-2xh100 (built in, named in the policy)." in found.stdout
+    assert "not replayed" not in found.stdout
     assert "an hour ($" in found.stdout
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
 
@@ -125,6 +126,12 @@ def test_a_policy_without_gpus_of_ones_own(trace: Path, tmp_path: Path) -> None:
     found = replay(trace, "--policy", alone)
     assert found.exit_code == 0, found.output
     assert "Without GPUs of one's own" in found.stdout
+
+
+def test_what_is_not_replayed_is_told_of(trace: Path, tmp_path: Path) -> None:
+    limited = written(tmp_path / "limited.yaml", POLICY.replace("output: 0.72}", "output: 0.72}, limits: {rpm: 5}"))
+    said = replay(trace, "--policy", limited, "--slice", "0..5s").stdout
+    assert "Budgets and rates are not replayed: nothing is refused for them." in said
 
 
 def test_gpus_without_a_price_are_told_of(trace: Path, tmp_path: Path) -> None:
