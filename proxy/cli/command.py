@@ -5,11 +5,13 @@ from __future__ import annotations
 import typer
 
 from proxy import __version__
+from proxy.cli.calibrate import calibrate
 from proxy.cli.demo import demo
 from proxy.cli.init import init
 from proxy.cli.keys import app as keys
 from proxy.cli.meters import app as meters
 from proxy.cli.policy import app as policy
+from proxy.cli.replay import replay
 from proxy.cli.serve import serve
 from proxy.cli.simulate import app as simulate
 from proxy.cli.status import status
@@ -24,6 +26,8 @@ app.command()(serve)
 app.command()(status)
 app.command()(demo)
 app.command()(init)
+app.command()(replay)
+app.command()(calibrate)
 app.add_typer(policy, name="policy")
 app.add_typer(keys, name="keys")
 app.add_typer(meters, name="meters")
