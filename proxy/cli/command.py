@@ -12,7 +12,6 @@ from proxy.cli.keys import app as keys
 from proxy.cli.meters import app as meters
 from proxy.cli.policy import app as policy
 from proxy.cli.replay import replay
-from proxy.cli.replay import replay
 from proxy.cli.serve import serve
 from proxy.cli.simulate import app as simulate
 from proxy.cli.status import status
@@ -27,7 +26,6 @@ app.command()(serve)
 app.command()(status)
 app.command()(demo)
 app.command()(init)
-app.command()(replay)
 app.command()(replay)
 app.command()(calibrate)
 app.add_typer(policy, name="policy")
