@@ -4,10 +4,12 @@ Theory of operation
 -------------------
 A policy pays for replicas by the hour and for what it spills by the token, and meets the SLO with every request. Who
 knows all arrivals and lengths, pools all replicas perfectly and cuts requests as he likes pays the cost of the cheapest
-flow (`fluid`), for the best number of replicas; nobody pays less. A replica does 1 - a/L seconds of work in a second,
-where a is what a step costs whatever is in it and L the longest step: with longer ones, who decodes all along falls
-behind his pace. For engines whose chunks keep their steps within L this is exact. Others may take longer steps while
-nobody's pace suffers, and then do more; a profile with `step_s=0` gives the bound that holds for them too.
+flow (`fluid`), for the best number of replicas; nobody pays less, except by serving some too late or not at all.
+
+A replica does 1 - a/L seconds of work in a second, where a is what a step costs whatever is in it and L the longest
+step: with longer ones, who decodes all along falls behind his pace. For engines whose chunks keep their steps within L
+this is exact. Others may take longer steps while nobody's pace suffers, and then do more; a profile with `step_s=0`
+gives the bound that holds for them too.
 
 The rates of every optimum bound the cost of *any* number of replicas, since the bound is linear in it:
 
@@ -36,7 +38,7 @@ from proxy.advisor.trace import Trace
 from proxy.policy.engine_profile import EngineProfile
 
 HOUR_S = 3600.0
-EXACT_UP_TO = 150_000
+EXACT_UP_TO = 80_000
 """Requests and blocks of a programme that HiGHS solves in seconds: about an hour of traffic."""
 _MOST_BINS = 2**18
 _BINS_PER_TTFT = 2
@@ -204,7 +206,9 @@ def fluid_of(trace: Trace, price: Floats, terms: BoundTerms, hit_tokens: NDArray
     decode_by_s = prefill_by_s + answer_s
     soon_s = trace.arrival_s + np.minimum(terms.ttft_s, _USUAL_TTFT_S) + np.where(np.isfinite(answer_s), answer_s, 0.0)
     end_s = max(trace.span_s, float(np.max(np.where(np.isfinite(decode_by_s), decode_by_s, soon_s), initial=0.0)))
-    longest_s = float(np.max(terms.pace_s)) if terms.longest_step_s is None else terms.longest_step_s
+    step_s = terms.profile.step_s
+    pace_s = terms.pace_s if terms.longest_step_s is None else terms.longest_step_s
+    longest_s = float(np.max(pace_s, initial=step_s))
     return pour(
         price=price,
         prefill_s=prefill_s(trace, terms.profile, hit_tokens),
@@ -213,7 +217,7 @@ def fluid_of(trace: Trace, price: Floats, terms: BoundTerms, hit_tokens: NDArray
         prefill_by_s=np.minimum(prefill_by_s, end_s),
         decode_by_s=np.minimum(decode_by_s, end_s),
         bin_s=terms.bin_s or _bin_s(terms.ttft_s, end_s),
-        capacity=max(1 - terms.profile.step_s / longest_s, 0.0),
+        capacity=1 - step_s / longest_s if step_s else 1.0,
     )
 
 

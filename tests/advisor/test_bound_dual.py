@@ -30,7 +30,7 @@ def test_it_is_never_above_the_exact_bound(seed: int, count: int, replicas: int)
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("spread", [1, 30, 300])
 def test_it_comes_within_a_hundredth(replicas: int, spread: float) -> None:
-    of = trace(5, 2400, 200.0)
+    of = trace(5, 1200, 100.0)
     price = prices(of) * np.where(np.arange(len(of)) % 2, spread, 1)
     fluid = fluid_of(of, price, TERMS)
     exact = optimum(fluid, replicas)
