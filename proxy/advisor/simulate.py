@@ -188,7 +188,7 @@ class Simulation:
             stream=app.stream,
             traffic=app.traffic,
             tags=app.tags,
-            priority=app.priority,
+            priority=kind.tenant.priority if app.priority is None else app.priority,
             input_tokens=self._input[request],
             prefix=() if trace.prefix is None else trace.prefix[request],
             at_s=self._began_at_s + now,
@@ -384,9 +384,10 @@ def simulate(
 
 def _kind(app: App, snapshot: Snapshot) -> Kind:
     tenant = snapshot.tenants.get(app.tenant) or Tenant(name=app.tenant or app.name, request_tags=None)
-    key = next((key for key in snapshot.keys.values() if key.name == app.key and key.tenant is tenant), None)
+    named = (key for key in snapshot.keys.values() if key.name == app.key and key.tenant is tenant)
+    key = next(named, Key(tenant=tenant, tags=tenant.tags))
     model = app.model if app.model in snapshot.models else next(iter(snapshot.models))
-    return Kind(tenant, key or Key(tenant=tenant), model, app, snapshot.models[model])
+    return Kind(tenant, key, model, replace(app, tags=app.tags | key.tags), snapshot.models[model])
 
 
 def _failed(attempt: Attempt, failure: Failure) -> Outcome:

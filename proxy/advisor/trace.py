@@ -21,7 +21,10 @@ BLOCK_TOKENS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """What the requests of one app have in common; empty names are any tenant, key or model of the policy."""
+    """What the requests of one app have in common; empty names are any tenant, key or model of the policy.
+
+    `priority` None is that of the tenant.
+    """
 
     name: str
     tenant: str = ""
@@ -31,7 +34,7 @@ class App:
     stream: bool = True
     traffic: Traffic = Traffic.ONLINE
     tags: frozenset[str] = frozenset()
-    priority: Priority = Priority.NORMAL
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,8 @@ def _spelled(code: int, choices: Mapping[str, list[str]]) -> dict[str, str]:
 
 def _app(words: Mapping[str, str], row: int) -> App:
     read: dict[str, Any] = {name: words.get(name, "") for name in ("tenant", "key", "model")}
+    if read["tenant"] and read["key"] and "/" not in read["key"]:
+        read["key"] = f"{read['tenant']}/{read['key']}"  # as policies and logs have it
     for name, word in words.items():
         if word and name in _READ:
             try:

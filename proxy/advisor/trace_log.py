@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from proxy.advisor.trace import App, Trace
 from proxy.advisor.trace_table import TraceUnreadable, opened
-from proxy.policy.model import Endpoint, Traffic
+from proxy.policy.model import Endpoint, Priority, Traffic
 
 ANONYMOUS = "anonymous"
 """The tenant of whoever asks where the policy names no tenants."""
@@ -44,6 +44,7 @@ class Logged(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="requ
     max_output_tokens: int | None = None
     key: str = ""
     tags: tuple[str, ...] = ()
+    priority: str = ""
 
     @property
     def app(self) -> App:
@@ -58,6 +59,7 @@ class Logged(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="requ
             stream=self.stream,
             traffic=self.traffic,
             tags=frozenset(self.tags),
+            priority=Priority.__members__.get(self.priority.upper()),
         )
 
     @property

@@ -146,7 +146,7 @@ def test_words_make_apps(tmp_path: Path) -> None:
     bank = App(
         name="bank ci m",
         tenant="bank",
-        key="ci",
+        key="bank/ci",
         model="m",
         endpoint=Endpoint.MESSAGES,
         stream=False,

@@ -11,7 +11,7 @@ import pytest
 from proxy.advisor.trace import App
 from proxy.advisor.trace_files import read_trace
 from proxy.advisor.trace_table import TraceUnreadable
-from proxy.policy.model import Endpoint, Lane, Traffic
+from proxy.policy.model import Endpoint, Lane, Priority, Traffic
 from proxy.routing.plan import Cause
 from proxy.telemetry.log import Attempted, Line, Refused
 
@@ -94,6 +94,11 @@ def test_refused_requests_count_as_long_as_their_app_s_answers_usually_are(tmp_p
     trace = read_trace(path)
     assert trace.output_tokens.tolist() == [10, 30, 50, 999, 30, 12, 40]
     assert trace.input_tokens[4] == 100  # the estimate
+
+
+def test_the_priority_is_the_tenant_s_unless_the_line_has_one(tmp_path: Path) -> None:
+    trace = read_trace(logged(tmp_path, line(1.0, [attempt(1)]), line(2.0, [attempt(1)], priority="low")))
+    assert [app.priority for app in trace.apps] == [None, Priority.LOW]
 
 
 def test_without_tenants_anybody_asked(tmp_path: Path) -> None:

@@ -134,6 +134,22 @@ def test_what_is_not_replayed_is_told_of(trace: Path, tmp_path: Path) -> None:
     assert "Budgets and rates are not replayed: nothing is refused for them." in said
 
 
+def test_tenants_are_those_of_the_policy(tmp_path: Path) -> None:
+    text = "arrival_s,input_tokens,output_tokens,tenant,key\n0,100,10,bank,ci\n1,100,10,shop,\n2,100,10,bank,\n"
+    route = (
+        "  - {name: gdpr, match: {tags: [gdpr]}, require: {lane: shared}}\n  - {name: ours, match: {key: bank/ci}}\n"
+    )
+    bank, shop = (f"sha256:{digit * 64}" for digit in "01")
+    tenants = (
+        f"tenants:\n  bank: {{keys: [{{name: ci, digest: '{bank}'}}]}}\n  shop: {{tags: [gdpr], keys: ['{shop}']}}\n"
+    )
+    policy = written(tmp_path / "tenants.yaml", POLICY.replace("routes:\n", f"{tenants}routes:\n{route}"))
+    data = json.loads(replay(written(tmp_path / "trace.csv", text), "--policy", policy, "--json", "-").stdout)
+    run = data["runs"][0]
+    assert {part["name"]: part["requests"] for part in run["routes"]} == {"gdpr": 1, "ours": 1, "chat": 1}
+    assert {part["name"]: part["shared"] for part in run["tenants"]} == {"bank": 0, "shop": 1}
+
+
 def test_gpus_without_a_price_are_told_of(trace: Path, tmp_path: Path) -> None:
     free = written(tmp_path / "free.yaml", POLICY.replace("    gpus: {type: H100, count: 2, usd_per_hour: 2.99}\n", ""))
     said = replay(trace, "--policy", free, "--slice", "0..5s").stdout
