@@ -139,7 +139,7 @@ def test_tenants_are_those_of_the_policy(tmp_path: Path) -> None:
     route = (
         "  - {name: gdpr, match: {tags: [gdpr]}, require: {lane: shared}}\n  - {name: ours, match: {key: bank/ci}}\n"
     )
-    bank, shop = (f"sha256:{digit * 64}" for digit in "01")
+    bank, shop = (f"sha256:{digits * 8}" for digits in ("2f1c0b0c", "8a7b6c5d"))
     tenants = (
         f"tenants:\n  bank: {{keys: [{{name: ci, digest: '{bank}'}}]}}\n  shop: {{tags: [gdpr], keys: ['{shop}']}}\n"
     )
