@@ -33,8 +33,8 @@ def test_no_policy_on_real_engines_costs_less(seed: int, replicas: int, share: f
     cost = feasible_cost(of, price, replicas, kept)
     for method in Method:
         bound = lower_bound(of, price, TERMS, replicas=[replicas], method=method)
-        assert bound.nano_usd <= cost
-    assert lower_bound(of, price, TERMS).nano_usd <= min(cost, price.sum())
+        assert bound.nano_usd <= cost + 1
+    assert lower_bound(of, price, TERMS).nano_usd <= min(cost, price.sum()) + 1
 
 
 def test_a_good_policy_on_a_real_engine_comes_close() -> None:
@@ -44,7 +44,7 @@ def test_a_good_policy_on_a_real_engine_comes_close() -> None:
     density = price / (of.input_tokens + 2 * of.output_tokens)
     cost = min(feasible_cost(of, price, 1, density >= np.quantile(density, q)) for q in np.linspace(0, 0.5, 6))
     bound = lower_bound(of, price, TERMS, replicas=[1])
-    assert bound.nano_usd <= cost < 1.15 * bound.nano_usd
+    assert bound.nano_usd <= cost + 1 < 1.15 * bound.nano_usd
 
 
 @settings(max_examples=4, deadline=None)
