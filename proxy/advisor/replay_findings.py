@@ -151,7 +151,7 @@ def percent(share: float) -> str:
         return "<0.01 %"
     if 0.99995 <= share < 1.0:
         return ">99.99 %"
-    rest = min(abs(value), abs(100.0 - value))
+    rest = min(abs(value), abs(100.0 - value)) if value <= 100.0 else value
     places = 0 if rest >= 9.95 else 1 if rest >= 0.95 else 2
     return f"{value:.{places}f}".removesuffix(".00").removesuffix(".0") + " %"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from proxy.advisor import replay_findings as say
 from proxy.advisor import replay_plots as plots
-from proxy.advisor.figures import HOURS_A_MONTH, Figures, Part
+from proxy.advisor.figures import HOURS_A_MONTH, LEVELS, Figures, Part
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
 
 MOST_ROWS = 20
@@ -59,7 +59,7 @@ def _sections(report: Report) -> Iterable[str]:
     yield _section(
         _each(report, runs, lambda run: say.attainment_heading(report, run)), plots.attainment_by_minute(report)
     )
-    yield _section(_each(report, runs, say.wait_heading), plots.waits(report), _WAIT_NOTE)
+    yield _section(_each(report, runs, say.wait_heading), plots.waits(report), _WAIT_NOTE, _quantiles(report, runs))
     yield _section(_each(report, runs, say.lanes_heading), plots.lanes_over_time(report))
     yield _section(_each(report, runs, say.spill_heading), plots.shared_dollars(report))
     for run in runs:
@@ -77,9 +77,25 @@ def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _section(heading: str, svg: str, note: str = "") -> str:
+def quantile_rows(run: Figures) -> Iterator[tuple[str, ...]]:
+    """What was waited for, and how long at each level."""
+    kinds = {"TTFT": run.whole.ttft_s, "pace": run.whole.pace_s, "E2E": run.whole.e2e_s}
+    for kind, of in kinds.items():
+        yield kind, *(say.seconds(getattr(of, f"p{level}")) for level in LEVELS)
+
+
+def _quantiles(report: Report, runs: Sequence[Figures]) -> str:
+    """The quantiles of each policy's best run."""
+    named = len(report.policies) > 1
+    rows = [(f"{run.policy}, {kind}" if named else kind, *waits) for run in runs for kind, *waits in quantile_rows(run)]
+    return _table(["", *(f"P{level}" for level in LEVELS)], map(_row, rows))
+
+
+def _section(heading: str, svg: str, note: str = "", table: str = "") -> str:
     caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
-    return f"<section><h2>{escape(heading).replace(chr(10), '<br>')}</h2><figure>{svg}{caption}</figure></section>"
+    return (
+        f"<section><h2>{escape(heading).replace(chr(10), '<br>')}</h2><figure>{svg}{caption}</figure>{table}</section>"
+    )
 
 
 def _summary(report: Report) -> str:

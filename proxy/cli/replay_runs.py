@@ -20,12 +20,12 @@ from proxy.advisor.scenario import DEFAULT_SPEED
 from proxy.advisor.simulate import simulate
 from proxy.advisor.trace import Trace
 from proxy.cli.policy_assumed import checked
-from proxy.policy.model import Lane, Snapshot
+from proxy.policy.model import Key, Lane, Rules, Snapshot, Target, Tenant
 from proxy.policy.source import Source
 
 POLL_S = 0.1
 NOT_REPLAYED = "Budgets and rates are not replayed: nothing is refused for them."
-Progress = Callable[[int], None]
+Told = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +60,16 @@ def run_all(trace: Trace, jobs: Sequence[Job], processes: int = 0) -> Report:
     )
 
 
-def run(trace: Trace, job: Job, progress: Progress | None = None) -> Done:
+def run(trace: Trace, job: Job, progress: Told) -> Done:
     """One job, here and now."""
     snapshot = checked(job.source).snapshot
     replayed = simulate(trace, snapshot, replicas=job.replicas, seed=job.seed, policy=job.policy, progress=progress)
+    progress(len(trace))
     least = least_of(replayed, snapshot) if job.bound else None
     return Done(figures=figures(dataclasses.replace(replayed, replicas=job.replicas)), least=least)
 
 
-def _alone(trace: Trace, jobs: Sequence[Job], show: Progress) -> list[Done]:
+def _alone(trace: Trace, jobs: Sequence[Job], show: Told) -> list[Done]:
     found = []
     for number, job in enumerate(jobs):
         before = number * len(trace)
@@ -76,7 +77,7 @@ def _alone(trace: Trace, jobs: Sequence[Job], show: Progress) -> list[Done]:
     return found
 
 
-def _together(trace: Trace, jobs: Sequence[Job], workers: int, show: Progress) -> list[Done]:
+def _together(trace: Trace, jobs: Sequence[Job], workers: int, show: Told) -> list[Done]:
     context = multiprocessing.get_context("spawn")  # threads of Arrow's do not survive a fork
     counts = context.Array("q", len(jobs), lock=False)
     with ProcessPoolExecutor(workers, context, _begin, (trace, counts)) as pool:
@@ -115,22 +116,24 @@ def _in_worker(job: Job, number: int) -> Done:
     def progress(count: int) -> None:
         counts[number] = count
 
-    done = run(trace, job, progress)
-    counts[number] = len(trace)
-    return done
+    return run(trace, job, progress)
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Progress]:
+def _shown(total: int) -> Iterator[Told]:
     """A bar on the terminal; nothing where there is none."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns: Any = (TextColumn("replaying"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns: Any = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.update(task, completed=count)
+        task = bar.add_task("replaying", total=total)
+
+        def show(count: int) -> None:
+            bar.update(task, completed=count, description="replaying" if count < total else "working out the bound")
+
+        yield show
 
 
 def _assumptions(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -147,7 +150,12 @@ def _assumptions(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 def _has_limits(snapshot: Snapshot) -> bool:
     rules = [rules for route in snapshot.routes for rules in (route.require, route.want)]
-    limited = (*snapshot.targets.values(), *snapshot.tenants.values(), *snapshot.keys.values(), *rules)
+    limited: tuple[Target | Tenant | Key | Rules, ...] = (
+        *snapshot.targets.values(),
+        *snapshot.tenants.values(),
+        *snapshot.keys.values(),
+        *rules,
+    )
     return bool(snapshot.budgets) or any(one.limits for one in limited)
 
 

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection
+from functools import partial
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from proxy.advisor import replay_findings as say
 from proxy.advisor.figures import LEVELS, Figures, Part
-from proxy.advisor.replay_html import MOST_ROWS, PART_COLUMNS, summary_columns
+from proxy.advisor.replay_html import MOST_ROWS, PART_COLUMNS, quantile_rows, summary_columns
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
 
-WIDE = 150
-FOR_WIDE_ONES = frozenset({"GPUs", "shared", "$/month", "E2E P50", "E2E P99", "TTFT P95", "pace P50"})
-"""Columns that a narrow terminal does without."""
-Cell = TypeVar("Cell")
+DISPENSABLE = (
+    *("E2E P50", "GPUs", "shared", "E2E P99", "TTFT P95", "pace P50", "$/month", "share of $", "TTFT P50"),
+    *("refused", "worst minute", "pace P99"),
+)
+"""Columns that a narrow terminal does without, in this order."""
 Measure = tuple[str, Callable[[Figures], float], Callable[[float], str]]
 
 
 def print_report(report: Report, console: Console) -> None:
     """All that fits a terminal."""
-    console.print(_runs(report, console.width))
+    console.print(_fitted(console, lambda names: _runs(report, names)))
     if len(report.policies) == 2:
         console.print(_side_by_side(report))
+    else:
+        for policy in report.policies:
+            console.print(_quantiles(report, report.best(policy)))
     for policy in report.policies:
-        for table in _parts(report, report.best(policy), console.width):
-            console.print(table)
+        run = report.best(policy)
+        for kind, parts in _kinds(run).items():
+            console.print(_fitted(console, partial(_parts_table, report, run, kind, parts)))
     for policy in report.policies:
         name = f"{policy}: " if len(report.policies) > 1 else ""
         console.print(f"{name}{say.verdict(report, policy)}", soft_wrap=True)
@@ -35,18 +41,33 @@ def print_report(report: Report, console: Console) -> None:
         console.print(sentence, style="dim", soft_wrap=True)
 
 
-def _runs(report: Report, width: int) -> Table:
+def _runs(report: Report, left_out: Collection[str]) -> Table:
     """A line for each run; the best ones are bold, those below the goal red."""
     table = _table()
-    columns = _that_fit(summary_columns(report), width)
-    for number, (name, _) in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number < 2)
+    columns = [column for column in summary_columns(report) if column[0] not in left_out]
+    for name, _ in columns:
+        table.add_column(_folded(name), justify="left" if name == "policy" else "right", no_wrap=True)
     best = [report.best(policy) for policy in report.policies]
     for run in (*report.runs, *report.baselines):
         style = "bold" if any(run is one for one in best) else ""
         style += " red" if run.whole.attainment < GOAL else ""
         table.add_row(*(cell(run) for _, cell in columns), style=style)
     return table
+
+
+def _quantiles(report: Report, run: Figures) -> Table:
+    table = _table(title=_title(report, run))
+    table.add_column("")
+    for level in LEVELS:
+        table.add_column(f"P{level}", justify="right")
+    for row in quantile_rows(run):
+        table.add_row(*row)
+    return table
+
+
+def _title(report: Report, run: Figures) -> str:
+    name = f"{run.policy}, " if len(report.policies) > 1 else ""
+    return f"{name}{replicas_words(run.replicas)}"
 
 
 def _side_by_side(report: Report) -> Table:
@@ -66,7 +87,7 @@ def _difference(one: float, other: float, words: Callable[[float], str]) -> str:
     change = other - one
     if change != change or not change:  # noqa: PLR0124  (NaN of what is not known)
         return "-" if change else "same"
-    return ("+" if change > 0 else "-") + words(abs(change))
+    return ("+" if change > 0 else "-") + words(abs(change)).replace(" %", " points")
 
 
 def _measures(report: Report) -> list[Measure]:
@@ -101,22 +122,19 @@ def _points(share: float) -> str:
     return "-" if share != share else f"{share * 100:.2f} %"  # noqa: PLR0124  (NaN)
 
 
-def _parts(report: Report, run: Figures, width: int) -> list[Table]:
-    """Who was served how, where there is more than one to tell apart."""
-    kinds: dict[str, tuple[Part, ...]] = {"route": run.routes, "tenant": run.tenants, "app": run.apps}
-    kinds["target"] = run.targets
-    name = f"{run.policy}, " if len(report.policies) > 1 else ""
-    title = f"{name}{replicas_words(run.replicas)}"
-    return [_parts_table(run, title, kind, parts, width) for kind, parts in kinds.items() if len(parts) > 1]
+def _kinds(run: Figures) -> dict[str, tuple[Part, ...]]:
+    """Who was served, by what there is more than one of to tell apart."""
+    kinds = {"route": run.routes, "tenant": run.tenants, "app": run.apps, "target": run.targets}
+    return {kind: parts for kind, parts in kinds.items() if len(parts) > 1}
 
 
-def _parts_table(run: Figures, title: str, kind: str, parts: tuple[Part, ...], width: int) -> Table:
-    table = _table(title=title)
-    table.add_column(kind)
-    columns = _that_fit(PART_COLUMNS, width)
+def _parts_table(report: Report, run: Figures, kind: str, parts: tuple[Part, ...], left_out: Collection[str]) -> Table:
+    table = _table(title=_title(report, run))
+    table.add_column(kind, no_wrap=True)
+    columns = [column for column in PART_COLUMNS if column[0] not in left_out]
     for name, _ in columns:
-        table.add_column(name, justify="right")
-    table.add_column("shared $/h", justify="right")
+        table.add_column(_folded(name), justify="right", no_wrap=True)
+    table.add_column("shared\n$/h", justify="right", no_wrap=True)
     shown = sorted(parts, key=lambda part: -part.requests)[:MOST_ROWS]
     for part in shown:
         dollars = say.usd(run.usd_per_hour(part.shared_nano_usd))
@@ -126,8 +144,17 @@ def _parts_table(run: Figures, title: str, kind: str, parts: tuple[Part, ...], w
     return table
 
 
-def _that_fit(columns: Sequence[tuple[str, Cell]], width: int) -> list[tuple[str, Cell]]:
-    return [column for column in columns if width >= WIDE or column[0] not in FOR_WIDE_ONES]
+def _fitted(console: Console, table_without: Callable[[Collection[str]], Table]) -> Table:
+    """The table with as many of its columns as there is room for."""
+    for count in range(len(DISPENSABLE)):
+        table = table_without(DISPENSABLE[:count])
+        if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+            return table
+    return table_without(DISPENSABLE)
+
+
+def _folded(name: str) -> str:
+    return name.replace(" ", "\n", 1)
 
 
 def _table(title: str | None = None) -> Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from click.testing import Result
 from proxy.cli import replay as verb
 from proxy.cli.command import app
 from proxy.cli.replay_question import Unanswerable, read_jobs
+from proxy.cli.replay_table import print_report
+from rich.console import Console
+from tests.advisor.replays import one_policy, two_policies
 from typer.testing import CliRunner
 
 POLICY = """
@@ -219,3 +224,24 @@ def test_only_the_first_run_of_a_policy_works_out_its_bound(policy: Path, tmp_pa
     assert [job.bound for job in jobs] == [True, False, False] * 2
     assert {job.policy for job in jobs} == {"work.yaml", "other.yaml"}
     assert {job.seed for job in jobs} == {5}
+
+
+@pytest.mark.parametrize("width", [80, 118, 160])
+def test_tables_fit_the_terminal_with_whole_words(width: int) -> None:
+    out = io.StringIO()
+    print_report(two_policies(), Console(width=width, file=out))
+    tables = out.getvalue().partition("policy.yaml: With 1 replica")[0]
+    assert max(map(len, tables.splitlines())) <= width
+    assert "…" not in tables
+    assert ("$/month" in tables) == (width > 80)
+    assert ("GPUs" in tables.partition("the best of each")[0]) == (width == 160)
+
+
+def test_one_policy_has_its_quantiles_and_two_their_differences() -> None:
+    one, two = io.StringIO(), io.StringIO()
+    print_report(one_policy(), Console(width=118, file=one))
+    print_report(two_policies(), Console(width=118, file=two))
+    assert re.search(r" TTFT +325 ms +703 ms +877 ms +1.25 s ", one.getvalue())
+    assert re.search(r" served in time +99.92 % +99.61 % +-0.31 points ", two.getvalue())
+    assert re.search(r" in the worst minute +96.67 % +96.67 % +same ", two.getvalue())
+    assert re.search(r" share of dollars +22.97 % +- +- ", two.getvalue())  # of one of them nothing is known
