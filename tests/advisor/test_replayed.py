@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-
 from tests.advisor.replays import PRICE_NANO_USD, replayed
 
 
