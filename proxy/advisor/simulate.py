@@ -312,7 +312,7 @@ class Simulation:
                 totals[name] = totals.get(name, 0) + value
         for proxy, own in zip(self._proxies, told, strict=True):
             proxy.tracker.absorb({name: value - own.get(name, 0) for name, value in totals.items()}, now)
-        if self._flights or self._events:
+        if now < self._trace.arrival_s[-1]:
             self._push(now + self._scenario.sync_s, SYNC, None)
 
     def _reason(self, text: str) -> int:

@@ -19,7 +19,16 @@ from typing import NamedTuple
 from proxy.policy.model import Traffic
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Estimate, Exclusion
-from proxy.routing.predict import ASSUMED_OUTPUT_TOKENS, MARGIN, PROBE_S, Aims, Prediction, Steps
+from proxy.routing.predict import (
+    ASSUMED_OUTPUT_TOKENS,
+    DEFAULT_TTFT_S,
+    ITL_MARGIN,
+    MARGIN,
+    PROBE_S,
+    Aims,
+    Prediction,
+    Steps,
+)
 from proxy.routing.readings import Load, Outlook, Reading
 
 IDLE = Load()
@@ -66,7 +75,7 @@ def place(steps: Steps, usable: Sequence[Reading], facts: Facts, aims: Aims, out
     input_tokens, output_tokens = facts.input_tokens, expected_output_tokens(facts, outlook)
     ttft_aim_s, itl_aim_s = aims.ttft_s, aims.itl_s
     ttft_limit_s = MARGIN * ttft_aim_s
-    itl_limit_s = steps.itl_margin(itl_aim_s) * itl_aim_s
+    ttft_scale_s = ttft_aim_s if ttft_aim_s < inf else DEFAULT_TTFT_S
     hits = outlook.hits.get(steps.target.name)
     predict = steps.predict
     best = second = nearest = None
@@ -82,6 +91,7 @@ def place(steps: Steps, usable: Sequence[Reading], facts: Facts, aims: Aims, out
             prediction.raw_itl_s,
             prediction.fits,
         )
+        itl_limit_s = itl_aim_s if prediction.full_s <= itl_aim_s else ITL_MARGIN * itl_aim_s
         if (fits and ttft_s <= ttft_limit_s and itl_s <= itl_limit_s) or (
             now - load.begun_at >= PROBE_S
             and load.overdue <= load.ttft_factor
@@ -89,7 +99,7 @@ def place(steps: Steps, usable: Sequence[Reading], facts: Facts, aims: Aims, out
             and raw_ttft_s <= ttft_limit_s
             and raw_itl_s <= itl_limit_s
         ):
-            score = ttft_s / ttft_aim_s + 0.5 * itl_s / itl_aim_s
+            score = ttft_s / ttft_scale_s + 0.5 * itl_s / itl_aim_s
             if score < best_score:
                 second, second_score = best, best_score
                 best, best_score = Placed(reading, prediction), score
@@ -102,12 +112,13 @@ def place(steps: Steps, usable: Sequence[Reading], facts: Facts, aims: Aims, out
 
 def estimate(placed: Placed, facts: Facts, aims: Aims, outlook: Outlook) -> Estimate:
     """What was predicted, for whoever will see how it went."""
-    prediction, load = placed.prediction, placed.load
+    prediction = placed.prediction
     return Estimate(
         ttft_s=prediction.raw_ttft_s,
         itl_s=prediction.raw_itl_s,
+        saturated=prediction.saturated,
         ttft_factor=prediction.ttft_s / prediction.raw_ttft_s,
-        itl_factor=load.itl_factor,
+        itl_factor=prediction.itl_s / prediction.raw_itl_s,
         ttft_aim_s=aims.ttft_s,
         itl_aim_s=aims.itl_s,
         hit_tokens=prediction.hit_tokens,
@@ -122,7 +133,7 @@ def too_slow(steps: Steps, placed: Placed, ttft_limit_s: float, itl_aim_s: float
     state = f"queue {_thousands(load.queued_tokens)} tokens, {load.decoding} streams"
     if prediction.ttft_s > ttft_limit_s:
         return Exclusion(target, "ttft", f"predicted {_s(prediction.ttft_s)} ({state})", _s(ttft_limit_s), False)
-    itl_limit_s = steps.itl_margin(itl_aim_s) * itl_aim_s
+    itl_limit_s = ITL_MARGIN * itl_aim_s
     if prediction.itl_s > itl_limit_s:
         return Exclusion(target, "itl", f"predicted {_ms(prediction.itl_s)} ({state})", _ms(itl_limit_s), False)
     held = f"{_thousands(load.context_tokens + load.queued_tokens)} tokens of context"

@@ -43,8 +43,9 @@ class Exclusion(msgspec.Struct, frozen=True, gc=False):
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was predicted of an attempt on a dedicated replica, in seconds, as its profile has it.
 
-    What the decision reckoned with is that times the factors that the replica had. `ttft_aim_s` and `itl_aim_s` are
-    what the route wants. `hit_tokens` of the prompt were taken to be cached, and the answer to have `output_tokens`.
+    What the decision reckoned with is that times the factors that the replica had; `saturated` says that it expected
+    full steps. `ttft_aim_s` and `itl_aim_s` are what the route wants. `hit_tokens` of the prompt were taken to be
+    cached, and the answer to have `output_tokens`.
     """
 
     ttft_s: float

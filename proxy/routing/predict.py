@@ -12,15 +12,19 @@ chunks of what a step has room for beside the decoding streams, each chunk payin
 Afterwards a step of decoding is stretched by what prompts take of the engine's time, at the rate r at which they have
 been coming, but by no more than one full chunk:
 
-    itl  = min((a + b (n + 1) + c (K + in + out / 2)) / (1 - min(.85, d (r + x / 5))),  a + b n + c K + (B - n) d)
+    s1   = a + b n' + c K'                      full = s1 + (B - n') (d + e x')
+    itl  = min(s1 / (1 - min(.85, d (r + x / 5))), full)
+
+where n' and K' are the streams and their context once all that is queued, and the request, decode as well, and x' is
+the mean of the queued prompts.
 
 Both are multiplied by the replica's own factors, the 90th percentile of what was observed against what was predicted;
 so wrong profiles, slow GPUs and other people's traffic are all one kind of error, and are learned away. The wait is
 never taken to be shorter than the one that the longest waiting request already has.
 
 A replica is *feasible* for a request when both predictions keep the route's objectives with a margin, and the context
-fits into its memory. Where a full chunk fits into the objective of the gap, that margin is wide: steps cannot get
-longer then. Source: the economics of DESIGN section 6.
+fits into its memory. Where a full step keeps the objective of the gap, no margin is needed: steps cannot get longer.
+Source: the economics of DESIGN section 6.
 """
 
 from __future__ import annotations
@@ -36,12 +40,13 @@ from proxy.routing.readings import Load
 
 MARGIN = 0.9
 """Of the objective of the first token: the prediction is to stay below it."""
-ITL_MARGIN_BOUNDED = 1.15
 ITL_MARGIN = 0.85
-"""Of the objective of the gap: with steps that fit into it by their chunk, and with others."""
+"""Of the objective of the gap, where steps may get longer than it."""
 KV_SHARE = 0.95
 LEAST_ROOM_TOKENS = 64
 MOST_PREFILL_SHARE = 0.85
+SATURATED = 0.95
+"""The share of a full step from which on a stream tells how long full steps are."""
 RATE_S = 5.0
 """The rate of prompts is that of about so long, which the next prompt adds to."""
 PROBE_S = 2.0
@@ -67,12 +72,18 @@ class Aims:
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """Of one request on one replica: seconds, as its profile has them, and times its factors."""
+    """Of one request on one replica, in seconds: times its factors, and as its profile has them (`raw`).
+
+    `full_s` is how long a full step takes, and `saturated` says that nothing else is expected. `fits` says that there
+    is room for its context.
+    """
 
     ttft_s: float
     itl_s: float
     raw_ttft_s: float
     raw_itl_s: float
+    full_s: float
+    saturated: bool
     fits: bool
     hit_tokens: int
 
@@ -104,10 +115,6 @@ class Steps:
         kv_tokens = None if target.profile is None else profile.kv_tokens
         self.kv_tokens = inf if kv_tokens is None else KV_SHARE * kv_tokens
 
-    def itl_margin(self, itl_s: float) -> float:
-        """How far the prediction of the gap may go, relative to its objective."""
-        return ITL_MARGIN_BOUNDED if self._a + self._chunk * self._d <= itl_s else ITL_MARGIN
-
     def predict(self, load: Load, input_tokens: int, hit_tokens: int, output_tokens: float) -> Prediction:
         """What the request would see on a replica with such a load."""
         a, b, c, d = self._a, self._b, self._c, self._d
@@ -121,15 +128,21 @@ class Steps:
         held = input_tokens + output_tokens / 2
         prefill = d * (load.prefill_tokens_per_s + x / RATE_S)
         prefill = min(prefill, MOST_PREFILL_SHARE)
-        raw_itl_s = (s0 + b + c * held) / (1 - prefill)
-        full_s = s0 + room * d
-        raw_itl_s = min(raw_itl_s, full_s)
+        decoding_s = s0 + b * (load.waiting + 1) + c * (load.queued_tokens + held)
+        raw_itl_s = decoding_s / (1 - prefill)
+        chunk = max(room - load.waiting, LEAST_ROOM_TOKENS)
+        raw_full_s = decoding_s + chunk * (d + self._e * queue / (load.waiting + 1))
+        raw_itl_s = min(raw_itl_s, raw_full_s)
+        full_s = raw_full_s * load.step_factor
+        itl_s = min(raw_itl_s * load.itl_factor, full_s)
         factor = max(load.overdue, load.ttft_factor)
         return Prediction(
             raw_ttft_s * factor / load.warmth,
-            raw_itl_s * load.itl_factor,
+            itl_s,
             raw_ttft_s,
             raw_itl_s,
+            full_s,
+            raw_itl_s >= SATURATED * raw_full_s,
             context + queue + held + output_tokens / 2 <= self.kv_tokens,
             hit_tokens,
         )

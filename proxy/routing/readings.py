@@ -60,8 +60,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `waiting` requests wait for their first token, with `queued_tokens` of prompt that no cache holds; `decoding`
     streams have had theirs, over `context_tokens`; `prefill_tokens_per_s` of prompt were read lately. `ttft_factor` and
     `itl_factor` are the 90th percentile of what was observed against what the profile predicts, learned from
-    `samples`. `overdue` is how many times its predicted wait the longest waiting request has waited. `begun_at` is
-    when the last request was sent. `warmth` grows from 0 to 1 while a replica that has just appeared warms up.
+    `samples`; `step_factor` is that of full steps alone. `overdue` is how many times its predicted wait the longest
+    waiting request has waited. `begun_at` is when the last request was sent. `warmth` grows to 1 while a replica that
+    has just appeared warms up.
     """
 
     waiting: int = 0
@@ -71,6 +72,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prefill_tokens_per_s: float = 0.0
     ttft_factor: float = 1.0
     itl_factor: float = 1.0
+    step_factor: float = 1.0
     samples: int = 0
     overdue: float = 0.0
     begun_at: float = 0.0

@@ -4,36 +4,41 @@ Theory of operation
 -------------------
 A request's prompt is queued from the moment it is sent until its first token comes; then it is a stream with its
 context, until it ends. Nothing is asked of the engine. A reply in one piece shows no first token: its prompt is taken
-to be read when it was predicted to be. What the other proxies have there is known from the background sync, a fraction
-of a second late, and is dropped when the sync falls silent, since an old number would be as wrong as none.
+to be read when it was predicted to be.
 
-The factors follow the 90th percentile of observed ÷ predicted by stochastic approximation on the logarithm (Robbins and
-Monro, 1951): up by 0.9 steps after an observation beyond it, down by 0.1 steps after one within. Steps are large at
-first, and grow again when observations fall on one side for so long that the replica must have changed. Only
-observations under load tell anything: a wait that was predicted to be short is mostly noise.
+What the other proxies have there is known from the background sync, a fraction of a second late. Since then they have
+sent work too, most likely as this one has: what it sent since is counted for them as well, in the proportion of their
+work to its own. When the sync falls silent their work is dropped, since an old number would be as wrong as none.
+
+The factors are the 90th percentile of the latest observed ÷ predicted. So they rise as soon as a tenth of the latest
+are worse, and fall when nearly all are better. Only observations under load tell anything: a wait that was predicted to
+be short is mostly noise. How long a full step takes is told by the streams that were expected to see nothing else.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Mapping
 from heapq import heappop, heappush
 from math import exp, inf, log
 
 from proxy.routing.facts import Facts
-from proxy.routing.outcome import Failure, Outcome
+from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Estimate
 from proxy.routing.predict import ASSUMED_OUTPUT_TOKENS, RATE_S
 from proxy.routing.readings import Load
 
 QUANTILE = 0.9
-STEP = 0.02
-FIRST_STEP = 0.2
+LATEST = 64
+"""How many observations count at most."""
+BELIEVED_S = 60.0
+LEAST = 10
+"""How long each counts, unless so few are left."""
+START_WEIGHT = 4
+"""For how many observations the start value stands, until as many have come."""
 SETTLED_SAMPLES = 30
-"""Until then the steps get shorter, from the first to the lasting one."""
-ABOVE_IN_A_ROW = 3
-BELOW_IN_A_ROW = 40
-"""So many observations on one side come by chance about once in a thousand, and once in seventy, times."""
-MOST_FACTOR = 50.0
+"""From then on others may begin with what was learned here."""
 TTFT_TELLS = 0.3
 ITL_TELLS = 0.6
 """The share of the objective that has to be predicted for an observation to tell anything."""
@@ -42,46 +47,48 @@ PACE_TOKENS = 32
 OVERDUE_FLOOR_S = 0.5
 """A wait shorter than that is never overdue."""
 OTHERS_BELIEVED_S = 5.0
+UNSURE = 1.25
+"""How far the middle of the gaps may be off without a full step being so, too."""
+MOST_ALIKE = 8.0
 MICRO = 1e6
 
 
 class Factor:
-    """The 90th percentile of observed ÷ predicted, as it goes; `log` is its logarithm."""
+    """Of the latest observed ÷ predicted, the 90th percentile, `value`, and the median, `middle`."""
 
-    __slots__ = ("_run", "log", "samples")
+    __slots__ = ("_latest", "_ranked", "_start", "middle", "samples", "value")
 
     def __init__(self) -> None:
-        self.log = 0.0
-        self._run = 0  # observations on one side so far: above where positive, below where negative
+        self._latest: deque[tuple[float, float]] = deque()
+        self._ranked: list[float] = []
+        self._start = START_WEIGHT
         self.samples = 0
+        self.value = self.middle = 1.0
 
-    @property
-    def value(self) -> float:
-        """What to multiply a prediction by."""
-        return exp(self.log)
-
-    def start(self, at_log: float) -> None:
+    def start(self, value: float) -> None:
         """Begin with what others have learned; of no effect once anything was observed here."""
         if not self.samples:
-            self.log = at_log
+            self.value = self.middle = value
 
-    def observe(self, ratio: float) -> None:
+    def observe(self, ratio: float, now: float) -> None:
         """An observation was so many times as long as its prediction."""
-        step = STEP
-        if self.samples < SETTLED_SAMPLES:
-            step = FIRST_STEP + (STEP - FIRST_STEP) * self.samples / SETTLED_SAMPLES
+        latest, ranked = self._latest, self._ranked
+        if not self.samples:
+            for _ in range(START_WEIGHT):
+                latest.append((now, self.value))
+                ranked.append(self.value)
         self.samples += 1
-        above = log(max(ratio, 1 / MOST_FACTOR)) > self.log
-        if above:
-            self._run = self._run + 1 if self._run > 0 else 1
-            if self._run > ABOVE_IN_A_ROW:
-                step *= 4
-        else:
-            self._run = self._run - 1 if self._run < 0 else -1
-            if -self._run > BELOW_IN_A_ROW:
-                step *= 4
-        self.log += step * (QUANTILE if above else QUANTILE - 1)
-        self.log = min(max(self.log, -log(MOST_FACTOR)), log(MOST_FACTOR))
+        latest.append((now, ratio))
+        insort(ranked, ratio)
+        while len(latest) > LATEST or (latest[0][0] < now - BELIEVED_S and len(latest) > LEAST):
+            _, gone = latest.popleft()
+            del ranked[bisect_left(ranked, gone)]
+        if self._start:
+            self._start -= 1
+            _, gone = latest.popleft()
+            del ranked[bisect_left(ranked, gone)]
+        self.value = ranked[int(QUANTILE * (len(ranked) - 1) + 0.5)]
+        self.middle = ranked[len(ranked) // 2]
 
 
 class Job:
@@ -113,6 +120,7 @@ class Workload:
     """One replica's, of this process and of the others as last heard."""
 
     __slots__ = (
+        "_alike",
         "_begun_at",
         "_blind",
         "_context_tokens",
@@ -124,6 +132,8 @@ class Workload:
         "_rate",
         "_rate_at",
         "_serial",
+        "_since_tokens",
+        "_step",
         "_ttft",
         "_waiting",
     )
@@ -137,14 +147,18 @@ class Workload:
         self._begun_at = -inf
         self._ttft = Factor()
         self._itl = Factor()
+        self._step = Factor()
         self._others = NONE
         self._others_until = 0.0
+        self._since_tokens = 0
+        self._alike = 0.0
 
     def begin(self, job: Job, now: float, *, shows_first: bool) -> None:
         """The request of `job` is sent; `shows_first` says that its first token will be seen."""
         job.begun_at = self._begun_at = now
         self._waiting[job] = None
         self._queued_tokens += job.fresh_tokens
+        self._since_tokens += job.fresh_tokens
         job.shows_first = shows_first
         if not shows_first:
             estimate = job.estimate
@@ -157,7 +171,7 @@ class Workload:
         if job.state != WAITING:
             return
         if job.shows_first and job.estimate is not None:
-            self._learn_ttft(job.estimate, now - job.begun_at)
+            self._learn_ttft(job.estimate, now - job.begun_at, now)
         job.state = DECODING
         del self._waiting[job]
         self._queued_tokens -= job.fresh_tokens
@@ -185,18 +199,20 @@ class Workload:
         estimate = job.estimate
         if estimate is None:
             return
-        if outcome.failure is Failure.FIRST_TOKEN_TIMEOUT:
-            self._learn_ttft(estimate, outcome.total_s)
+        if outcome.awaited_in_vain:
+            self._learn_ttft(estimate, outcome.total_s, now)
         if outcome.itl_s is not None and outcome.usage.output_tokens >= PACE_TOKENS:
-            self._learn_itl(estimate, outcome.itl_s)
+            self._learn_itl(estimate, outcome.itl_s, now)
 
-    def _learn_ttft(self, estimate: Estimate, ttft_s: float) -> None:
+    def _learn_ttft(self, estimate: Estimate, ttft_s: float, now: float) -> None:
         if estimate.ttft_s * estimate.ttft_factor > TTFT_TELLS * estimate.ttft_aim_s:
-            self._ttft.observe(ttft_s / estimate.ttft_s)
+            self._ttft.observe(ttft_s / estimate.ttft_s, now)
 
-    def _learn_itl(self, estimate: Estimate, itl_s: float) -> None:
+    def _learn_itl(self, estimate: Estimate, itl_s: float, now: float) -> None:
         if estimate.itl_s * estimate.itl_factor > ITL_TELLS * estimate.itl_aim_s:
-            self._itl.observe(itl_s / estimate.itl_s)
+            self._itl.observe(itl_s / estimate.itl_s, now)
+            if estimate.saturated:
+                self._step.observe(itl_s / estimate.itl_s, now)
 
     def read(self, now: float, warmth: float = 1.0) -> Load:
         """The load as it stands."""
@@ -211,12 +227,13 @@ class Workload:
             break
         return Load(
             waiting=len(self._waiting) + others.waiting,
-            queued_tokens=self._queued_tokens + others.queued_tokens,
+            queued_tokens=self._queued_tokens + others.queued_tokens + int(self._alike * self._since_tokens),
             decoding=self._decoding + others.decoding,
             context_tokens=self._context_tokens + others.context_tokens,
             prefill_tokens_per_s=self._prefill_tokens_per_s(now) + others.prefill_tokens_per_s,
             ttft_factor=self._ttft.value,
             itl_factor=self._itl.value,
+            step_factor=max(self._step.value, self._itl.middle / UNSURE),
             samples=self._ttft.samples,
             overdue=overdue,
             begun_at=self._begun_at,
@@ -233,8 +250,8 @@ class Workload:
             f"{key}:rate": int(self._prefill_tokens_per_s(now)),
         }
         if self._ttft.samples >= SETTLED_SAMPLES:
-            told[f"{key}:ttft"] = round(self._ttft.log * MICRO)
-            told[f"{key}:itl"] = round(self._itl.log * MICRO)
+            told[f"{key}:ttft"] = round(log(self._ttft.value) * MICRO)
+            told[f"{key}:itl"] = round(log(self._itl.value) * MICRO)
             told[f"{key}:settled"] = 1
         return {name: value for name, value in told.items() if value}
 
@@ -249,10 +266,13 @@ class Workload:
             prefill_tokens_per_s=told(f"{key}:rate", 0),
         )
         self._others_until = now + OTHERS_BELIEVED_S
+        self._since_tokens = 0
+        own = len(self._waiting) + self._decoding
+        self._alike = min((self._others.waiting + self._others.decoding) / max(own, 1), MOST_ALIKE)
         settled = told(f"{key}:settled", 0)
         if settled:
-            self._ttft.start(told(f"{key}:ttft", 0) / MICRO / settled)
-            self._itl.start(told(f"{key}:itl", 0) / MICRO / settled)
+            self._ttft.start(exp(told(f"{key}:ttft", 0) / MICRO / settled))
+            self._itl.start(exp(told(f"{key}:itl", 0) / MICRO / settled))
 
     def _prefill_tokens_per_s(self, now: float) -> float:
         return self._rate * exp(-(now - self._rate_at) / RATE_S)
