@@ -1,8 +1,8 @@
 """Reads Spillway's own decision log as a trace: what was asked of the proxy, and how long the answers were.
 
-Lines that are not about requests, or about requests that never reached the policy, are passed over: a log may be what
-`serve` printed, with whatever stood between. What a request would have been answered with, had it not been refused, is
-nobody's knowledge: it counts as long as its app's answers usually are.
+Lines that are not about requests, or about requests that came to no route (a wrong key, an unknown model), are passed
+over: a log may be what `serve` printed, with whatever stood between. What a request would have been answered with, had
+it not been refused, is nobody's knowledge: it counts as long as its app's answers usually are.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Logged(msgspec.Struct, frozen=True, gc=False, tag_field="event", tag="requ
     endpoint: Endpoint
     stream: bool
     traffic: Traffic
+    route: str
     input_tokens: int
     attempts: list[LoggedAttempt] = []
     max_output_tokens: int | None = None
@@ -75,7 +76,7 @@ def read_log(path: Path) -> Trace:
     """The requests of a decision log, by arrival. Raises TraceUnreadable."""
     asked = sorted(_requests(path), key=lambda one: one.received_at)
     if not asked:
-        raise TraceUnreadable(f"`{path}` has no request that reached the policy")
+        raise TraceUnreadable(f"`{path}` has no request that came to a route")
     index: dict[App, int] = {}
     app = np.array([index.setdefault(one.app, len(index)) for one in asked], np.int32)
     told = np.array([-1 if one.answered is None else one.answered.output_tokens for one in asked], np.int64)
@@ -112,7 +113,7 @@ def _requests(path: Path) -> Iterator[Logged]:
                 raise TraceUnreadable(
                     f"{path}:{number}: a request's line that makes no sense: {error} (hint: is it of this release?)"
                 ) from None
-            if request.model:
+            if request.route:
                 yield request
 
 

@@ -106,12 +106,12 @@ def test_without_tenants_anybody_asked(tmp_path: Path) -> None:
     assert trace.apps == (App(name="all m", model="m"),)
 
 
-def test_requests_that_never_reached_the_policy_are_passed_over(tmp_path: Path) -> None:
+def test_requests_that_came_to_no_route_are_passed_over(tmp_path: Path) -> None:
     refusal = Refused(401, "invalid_api_key", "auth")
-    path = logged(tmp_path, line(1.0, [], model="", refusal=refusal), line(2.0, [attempt(1)]))
+    path = logged(tmp_path, line(1.0, [], model="gone", route="", refusal=refusal), line(2.0, [attempt(1)]))
     assert len(read_trace(path)) == 1
-    with pytest.raises(TraceUnreadable, match="no request that reached the policy"):
-        read_trace(logged(tmp_path, line(1.0, [], model="", refusal=refusal)))
+    with pytest.raises(TraceUnreadable, match="no request that came to a route"):
+        read_trace(logged(tmp_path, line(1.0, [], model="gone", route="", refusal=refusal)))
     with pytest.raises(TraceUnreadable, match="no request that was answered"):
         read_trace(logged(tmp_path, line(1.0, [], refusal=refusal)))
 
