@@ -1,29 +1,27 @@
 """The plots of a replay's report, each as one inline SVG that can be read without colour.
 
-Lanes differ in hatch as well as in shade, policies in line style as well as in colour. Text stays text, so that a page
-can be searched and read aloud, in a font that is as wide as any that may stand in for it.
+Lanes differ in hatch as well as in shade, policies in line style as well as in colour.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from proxy.advisor.drawing import ALARM, FAINT, INK, drawn
 from proxy.advisor.figures import MINUTE_S, SLOWER, Counts, Figures, Floats
 from proxy.advisor.replay_findings import DAY_S, percent
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
 
-WIDTH = 9.0
-INK, FAINT, ALARM = "#1a1a1a", "#8a8a8a", "#a11d1d"
-STYLES = (("#1f4e79", "-"), ("#c05a00", "--"), ("#4d7a2a", "-."), ("#6b4c9a", ":"))
+STYLES: tuple[tuple[str, Any], ...] = (
+    ("#1f4e79", "-"),
+    ("#c05a00", "--"),
+    ("#4d7a2a", "-."),
+    ("#6b4c9a", (0, (6, 1, 1, 1, 1, 1))),
+)
 """Of the first policies, in turn."""
 FILLS = {
     "dedicated": ("#1f4e79", ""),
@@ -35,30 +33,11 @@ LIMIT = (0, (1, 1.6))
 """The line style of what should be kept to: dots, unlike any policy's."""
 LATE = " ✗"
 MOST_POINTS = 480
-_SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "hatch.linewidth": 0.7,
-    "legend.frameon": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-}
 
 
 def cost_by_replicas(report: Report) -> str:
     """Bars of GPU hours and shared tokens for every run, against no GPUs at all and against the bound."""
-    with _drawn(3.9) as (figure, draw):
+    with drawn(3.9) as (figure, draw):
         axes = figure.add_subplot()
         policies, numbers = report.policies, _replica_labels(report)
         width = 0.8 / len(policies)
@@ -145,7 +124,7 @@ def against_others(report: Report) -> str:
     """Horizontal bars of other rules beside the policies' best runs, cheapest first."""
     chosen = [report.best(policy) for policy in report.policies]
     runs = sorted([*chosen, *report.baselines], key=lambda run: run.nano_usd)
-    with _drawn(0.9 + 0.42 * len(runs)) as (figure, draw):
+    with drawn(0.9 + 0.42 * len(runs)) as (figure, draw):
         axes = figure.add_subplot()
         for row, run in enumerate(reversed(runs)):
             gpu, shared = run.usd_per_hour(run.gpu_nano_usd), run.usd_per_hour(run.whole.shared_nano_usd)
@@ -179,7 +158,7 @@ def against_others(report: Report) -> str:
 def attainment_by_minute(report: Report) -> str:
     """The share served in time, minute by minute; of a long trace the worst minute of each point."""
     runs = [report.best(policy) for policy in report.policies]
-    with _drawn(2.9) as (figure, draw):
+    with drawn(2.9) as (figure, draw):
         axes = figure.add_subplot()
         each = _minutes_a_point(runs[0])
         for run, (color, style) in zip(runs, _styles(runs), strict=True):
@@ -200,7 +179,7 @@ def attainment_by_minute(report: Report) -> str:
 def waits(report: Report) -> str:
     """Which share of requests took longer than so many seconds, for TTFT, pace and the whole; both axes logarithmic."""
     runs = [report.best(policy) for policy in report.policies]
-    with _drawn(3.3) as (figure, draw):
+    with drawn(3.3) as (figure, draw):
         panels = figure.subplots(1, 3, sharey=True)
         kinds = (("ttft_s", "time to first token"), ("pace_s", "time per output token"), ("e2e_s", "whole response"))
         for place, (axes, (kind, title)) in enumerate(zip(panels, kinds, strict=True)):
@@ -241,7 +220,7 @@ def _short(value: float) -> str:
 def lanes_over_time(report: Report) -> str:
     """Requests a minute by lane, stacked, a panel for each policy's best run."""
     runs = [report.best(policy) for policy in report.policies]
-    with _drawn(0.7 + 2.3 * len(runs)) as (figure, draw):
+    with drawn(0.7 + 2.3 * len(runs)) as (figure, draw):
         panels = np.atleast_1d(figure.subplots(len(runs), 1, sharex=True, sharey=True))
         for axes, run in zip(panels, runs, strict=True):
             _stack(axes, run)
@@ -283,7 +262,7 @@ def _stack(axes: Any, run: Figures) -> None:
 def shared_dollars(report: Report) -> str:
     """What shared providers take, as a rate by the hour, against the price of one more replica."""
     runs = [report.best(policy) for policy in report.policies]
-    with _drawn(2.9) as (figure, draw):
+    with drawn(2.9) as (figure, draw):
         axes = figure.add_subplot()
         for run, (color, style) in zip(runs, _styles(runs), strict=True):
             each = _minutes_a_point(run)
@@ -327,7 +306,7 @@ def _label(run: Figures) -> str:
     return replicas_words(run.replicas) if len(numbers) > 1 else str(next(iter(numbers), 0))
 
 
-def _styles(runs: Sequence[Figures]) -> list[tuple[str, str]]:
+def _styles(runs: Sequence[Figures]) -> list[tuple[str, Any]]:
     return [STYLES[place % len(STYLES)] for place in range(len(runs))]
 
 
@@ -375,19 +354,3 @@ def _time_axis(axes: Any, run: Figures) -> None:
 
 def _legend(axes: Any, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=9, borderaxespad=0.2)
-
-
-@contextmanager
-def _drawn(height: float) -> Iterator[tuple[Figure, Callable[[str], str]]]:
-    """A figure, and what makes an SVG of it with a title for those who cannot see it."""
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": f"{height}"}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        canvas: Any = FigureCanvasSVG(figure)
-
-        def draw(title: str) -> str:
-            out = io.StringIO()
-            canvas.print_svg(out, metadata={"Date": None, "Creator": None, "Title": title})
-            text = out.getvalue()
-            return text[text.index("<svg") :]
-
-        yield figure, draw

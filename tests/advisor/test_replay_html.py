@@ -39,6 +39,8 @@ def test_the_page_is_one_file_without_scripts_or_links() -> None:
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"', page) == []
     assert re.findall(r"url\((?!#)", page) == []
     assert "@import" not in page
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names)) > 100
 
 
 def test_the_page_says_what_was_found() -> None:
