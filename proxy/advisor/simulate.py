@@ -35,7 +35,6 @@ from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Cause, Plan, Refusal
 from proxy.routing.predict import Aims, aims
-from proxy.signals.outlook import OutlookBook
 from proxy.signals.tracker import Tracker
 
 PROGRESS_EVERY = 2048
@@ -58,26 +57,15 @@ class Kind(NamedTuple):
 class Flight:
     """One request on its way: which attempt serves it, and what its proxy wants back of it."""
 
-    __slots__ = ("attempt", "begun", "facts", "first_s", "proxy", "sent", "started_s")
+    __slots__ = ("attempt", "begun", "facts", "first_s", "proxy", "started_s")
 
-    def __init__(self, facts: Facts, attempt: Attempt, proxy: Proxy, started_s: float) -> None:
+    def __init__(self, facts: Facts, attempt: Attempt, proxy: Tracker, started_s: float) -> None:
         self.facts = facts
         self.attempt = attempt
         self.proxy = proxy
         self.started_s = started_s
         self.first_s = 0.0
-        self.begun = proxy.tracker.begin(attempt, facts, started_s)
-        self.sent = proxy.outlooks.sent(attempt, facts, started_s)
-
-
-class Proxy:
-    """One proxy's memory."""
-
-    __slots__ = ("outlooks", "tracker")
-
-    def __init__(self, snapshot: Snapshot, random: Random, block_tokens: int) -> None:
-        self.tracker = Tracker(snapshot.targets.values(), random.random)
-        self.outlooks = OutlookBook(snapshot.targets.values(), block_tokens=block_tokens)
+        self.begun = proxy.begin(attempt, facts, started_s)
 
 
 def with_replicas(snapshot: Snapshot, replicas: Mapping[str, int]) -> Snapshot:
@@ -120,7 +108,10 @@ class Simulation:
         self._router = Router(snapshot) if router is None else router
         random = Random(seed)  # noqa: S311  (ties and latencies, not secrets)
         self._draw = random.random
-        self._proxies = [Proxy(snapshot, random, trace.block_tokens) for _ in range(scenario.proxies)]
+        self._proxies = [
+            Tracker(snapshot.targets.values(), random.random, block_tokens=trace.block_tokens)
+            for _ in range(scenario.proxies)
+        ]
         self._engines = {
             target.name: [Engine(target, index, scenario) for index in range(target.replicas)]
             for target in snapshot.targets.values()
@@ -193,8 +184,11 @@ class Simulation:
             prefix=() if trace.prefix is None else trace.prefix[request],
             at_s=self._began_at_s + now,
         )
-        readings = proxy.tracker.read(kind.candidates, now)
-        outlook = proxy.outlooks.outlook(facts, kind.candidates, now)
+        readings = proxy.read(kind.candidates, now)
+        outlook = proxy.outlook(facts, kind.candidates, readings, now)
+        wanted = self._router.wanted(facts, outlook)
+        if wanted is not None:
+            proxy.wanted(wanted, now)
         decision = self._router.decide(facts, readings, now, self._draw(), outlook=outlook)
         columns.route[request] = self._routes.get(decision.route, REFUSED)
         if isinstance(decision, Refusal):
@@ -209,12 +203,12 @@ class Simulation:
         columns.reason[request] = self._reason(_rule_of(decision, served))
 
     def _walk(
-        self, request: int, facts: Facts, plan: Plan, proxy: Proxy, now: float, following_s: float
+        self, request: int, facts: Facts, plan: Plan, proxy: Tracker, now: float, following_s: float
     ) -> Attempt | None:
         """Try the plan's attempts as the relay does; the one that serves, if any."""
         failovers, last = 0, None
         for attempt in plan.attempts:
-            if last is not None and not proxy.tracker.admits(attempt, now):
+            if last is not None and not proxy.admits(attempt, now):
                 continue
             if last is not None and last is not Failure.FULL:
                 if failovers >= plan.max_failovers:
@@ -227,7 +221,7 @@ class Simulation:
                 last = self._to_shared(request, flight, now)
             if last is None:
                 return attempt
-            proxy.tracker.feed(flight.begun, _failed(attempt, last), now)
+            proxy.feed(flight.begun, _failed(attempt, last), now)
         return None
 
     def _to_engine(self, request: int, flight: Flight, now: float, following_s: float) -> Failure | None:
@@ -272,7 +266,7 @@ class Simulation:
         for request in step.first:
             flight = self._flights[request]
             flight.first_s = now
-            flight.proxy.tracker.first(flight.begun, now)
+            flight.proxy.first(flight.begun, now)
         for request in step.finished:
             self._ended(request, now)
         self._start(engine, now, until_s)
@@ -300,18 +294,17 @@ class Simulation:
             itl_s=decode_s / (output_tokens - 1) if output_tokens > 2 else None,
             usage=Usage(input_tokens=facts.input_tokens, output_tokens=output_tokens),
         )
-        flight.proxy.tracker.feed(flight.begun, outcome, now)
-        flight.proxy.outlooks.done(flight.sent, facts, outcome, now)
+        flight.proxy.feed(flight.begun, outcome, now)
 
     def _sync(self, now: float) -> None:
         """Every proxy hears what the others have on each replica."""
-        told = [proxy.tracker.gauges(now) for proxy in self._proxies]
+        told = [proxy.gauges(now) for proxy in self._proxies]
         totals: dict[str, int] = {}
         for gauges in told:
             for name, value in gauges.items():
                 totals[name] = totals.get(name, 0) + value
         for proxy, own in zip(self._proxies, told, strict=True):
-            proxy.tracker.absorb({name: value - own.get(name, 0) for name, value in totals.items()}, now)
+            proxy.absorb({name: value - own.get(name, 0) for name, value in totals.items()}, now)
         if now < self._trace.arrival_s[-1]:
             self._push(now + self._scenario.sync_s, SYNC, None)
 

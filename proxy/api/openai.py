@@ -192,7 +192,17 @@ def _read_request(
     if isinstance(members, Refusal):
         return members
     reads_content = router.snapshot.reads_content
-    facts = read_facts(key, endpoint, name, fields, members, body, at_s=time.time(), reads_content=reads_content)
+    facts = read_facts(
+        key,
+        endpoint,
+        name,
+        fields,
+        members,
+        body,
+        at_s=time.time(),
+        reads_content=reads_content,
+        cached_models=router.cached_models,
+    )
     if isinstance(facts, Refusal):
         return facts
     call = read_call(facts, fields, members)

@@ -19,7 +19,7 @@ from itertools import chain
 
 import msgspec
 
-from proxy.policy.model import Budget, Candidate, Rules, Snapshot
+from proxy.policy.model import Budget, Candidate, Lane, Rules, Snapshot
 from proxy.routing import budgets, gates, limits, refusals
 from proxy.routing.bounds import Bound, Bounds
 from proxy.routing.capacity import InFlightThreshold, Room
@@ -29,14 +29,18 @@ from proxy.routing.plan import Attempt, Decision, Exclusion, Plan, Refusal
 from proxy.routing.readings import NO_FUNDS, NO_OUTLOOK, NO_RATES, Funds, LeasedFunds, Outlook, Rates, Readings
 from proxy.routing.rules import missed_by_reading
 from proxy.routing.table import Lawful, Row, compile_table, concerned, first_match
+from proxy.routing.wanted import Wanted, wanted
 
 IN_FLIGHT_THRESHOLD = InFlightThreshold()
 
 
 class Router:
-    """A snapshot made ready to decide. Build it once per snapshot: it does the policy's share of the work."""
+    """A snapshot made ready to decide. Build it once per snapshot: it does the policy's share of the work.
 
-    __slots__ = ("_bounds", "_concerned", "_table", "room", "snapshot")
+    `cached_models` are those of which a dedicated replica may have a prompt's beginning in its cache.
+    """
+
+    __slots__ = ("_bids", "_bounds", "_concerned", "_table", "cached_models", "room", "snapshot")
 
     def __init__(self, snapshot: Snapshot, room: Room = IN_FLIGHT_THRESHOLD) -> None:
         self.snapshot = snapshot
@@ -44,6 +48,12 @@ class Router:
         self._table = compile_table(snapshot)
         self._bounds = Bounds(snapshot.budgets)
         self._concerned = concerned(snapshot)
+        self._bids = _may_differ(snapshot)
+        self.cached_models = frozenset(
+            model
+            for model, candidates in snapshot.models.items()
+            if any(candidate.target.lane is Lane.DEDICATED for candidate in candidates)
+        )
 
     def decide(
         self,
@@ -81,6 +91,13 @@ class Router:
     def budgets_of(self, facts: Facts, route: str) -> tuple[Budget, ...]:
         """The budgets that a request on `route` falls under, whatever its target."""
         return self._bounds.covering(facts, route)
+
+    def wanted(self, facts: Facts, outlook: Outlook) -> Wanted | None:
+        """What the request asks of dedicated engines, for the bid; None where no bid is ever made."""
+        if not self._bids:
+            return None
+        lawful = self.lawful_set(facts)
+        return None if isinstance(lawful, Refusal) else wanted(lawful, facts, outlook)
 
     def rows(self, facts: Facts) -> tuple[Row, ...]:
         """The routes that can match requests for the model of `facts`, in their order; none if it may not be used."""
@@ -181,6 +198,12 @@ class Router:
             budgets=covering,
             served_as=model,
         )
+
+
+def _may_differ(snapshot: Snapshot) -> bool:
+    """Whether requests may differ in what a second of engine time saves: not where all tokens have one price."""
+    prices = {target.price for target in snapshot.targets.values() if target.price is not None}
+    return len(prices) > 1 or any(one.input_nano_usd_per_mtok != one.output_nano_usd_per_mtok for one in prices)
 
 
 def _barred_above(require: Rules, lawful: Lawful, facts: Facts, readings: Readings) -> dict[str, Exclusion]:
