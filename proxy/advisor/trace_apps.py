@@ -30,7 +30,7 @@ def apps_of(columns: Mapping[str, Any], rows: int) -> tuple[NDArray[np.int32], t
     codes = np.zeros(rows, np.int64)
     choices = {}
     for name, column in columns.items():
-        encoded = _texts(column).dictionary_encode()
+        encoded = _texts(column, name).dictionary_encode()
         choices[name] = [value.as_py() for value in encoded.dictionary]
         codes = codes * max(len(choices[name]), 1) + encoded.indices.to_numpy(zero_copy_only=False)
     different, first, place = np.unique(codes, return_index=True, return_inverse=True)
@@ -41,11 +41,20 @@ def apps_of(columns: Mapping[str, Any], rows: int) -> tuple[NDArray[np.int32], t
     return rank[place], tuple(found[index] for index in order)
 
 
-def _texts(column: Any) -> Any:
+def _texts(column: Any, name: str) -> Any:
     """Words as texts, the missing ones empty."""
+    if types.is_binary(column.type):
+        column = pyarrow.array([_decoded(cell, row, name) for row, cell in enumerate(column.to_pylist())])
     if types.is_list(column.type) or types.is_large_list(column.type):
         column = pyarrow.array([" ".join(map(str, value or ())) for value in column.to_pylist()], pyarrow.string())
     return compute.fill_null(compute.cast(column, pyarrow.string()), "")
+
+
+def _decoded(cell: bytes | None, row: int, name: str) -> str | None:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        raise BadCell(row, f"`{name}` is no UTF-8: `{cell!r}`") from None
 
 
 def _spelled(code: int, choices: Mapping[str, list[str]]) -> dict[str, str]:

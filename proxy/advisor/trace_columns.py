@@ -153,7 +153,7 @@ def _parsed(column: Any, name: str) -> Any:
 
 def _is_whole(value: Any) -> bool:
     try:
-        return int(value) == float(value)
+        return int(value) == float(value) and abs(int(value)) < 1 << 63
     except (TypeError, ValueError):
         return False
 
@@ -170,15 +170,14 @@ def _is_time(value: Any) -> bool:
 
 def blocks(column: Any, name: str) -> tuple[tuple[int, ...], ...]:
     """Prefix blocks, a list a row; also as a text of numbers, for CSV has no lists. Raises BadCell."""
-    values = column.to_pylist()
-    if not (types.is_list(column.type) or types.is_large_list(column.type)):
-        values = [None if value is None else re.findall(r"-?[0-9]+", str(value)) for value in values]
     rows = []
-    for row, value in enumerate(values):
+    for row, value in enumerate(column.to_pylist()):
+        told = "" if value is None else str(value)
+        listed = value if isinstance(value, list) else told.strip("[] ").replace(",", " ").split()
         try:
-            rows.append(tuple(map(int, value or ())))
-        except (TypeError, ValueError):
-            raise BadCell(row, f"`{name}` is no list of numbers") from None
+            rows.append(tuple(map(int, listed)))
+        except ValueError:
+            raise BadCell(row, f"`{name}` is no list of numbers: `{told[:60]}`") from None
     return tuple(rows)
 
 

@@ -58,7 +58,10 @@ def format_of(path: Path) -> Format:
         return Format.PARQUET
     if _LOGGED.search(head):
         return Format.LOG
-    return Format.JSON_LINES if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else Format.CSV
+    begin = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if begin == b"[":
+        raise TraceUnreadable(f"`{path}` is one JSON array (hint: write an object a line; `jq -c '.[]'` does it)")
+    return Format.JSON_LINES if begin == b"{" else Format.CSV
 
 
 @contextmanager
@@ -95,21 +98,30 @@ def _parquet(path: Path, wanted: Callable[[Collection[str]], Collection[str]]) -
 
 
 def _csv(path: Path, wanted: Callable[[Collection[str]], Collection[str]]) -> Table:
+    cut = csv.ParseOptions(delimiter=_delimiter(path))
     try:
-        with opened(path) as file, csv.open_csv(file) as begun:
+        with opened(path) as file, csv.open_csv(file, parse_options=cut) as begun:
             names = list(wanted(begun.schema.names))
         chosen = csv.ConvertOptions(include_columns=names, strings_can_be_null=True)
         with opened(path) as file:
-            return _table(csv.read_csv(file, convert_options=chosen), lambda row: _line(path, row + 1))
+            table = csv.read_csv(file, parse_options=cut, convert_options=chosen)
+        return _table(table, lambda row: _line(path, row + 1))
     except pyarrow.ArrowInvalid as error:
-        raise TraceUnreadable(_ragged(path, error)) from None
+        raise TraceUnreadable(_ragged(path, cut, error)) from None
 
 
-def _ragged(path: Path, error: Exception) -> str:
+def _delimiter(path: Path) -> str:
+    """A comma, unless the line of names has more semicolons or tabs."""
+    with opened(path) as file:
+        names = next(filter(bytes.strip, file), b"")
+    return max(",;\t", key=lambda mark: names.count(mark.encode()))
+
+
+def _ragged(path: Path, cut: csv.ParseOptions, error: Exception) -> str:
     """What Arrow says of a CSV, with the line: read by one thread, it knows the row."""
     try:
         with opened(path) as file:
-            csv.read_csv(file, read_options=csv.ReadOptions(use_threads=False))
+            csv.read_csv(file, parse_options=cut, read_options=csv.ReadOptions(use_threads=False))
     except pyarrow.ArrowInvalid as slowly:
         named = _ROW.search(str(slowly))
         if named:

@@ -88,7 +88,7 @@ def _tell(report: Report, json_file: str, html_file: Path | None) -> None:
         typer.echo(to_json(report))
     else:
         # A pipe has no width of its own.
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+        console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
         print_report(report, console)
     if json_file not in ("", "-"):
         _write(Path(json_file), to_json(report) + "\n")

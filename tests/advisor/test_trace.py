@@ -87,9 +87,9 @@ def test_vidurs_csv(tmp_path: Path) -> None:
 
 
 def test_blocks_in_a_csv_and_rows_without_any(tmp_path: Path) -> None:
-    text = 'arrival_s,input_tokens,output_tokens,hash_ids\n0,32,1,"[7, 8]"\n1,16,1,\n2,8,1,9\n'
+    text = 'arrival_s,input_tokens,output_tokens,hash_ids\n0,32,1,"[7, 8]"\n1,16,1,\n2,8,1,9\n3,32,1,"[7,8]"\n'
     trace = read_trace(written(tmp_path, text))
-    assert trace.prefix == ((7, 8), (), (9,))
+    assert trace.prefix == ((7, 8), (), (9,), (7, 8))
     assert trace.block_tokens == 16
 
 
@@ -185,6 +185,9 @@ HEAD = "arrival_s,input_tokens,output_tokens"
         ),
         (f"{HEAD},stream\n0,1,2,maybe\n", "trace:2: `stream` is not known: `maybe` (hint: true or false)"),
         ('{"arrival_s": 1}\n{"arrival_s": 2\n', "trace:2: no JSON object: Input data was truncated"),
+        (f"{HEAD}\n0,99999999999999999999,2\n", "trace:2: `input_tokens` is no whole number: `1e+20`"),
+        (f"{HEAD},hash_ids\n0,1,2,7 a\n", "trace:2: `hash_ids` is no list of numbers: `7 a`"),
+        ('[{"arrival_s": 1}]', "`trace` is one JSON array (hint: write an object a line"),
         ("PAR1 and nothing", "`trace` is no Parquet that can be read"),
     ],
 )
@@ -207,6 +210,18 @@ def test_a_bad_cell_of_a_parquet_is_named_by_its_row(tmp_path: Path) -> None:
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     assert refused(tmp_path / "none") == "cannot read `none`: no such file or directory"
     assert "is a directory" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_delimiters(tmp_path: Path, mark: str) -> None:
+    text = f"{HEAD}\n0,1,2\n1,3,4\n".replace(",", mark)
+    assert read_trace(written(tmp_path, text)).input_tokens.tolist() == [1, 3]
+
+
+def test_words_that_are_no_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(f"{HEAD},app\n0,1,2,a\n1,1,2,".encode() + b"\xff\n")
+    assert refused(path) == "trace:3: `app` is no UTF-8: `b'\\xff'`"
 
 
 def test_simultaneous_requests_keep_their_order(tmp_path: Path) -> None:

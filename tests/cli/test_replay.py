@@ -133,6 +133,11 @@ def test_a_policy_without_gpus_of_ones_own(trace: Path, tmp_path: Path) -> None:
     assert "Without GPUs of one's own" in found.stdout
 
 
+def test_names_are_not_taken_for_markup(policy: Path, tmp_path: Path) -> None:
+    text = "arrival_s,input_tokens,output_tokens,app\n0,100,10,[red]a[/red]\n1,100,10,b\n"
+    assert "[red]a[/red]" in replay(written(tmp_path / "trace.csv", text), "--policy", policy).stdout
+
+
 def test_what_is_not_replayed_is_told_of(trace: Path, tmp_path: Path) -> None:
     limited = written(tmp_path / "limited.yaml", POLICY.replace("output: 0.72}", "output: 0.72}, limits: {rpm: 5}"))
     said = replay(trace, "--policy", limited, "--slice", "0..5s").stdout
