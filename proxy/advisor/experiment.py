@@ -26,6 +26,7 @@ MOST_SETTLED_TOKENS = 400
 take more of them than that."""
 APART_TOKENS = 3
 """Steps that pass between one joining prompt and the next."""
+MOST_ROUNDS = 3
 SHORT = 32
 """A short prompt is this much shorter than a long one."""
 LEAST_SHORT_TOKENS = 16
@@ -83,7 +84,8 @@ def design(prompt_tokens: int, concurrency: int) -> tuple[Run, ...]:
 def within(most_tokens: int, prompt_tokens: int, concurrency: int) -> tuple[Run, ...]:
     """The largest design that costs no more than `most_tokens`: shorter prompts, then fewer sequences.
 
-    None at all where even the smallest costs more.
+    Several rounds of it where there are tokens for them, since a machine is not the same at all times; none at all
+    where even the smallest costs more.
     """
     while cost(runs := design(prompt_tokens, concurrency)) > most_tokens:
         if prompt_tokens > 8 * LEAST_PROMPT_TOKENS or (prompt_tokens > LEAST_PROMPT_TOKENS and concurrency <= 4):
@@ -92,7 +94,7 @@ def within(most_tokens: int, prompt_tokens: int, concurrency: int) -> tuple[Run,
             concurrency = max(4, concurrency * 3 // 4)
         else:
             return ()
-    return runs
+    return runs * max(1, min(MOST_ROUNDS, most_tokens // cost(runs)))
 
 
 def cost(runs: tuple[Run, ...]) -> int:

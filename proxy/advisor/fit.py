@@ -8,9 +8,9 @@ linear, and the moment of its two ends, which are seen late by chance. No coeffi
 linearly beyond what is usual, so that a hiccup of the machine moves nothing (scipy's `least_squares` with `soft_l1`,
 begun at the solution of `nnls`).
 
-The chunk is not asked of anybody. Decoding and joining determine the coefficients without it; then the longest gap
-while a prompt was read, less what it would have been without one, holds as many tokens as the engine puts into a step.
-With that the prompts that were read alone join the fit.
+The chunk is not asked of anybody. Decoding and joining determine the coefficients without it; then it is the one whose
+steps would be most like the longest gaps that were seen while prompts were read. With that the prompts that were read
+alone join the fit.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from scipy.optimize import least_squares, nnls
 
 from proxy.advisor.timings import Observed, Row, decoding, joining, reading
 from proxy.policy.engine_profile import EngineProfile
+from proxy.policy.engine_steps import decoding_s
 
 USUAL_SHARE = 0.01
 USUAL_S = 1e-3
 """What is usually wrong with a row: a share of what it took, and with its ends together."""
 OUTLIER = 2.0
 """How many times that is no longer usual."""
-WHOLE_PROMPT = 0.85
-"""A gap that holds this share of a prompt held all of it: nothing was cut."""
 MULTIPLE = 64
-ROUND = 0.1
+ROUND = 0.12
 """Chunks are powers of two, unless somebody chose another: so far from one, one is meant."""
 LEAST = 1e-9
 NEGLIGIBLE = 1e-4
@@ -153,19 +152,36 @@ def _profile(solution: Matrix, kv_tokens: int | None) -> EngineProfile:
 
 def _chunk(profile: EngineProfile, rows: Iterable[Row]) -> int | None:
     """How many tokens the engine puts into a step, decoding sequences included; None where no prompt was cut."""
-    sizes = []
-    for row in (row for row in rows if row.prompt_tokens):
-        sequences, context = row.sequences / row.steps, row.context_tokens / row.steps
-        plain_s = profile.step_s + profile.sequence_s * sequences + profile.context_token_s * context
-        token_s = profile.prefill_token_s + profile.attention_s * row.prompt_tokens / 2
-        tokens = (row.gap_s - plain_s) / token_s
-        if tokens < WHOLE_PROMPT * row.prompt_tokens:
-            sizes.append(tokens + sequences)
-    if not sizes:
-        return None
-    size = max(float(MULTIPLE), median(sizes))
-    power: int = 2 ** round(log2(size))
-    return power if abs(size / power - 1) < ROUND else round(size / MULTIPLE) * MULTIPLE
+    joined = [row for row in rows if row.prompt_tokens]
+    longest = max(row.prompt_tokens for row in joined)
+    sizes = range(MULTIPLE, longest + 2 * MULTIPLE, MULTIPLE)
+    best = min(sizes, key=lambda size: sum(_unlike(profile, row, size) for row in joined))
+    power: int = 2 ** round(log2(best))
+    chunk = power if abs(best / power - 1) < ROUND else best
+    return chunk if chunk < longest else None
+
+
+def _unlike(profile: EngineProfile, row: Row, size: int) -> float:
+    """How far the longest steps of a row are from those of a prompt that is cut into chunks of `size`."""
+    room = max(1, size - round(row.sequences / row.steps))
+    places = range(0, row.prompt_tokens, room)
+    plain_s = _plain_s(profile, row)
+    steps = sorted((plain_s + _read_s(profile, row.prompt_tokens, place, room) for place in places), reverse=True)
+    expected = [*steps[: len(row.longest_s)], *[plain_s] * (len(row.longest_s) - len(steps))]
+    apart = sum(abs(one - other) for one, other in zip(expected, row.longest_s, strict=True))
+    return apart / sum(row.longest_s)
+
+
+def _read_s(profile: EngineProfile, prompt_tokens: int, place: int, room: int) -> float:
+    """Reading the chunk of a prompt that begins at `place`."""
+    tokens = min(room, prompt_tokens - place)
+    return tokens * (profile.prefill_token_s + profile.attention_s * (place + tokens / 2))
+
+
+def _plain_s(profile: EngineProfile, row: Row) -> float:
+    """A step of the row without a prompt in it."""
+    sequences, context = row.sequences / row.steps, row.context_tokens / row.steps
+    return decoding_s(profile, sequences, context)
 
 
 def _ttfts(
@@ -176,11 +192,9 @@ def _ttfts(
         for row in reading(run, chunk):
             yield request_s + step_s(profile, row), row.ttft_s
         for row in joining(run):
-            sequences, context = row.sequences / row.steps, row.context_tokens / row.steps
-            plain_s = profile.step_s + profile.sequence_s * sequences + profile.context_token_s * context
-            chunks = -(-row.prompt_tokens // max(1, round(chunk - sequences)))
+            chunks = -(-row.prompt_tokens // max(1, round(chunk - row.sequences / row.steps)))
             prompt = Row(seconds=0.0, steps=0.0, prompt_tokens=row.prompt_tokens)
-            yield request_s + (chunks + 0.5) * plain_s + step_s(profile, prompt), row.ttft_s
+            yield request_s + (chunks + 0.5) * _plain_s(profile, row) + step_s(profile, prompt), row.ttft_s
 
 
 def _error(pairs: Iterable[tuple[float, float]]) -> Error | None:

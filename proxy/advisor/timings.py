@@ -14,7 +14,7 @@ together, and how often each coefficient is in that:
     reading     alone, a prompt of p tokens has its first token after k a + d p + e p^2 / 2, in k chunks, and what a
                 request takes beside its steps.
 
-The longest gap while a prompt was read shows how many tokens the engine puts into a step.
+The longest gaps while a prompt was read show how many tokens the engine puts into a step.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, median_low
 
-BLOCK_TOKENS = 15
-"""Gaps that make one row."""
+LEAST_BLOCK_TOKENS = 15
+MOST_BLOCKS = 4
+"""A row takes so many gaps together, or more: a pause of this process is made up for by what comes in a rush then."""
+LONGEST = 3
+"""Gaps of a row that are kept one by one, to tell chunks by."""
 LEAST_STREAMED_TOKENS = 4
 
 
@@ -64,7 +67,8 @@ class Row:
     """`seconds` were taken by so many steps, sequences in them, context tokens in them, and so on.
 
     `attention` is half the square of the prompt. `averaged` such stretches were taken together, which makes their ends
-    matter less. `gap_s` is the longest step, `ttft_s` what the caller waited for the first token, where there was one.
+    matter less. `longest_s` are the longest steps, longest first, and `ttft_s` is what the caller waited for the first
+    token, where there was one.
     """
 
     seconds: float
@@ -73,7 +77,7 @@ class Row:
     context_tokens: float = 0.0
     prompt_tokens: int = 0
     averaged: float = 1.0
-    gap_s: float = 0.0
+    longest_s: tuple[float, ...] = ()
     ttft_s: float = 0.0
 
     @property
@@ -90,7 +94,7 @@ def decoding(run: Observed) -> Iterator[Row]:
     together = [stream for stream in begun if stream.first_s < until_s]
     since_s = max(stream.first_s for stream in together)
     count = min(stream.by(until_s) - stream.by(since_s) for stream in together)
-    blocks = max(1, count // BLOCK_TOKENS)
+    blocks = max(1, min(MOST_BLOCKS, count // LEAST_BLOCK_TOKENS))
     edges = [since_s + (until_s - since_s) * place / blocks for place in range(blocks + 1)]
     for start_s, end_s in pairwise(edges):
         paces = [pace for stream in together if (pace := _pace(stream, start_s, end_s)) is not None]
@@ -131,13 +135,14 @@ def _beside(stream: Stream, decoders: Sequence[Stream], prompt: Stream) -> Row |
     steps = stream.tokens[last] - stream.tokens[first]
     context = sum(one.prompt_tokens + one.by((start_s + end_s) / 2) for one in decoders)
     events = list(zip(stream.times_s[first : last + 1], stream.tokens[first : last + 1], strict=True))
+    gaps = [(after[0] - before[0]) / (after[1] - before[1]) for before, after in pairwise(events)]
     return Row(
         seconds=end_s - start_s,
         steps=steps,
         sequences=steps * len(decoders),
         context_tokens=steps * context,
         prompt_tokens=prompt.prompt_tokens,
-        gap_s=max((after[0] - before[0]) / max(1, after[1] - before[1]) for before, after in pairwise(events)),
+        longest_s=tuple(sorted(gaps, reverse=True)[:LONGEST]),
         ttft_s=prompt.first_s - prompt.sent_s,
     )
 

@@ -107,7 +107,7 @@ def estimated(chip: str, count: int, billions: float, precision: str) -> EngineP
     )
 
 
-def decoding_s(profile: EngineProfile, sequences: int, context_tokens: int) -> float:
+def decoding_s(profile: EngineProfile, sequences: float, context_tokens: float) -> float:
     """What a step takes that does nothing but decode."""
     return profile.step_s + profile.sequence_s * sequences + profile.context_token_s * context_tokens
 

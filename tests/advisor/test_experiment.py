@@ -26,6 +26,12 @@ def test_no_load_is_larger_than_it_may_be(most_tokens: int, prompt_tokens: int, 
 
 
 def test_what_fits_is_not_made_smaller() -> None:
-    assert within(1_000_000, 4096, 32) == design(4096, 32)
+    assert within(cost(design(4096, 32)), 4096, 32) == design(4096, 32)
     assert within(1000, 4096, 32) == ()
     assert within(100_000, 4096, 32) not in ((), design(4096, 32))
+
+
+def test_what_is_cheap_is_done_three_times() -> None:
+    once = design(1024, 8)
+    assert within(2 * cost(once), 1024, 8) == 2 * once
+    assert within(9 * cost(once), 1024, 8) == 3 * once

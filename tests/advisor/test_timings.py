@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from proxy.advisor.timings import BLOCK_TOKENS, Observed, Stream, decoding, joining, reading
+from proxy.advisor.timings import LEAST_BLOCK_TOKENS, Observed, Stream, decoding, joining, reading
 
 
 def even(start_s: float, count: int, gap_s: float = 0.02, prompt_tokens: int = 100) -> Stream:
@@ -18,12 +18,12 @@ def even(start_s: float, count: int, gap_s: float = 0.02, prompt_tokens: int = 1
 
 def test_decoding_is_seen_where_all_decode() -> None:
     """The first stream has 30 tokens before the second begins: its context is longer, and those gaps are left out."""
-    first, second = even(1.0, 30 + 2 * BLOCK_TOKENS + 1), even(1.6, 2 * BLOCK_TOKENS + 1)
+    first, second = even(1.0, 30 + 2 * LEAST_BLOCK_TOKENS + 1), even(1.6, 2 * LEAST_BLOCK_TOKENS + 1)
     rows = list(decoding(Observed(decoders=(first, second))))
     assert [row.seconds for row in rows] == pytest.approx([0.02, 0.02])
     assert {(row.steps, row.sequences, row.prompt_tokens) for row in rows} == {(1, 2, 0)}
-    assert rows[0].context_tokens == pytest.approx(2 * 100 + 30 + BLOCK_TOKENS, abs=3)
-    assert rows[1].context_tokens - rows[0].context_tokens == pytest.approx(2 * BLOCK_TOKENS, abs=2)
+    assert rows[0].context_tokens == pytest.approx(2 * 100 + 30 + LEAST_BLOCK_TOKENS, abs=3)
+    assert rows[1].context_tokens - rows[0].context_tokens == pytest.approx(2 * LEAST_BLOCK_TOKENS, abs=2)
 
 
 def test_several_tokens_in_one_event_are_several_steps() -> None:
@@ -68,7 +68,7 @@ def test_a_joining_prompt_is_seen_in_the_gaps_of_the_others(late_s: float) -> No
     assert row.sequences == 2 * row.steps
     assert row.context_tokens == pytest.approx(row.steps * 2 * 107, rel=0.01)
     assert (row.prompt_tokens, row.attention) == (1000, 500_000)
-    assert row.gap_s == pytest.approx(0.12)
+    assert row.longest_s == pytest.approx((0.12, 0.12, 0.02))
     assert row.ttft_s == pytest.approx(0.23 + late_s - 0.08 + 0.1, abs=0.02)
 
 
