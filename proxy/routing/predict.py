@@ -143,7 +143,7 @@ class Steps:
             raw_itl_s,
             full_s,
             raw_itl_s >= SATURATED * raw_full_s,
-            context + queue + held + output_tokens / 2 <= self.kv_tokens,
+            context + load.queued_tokens + held + output_tokens / 2 <= self.kv_tokens,
             hit_tokens,
         )
 

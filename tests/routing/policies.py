@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from proxy.policy.model import (
     UNLIMITED,
@@ -34,7 +35,7 @@ from proxy.policy.model import (
     Traffic,
 )
 from proxy.routing.facts import Facts
-from proxy.routing.readings import Breaker, Fund, Funds, Quantiles, Rate, Reading, Readings
+from proxy.routing.readings import Breaker, Fund, Funds, Load, Quantiles, Rate, Reading, Readings
 
 NOW = 1000.0
 TENANT = Tenant(name="acme")
@@ -91,6 +92,11 @@ def reading(target: str, replica: int = 0, **given: object) -> Reading:
     told = {"failures": 100, **given}
     latency = Quantiles(**{name: told.pop(name) for name in Quantiles.__struct_fields__ if name in told})  # type: ignore[arg-type]
     return Reading(target=target, replica=replica, as_of=NOW, latency=latency, **told)  # type: ignore[arg-type]
+
+
+def replaced(load: Load, **given: object) -> Load:
+    """The same work, but for what is given."""
+    return msgspec.structs.replace(load, **given)
 
 
 def readings(*given: Reading) -> Readings:
@@ -215,6 +221,22 @@ rates = any_of(
 ).map(lambda used: {scope: rate for scope, rate in used.items() if rate is not None})
 
 draws = st.floats(0, 1, exclude_max=True)
+
+loads = st.builds(
+    Load,
+    waiting=st.integers(0, 60),
+    queued_tokens=st.integers(0, 60_000),
+    decoding=st.integers(0, 300),
+    context_tokens=st.integers(0, 500_000),
+    prefill_tokens_per_s=st.floats(0, 20_000),
+    ttft_factor=st.floats(0.2, 5),
+    itl_factor=st.floats(0.2, 5),
+    step_factor=st.floats(0.2, 5),
+    overdue=st.floats(0, 5),
+    begun_at=st.sampled_from((NOW - 60, NOW - 2, NOW - 1.9, NOW)),
+    warmth=st.sampled_from((1.0, 0.3)),
+)
+"""The work of one replica: idle, busy or drowned, and better or worse than its profile says."""
 
 _budgets = any_of(
     enforce=(Enforce.HARD, Enforce.SOFT, Enforce.SHADOW),
