@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from proxy.advisor import replay_findings as say
 from proxy.advisor import replay_plots as plots
 from proxy.advisor.figures import HOURS_A_MONTH, LEVELS, Figures, Part
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
+from proxy.advisor.replay_tables import (
+    MOST_ROWS,
+    PART_COLUMNS,
+    parts_of,
+    quantile_rows,
+    side_by_side,
+    summary_columns,
+)
 
-MOST_ROWS = 20
 _STYLE = """
 body { background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
   max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
@@ -24,7 +31,6 @@ th { border-bottom: 1px solid #888; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; } tr.best td { font-weight: 600; }
 @media print { section { break-inside: avoid; } }
 """
-Column = tuple[str, Callable[[Figures], str]]
 
 
 def to_html(report: Report) -> str:
@@ -62,6 +68,10 @@ def _sections(report: Report) -> Iterable[str]:
     yield _section(_each(report, runs, say.wait_heading), plots.waits(report), _WAIT_NOTE, _quantiles(report, runs))
     yield _section(_each(report, runs, say.lanes_heading), plots.lanes_over_time(report))
     yield _section(_each(report, runs, say.spill_heading), plots.shared_dollars(report))
+    if len(runs) == 2:
+        head = [f"{run.policy}, {replicas_words(run.replicas)}" for run in runs]
+        table = _table(["", *head, "difference"], map(_row, side_by_side(report)))
+        yield f"<section><h2>The best of each, side by side</h2>{table}</section>"
     for run in runs:
         yield _breakdown(report, run)
 
@@ -75,13 +85,6 @@ def _each(report: Report, runs: Sequence[Figures], sentence: Callable[[Figures],
 
 def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def quantile_rows(run: Figures) -> Iterator[tuple[str, ...]]:
-    """What was waited for, and how long at each level."""
-    kinds = {"TTFT": run.whole.ttft_s, "pace": run.whole.pace_s, "E2E": run.whole.e2e_s}
-    for kind, of in kinds.items():
-        yield kind, *(say.seconds(getattr(of, f"p{level}")) for level in LEVELS)
 
 
 def _quantiles(report: Report, runs: Sequence[Figures]) -> str:
@@ -107,60 +110,11 @@ def _summary(report: Report) -> str:
     return _table([name for name, _ in columns], lines)
 
 
-def summary_columns(report: Report) -> tuple[Column, ...]:
-    """What is told of each run, in a word and as it is read off."""
-
-    def regret(run: Figures) -> str:
-        times = report.regret(run)
-        return "-" if times is None else f"{times:.2f}x"
-
-    def dollars(run: Figures) -> str:
-        share = report.dollar_share(run)
-        return "-" if share is None else say.percent(share)
-
-    def worst(run: Figures) -> str:
-        return say.percent(float(run.minutes.attainment[run.minutes.worst]))
-
-    return (
-        ("policy", lambda run: run.policy),
-        ("replicas", lambda run: replicas_words(run.replicas).removesuffix(" replicas").removesuffix(" replica")),
-        ("$/h", say.hourly),
-        ("GPUs", lambda run: say.usd(run.usd_per_hour(run.gpu_nano_usd))),
-        ("shared", lambda run: say.usd(run.usd_per_hour(run.whole.shared_nano_usd))),
-        ("$/month", say.monthly),
-        ("of bound", regret),
-        ("in time", lambda run: say.percent(run.whole.attainment)),
-        ("worst minute", worst),
-        ("TTFT P99", lambda run: say.seconds(run.whole.ttft_s.p99)),
-        ("pace P99", lambda run: say.seconds(run.whole.pace_s.p99)),
-        ("E2E P99", lambda run: say.seconds(run.whole.e2e_s.p99)),
-        ("spilled", lambda run: say.percent(run.whole.spill_share)),
-        ("share of $", dollars),
-        ("refused", lambda run: f"{run.whole.refused:,}"),
-    )
-
-
 def _breakdown(report: Report, run: Figures) -> str:
     """Tables by route, tenant, app and target."""
-    kinds = {"route": run.routes, "tenant": run.tenants, "app": run.apps, "target": run.targets}
-    tables = [_parts_table(run, kind, parts) for kind, parts in kinds.items() if len(parts) > (kind == "route")]
+    tables = [_parts_table(run, kind, parts) for kind, parts in parts_of(run).items()]
     title = "Who was served how" if len(report.policies) == 1 else f"Who was served how: {run.policy}"
     return f"<section><h2>{escape(title)}</h2>{''.join(tables)}{_reasons(run)}</section>"
-
-
-PART_COLUMNS: tuple[tuple[str, Callable[[Part], str]], ...] = (
-    ("requests", lambda part: f"{part.requests:,}"),
-    ("in time", lambda part: say.percent(part.attainment)),
-    ("spilled", lambda part: say.percent(part.spill_share)),
-    ("refused", lambda part: f"{part.refused:,}"),
-    ("TTFT P50", lambda part: say.seconds(part.ttft_s.p50)),
-    ("TTFT P95", lambda part: say.seconds(part.ttft_s.p95)),
-    ("TTFT P99", lambda part: say.seconds(part.ttft_s.p99)),
-    ("pace P50", lambda part: say.seconds(part.pace_s.p50)),
-    ("pace P99", lambda part: say.seconds(part.pace_s.p99)),
-    ("E2E P50", lambda part: say.seconds(part.e2e_s.p50)),
-    ("E2E P99", lambda part: say.seconds(part.e2e_s.p99)),
-)
 
 
 def _parts_table(run: Figures, kind: str, parts: tuple[Part, ...]) -> str:

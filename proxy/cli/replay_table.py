@@ -11,15 +11,21 @@ from rich.table import Table
 
 from proxy.advisor import replay_findings as say
 from proxy.advisor.figures import LEVELS, Figures, Part
-from proxy.advisor.replay_html import MOST_ROWS, PART_COLUMNS, quantile_rows, summary_columns
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
+from proxy.advisor.replay_tables import (
+    MOST_ROWS,
+    PART_COLUMNS,
+    parts_of,
+    quantile_rows,
+    side_by_side,
+    summary_columns,
+)
 
 DISPENSABLE = (
     *("E2E P50", "GPUs", "shared", "E2E P99", "TTFT P95", "pace P50", "$/month", "share of $", "TTFT P50"),
     *("refused", "worst minute", "pace P99"),
 )
 """Columns that a narrow terminal does without, in this order."""
-Measure = tuple[str, Callable[[Figures], float], Callable[[float], str]]
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -32,7 +38,7 @@ def print_report(report: Report, console: Console) -> None:
             console.print(_quantiles(report, report.best(policy)))
     for policy in report.policies:
         run = report.best(policy)
-        for kind, parts in _kinds(run).items():
+        for kind, parts in parts_of(run).items():
             console.print(_fitted(console, partial(_parts_table, report, run, kind, parts)))
     for policy in report.policies:
         name = f"{policy}: " if len(report.policies) > 1 else ""
@@ -71,61 +77,14 @@ def _title(report: Report, run: Figures) -> str:
 
 
 def _side_by_side(report: Report) -> Table:
-    first, second = (report.best(policy) for policy in report.policies)
     table = _table(title="the best of each")
     table.add_column("")
-    for run in (first, second):
+    for run in (report.best(policy) for policy in report.policies):
         table.add_column(f"{run.policy}, {replicas_words(run.replicas)}", justify="right")
     table.add_column("difference", justify="right")
-    for name, measure, words in _measures(report):
-        one, other = measure(first), measure(second)
-        table.add_row(name, words(one), words(other), _difference(one, other, words))
+    for row in side_by_side(report):
+        table.add_row(*row)
     return table
-
-
-def _difference(one: float, other: float, words: Callable[[float], str]) -> str:
-    change = other - one
-    if change != change or not change:  # noqa: PLR0124  (NaN of what is not known)
-        return "-" if change else "same"
-    return ("+" if change > 0 else "-") + words(abs(change)).replace(" %", " points")
-
-
-def _measures(report: Report) -> list[Measure]:
-    def dollars(run: Figures) -> float:
-        share = report.dollar_share(run)
-        return float("nan") if share is None else share
-
-    waits: list[Measure] = [
-        (f"{kind} P{level}", _quantile(column, level), say.seconds)
-        for kind, column in (("TTFT", "ttft_s"), ("pace", "pace_s"), ("E2E", "e2e_s"))
-        for level in LEVELS
-    ]
-    return [
-        ("dollars an hour", lambda run: run.usd_per_hour(run.nano_usd), say.usd),
-        ("  for GPUs", lambda run: run.usd_per_hour(run.gpu_nano_usd), say.usd),
-        ("  to providers", lambda run: run.usd_per_hour(run.whole.shared_nano_usd), say.usd),
-        ("served in time", lambda run: run.whole.attainment, _points),
-        ("in the worst minute", lambda run: float(run.minutes.attainment[run.minutes.worst]), _points),
-        *waits,
-        ("spilled requests", lambda run: run.whole.spill_share, _points),
-        ("share of dollars", dollars, _points),
-        ("refused", lambda run: run.whole.refused, lambda count: f"{count:,.0f}"),
-        ("oscillations an hour", lambda run: run.oscillations_per_hour, lambda count: f"{count:.2g}"),
-    ]
-
-
-def _quantile(column: str, level: int) -> Callable[[Figures], float]:
-    return lambda run: float(getattr(getattr(run.whole, column), f"p{level}"))
-
-
-def _points(share: float) -> str:
-    return "-" if share != share else f"{share * 100:.2f} %"  # noqa: PLR0124  (NaN)
-
-
-def _kinds(run: Figures) -> dict[str, tuple[Part, ...]]:
-    """Who was served, by what there is more than one of to tell apart."""
-    kinds = {"route": run.routes, "tenant": run.tenants, "app": run.apps, "target": run.targets}
-    return {kind: parts for kind, parts in kinds.items() if len(parts) > 1}
 
 
 def _parts_table(report: Report, run: Figures, kind: str, parts: tuple[Part, ...], left_out: Collection[str]) -> Table:

@@ -54,6 +54,11 @@ def test_the_page_says_what_was_found() -> None:
     assert "spilled: no room" in page
 
 
+def test_two_policies_stand_side_by_side() -> None:
+    assert "<td>served in time</td><td>99.92 %</td><td>99.61 %</td><td>-0.31 points</td>" in page_of_two()
+    assert "side by side" not in page_of_one()
+
+
 def test_names_are_escaped() -> None:
     page = page_of_two()
     assert "<other>" not in page

@@ -248,5 +248,3 @@ def test_one_policy_has_its_quantiles_and_two_their_differences() -> None:
     print_report(two_policies(), Console(width=118, file=two))
     assert re.search(r" TTFT +325 ms +703 ms +877 ms +1.25 s ", one.getvalue())
     assert re.search(r" served in time +99.92 % +99.61 % +-0.31 points ", two.getvalue())
-    assert re.search(r" in the worst minute +96.67 % +96.67 % +same ", two.getvalue())
-    assert re.search(r" share of dollars +22.97 % +- +- ", two.getvalue())  # of one of them nothing is known
