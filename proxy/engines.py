@@ -26,7 +26,9 @@ from proxy.telemetry.records import Record
 
 
 class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One engine; `age_s` is since it was last read, None if it never was. `trouble` is why it is not, in words."""
+    """One engine; `age_s` is since it was last read, None if it never was. `connect_s` is how long the last connection
+    for that took. `trouble` is why it is not read, in words.
+    """
 
     replica: int
     url: str
@@ -35,6 +37,7 @@ class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     waiting: int | None = None
     kv_use: float | None = None
     preemptions: int | None = None
+    connect_s: float | None = None
     trouble: str = ""
 
 
@@ -106,7 +109,7 @@ class Engines:
         """How both ends of each dedicated target compare."""
         now = self._clock()
         standings = tuple(self._scraper.standings())
-        compared = {one.target: one for one in self._end_to_end.compared(now)}
+        compared = {one.target: one for one in self._end_to_end.compared(now, _round_trips_s(standings))}
         targets = tuple(
             _report(target, compared[target.name], [one for one in standings if one.target == target.name], now)
             for target in self._targets
@@ -133,7 +136,7 @@ class Engines:
         yield from self._latencies(now)
 
     def _latencies(self, now: float) -> Iterator[Metric]:
-        compared = tuple(self._end_to_end.compared(now))
+        compared = tuple(self._end_to_end.compared(now, {}))
         ttfts = [sample for one in compared for sample in _spread(one.target, one.told.ttft)]
         yield gauge("engine_ttft_seconds", "Time to the first token as the engines tell it, lately", *ttfts)
         e2es = [sample for one in compared for sample in _spread(one.target, one.told.e2e)]
@@ -178,8 +181,18 @@ def _replica(one: Standing, now: float) -> ReplicaReport:
         waiting=reading.waiting,
         kv_use=reading.kv_use,
         preemptions=reading.preemptions,
+        connect_s=one.connect_s,
         trouble=one.trouble,
     )
+
+
+def _round_trips_s(standings: Iterable[Standing]) -> dict[str, float]:
+    """By target, to its farthest replica."""
+    found: dict[str, float] = {}
+    for one in standings:
+        if one.connect_s is not None:
+            found[one.target] = max(one.connect_s, found.get(one.target, 0.0))
+    return found
 
 
 def _labels(one: Standing) -> dict[str, str]:

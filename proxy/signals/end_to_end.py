@@ -13,7 +13,8 @@ or not, and a first token of ours can be told of a stream only. Where the engine
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -71,12 +72,15 @@ class TargetLatency(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gap: Gap
 
 
-def compare(engine: Told, client: Seen, *, region: str = "unknown") -> Gap:
-    """What is between the engine's figures and the client's, and what to do about it."""
+def compare(engine: Told, client: Seen, *, region: str = "unknown", round_trip_s: float | None = None) -> Gap:
+    """What is between the engine's figures and the client's, and what to do about it.
+
+    `round_trip_s` is how long the network takes there and back, as far as is known.
+    """
     ttft = _parts(client.ttft, client.overhead, engine.queue, engine.ttft)
     e2e = _parts(client.e2e, client.overhead, engine.queue, engine.e2e)
     told, seen = (engine.ttft, client.ttft) if ttft is not None else (engine.e2e, client.e2e)
-    return Gap(ttft=ttft, e2e=e2e, hint=_hint(ttft or e2e, told, seen, region))
+    return Gap(ttft=ttft, e2e=e2e, hint=_hint(ttft or e2e, told, seen, _Way(region, round_trip_s)))
 
 
 def _parts(client: Spread | None, overhead: Spread | None, queue: Spread | None, engine: Spread | None) -> Parts | None:
@@ -94,7 +98,27 @@ def _parts(client: Spread | None, overhead: Spread | None, queue: Spread | None,
     )
 
 
-def _hint(parts: Parts | None, told: Spread | None, seen: Spread | None, region: str) -> str:
+class _Way(NamedTuple):
+    """Between the proxy and the engine."""
+
+    region: str
+    round_trip_s: float | None
+
+    def blame(self, outside_s: float) -> str:
+        """What may take so long: a reused connection costs a request one round trip, a new one up to three."""
+        far = "it is far" if self.region == "unknown" else f"region `{self.region}` is far"
+        trip_s = self.round_trip_s
+        if trip_s is None:
+            return f"{far}, connections are not reused, or its HTTP server is busy"
+        trip = f"a round trip takes {_told(trip_s)}"
+        if outside_s < 1.5 * trip_s:
+            return f"{far}, {trip}"
+        if outside_s < 4.0 * trip_s:
+            return f"{far}, {trip}, and connections are not reused"
+        return f"its HTTP server or tokenizer is busy, {trip}"
+
+
+def _hint(parts: Parts | None, told: Spread | None, seen: Spread | None, way: _Way) -> str:
     if seen is None:
         return "no answer to a client of this process lately"
     if parts is None or told is None:
@@ -107,31 +131,28 @@ def _hint(parts: Parts | None, told: Spread | None, seen: Spread | None, region:
             f"the engine takes {_told(told.mean_s)} on average, this process sees {_told(whole_s)}:"
             " others send it other work"
         )
-    loss_s, words = max(_losses(parts, region), default=(0.0, ""))
+    loss_s, words = max(_losses(parts, way), default=(0.0, ""))
     if loss_s >= SHARE_WORTH_A_HINT * whole_s:
         return words
     return f"nothing is lost on the way: the engine works {_told(parts.engine_s)} of {_told(whole_s)}"
 
 
-def _losses(parts: Parts, region: str) -> Iterator[tuple[float, str]]:
+def _losses(parts: Parts, way: _Way) -> Iterator[tuple[float, str]]:
     """What is not the engine's work and long enough to be felt: seconds, and what to do about them."""
     whole = _told(parts.client_s)
     if parts.queue_s is not None and parts.queue_s >= QUEUE_WORTH_A_HINT_S:
         yield parts.queue_s, f"the engine queues {_told(parts.queue_s)} of {whole}: add room, or lower `max_in_flight`"
     if parts.outside_s >= OUTSIDE_WORTH_A_HINT_S:
-        causes = f"{_far(region)}, connections are not reused, or its HTTP server is busy"
-        yield parts.outside_s, f"{_told(parts.outside_s)} of {whole} outside the engine: {causes}"
+        yield parts.outside_s, f"{_told(parts.outside_s)} of {whole} outside the engine: {way.blame(parts.outside_s)}"
     if parts.proxy_s >= PROXY_WORTH_A_HINT_S:
         remedy = "start more workers (see `spillway_event_loop_lag_seconds`)"
         yield parts.proxy_s, f"the proxy takes {_told(parts.proxy_s)} of {whole}: {remedy}"
 
 
-def _far(region: str) -> str:
-    return "it is far" if region == "unknown" else f"region `{region}` is far"
-
-
 def _told(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1.0 else f"{seconds * 1000.0:.0f} ms"
+    if seconds >= 1.0:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000.0:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000.0:.1f} ms"
 
 
 class _Clients:
@@ -197,11 +218,11 @@ class EndToEnd:
         if recent is not None:
             recent.look((reading.ttft, reading.queue, reading.e2e), reading.as_of)
 
-    def compared(self, now: float) -> Iterator[TargetLatency]:
-        """Each dedicated target of the policy."""
+    def compared(self, now: float, round_trips_s: Mapping[str, float]) -> Iterator[TargetLatency]:
+        """Each dedicated target of the policy; `round_trips_s` are by target, as far as they are known."""
         for name, clients in self._clients.items():
             told, seen = self._told(name, now), clients.seen(now)
-            gap = compare(told, seen, region=self._regions[name])
+            gap = compare(told, seen, region=self._regions[name], round_trip_s=round_trips_s.get(name))
             yield TargetLatency(target=name, told=told, seen=seen, gap=gap)
 
     def _told(self, target: str, now: float) -> Told:

@@ -62,7 +62,10 @@ class ScrapeFailed(Exception):
 
 
 class Fetch(Protocol):
-    """How a page is read (`scrape_client.py`)."""
+    """How a page is read (`scrape_client.py`). `connect_s` is how long the last TCP connection took: one round trip."""
+
+    @property
+    def connect_s(self) -> float | None: ...
 
     async def get(self, url: str, key: str | None, feed: Callable[[bytes], None]) -> int:
         """Ask `url`, with a bearer key if there is one, and feed the body of an answer of 200. Returns the status.
@@ -78,12 +81,15 @@ OpenFetch = Callable[[], Fetch]
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How the scraping of one replica stands: its latest reading, and what is wrong (empty if nothing is)."""
+    """How the scraping of one replica stands: its latest reading, how long it took to connect, and what is wrong
+    (empty if nothing is).
+    """
 
     target: str
     replica: int
     url: str
     reading: EngineReading | None
+    connect_s: float | None
     failures: int
     trouble: str
 
@@ -96,7 +102,19 @@ def metrics_url(base_url: str, path: str) -> str:
 class _Source:
     """One replica that is asked."""
 
-    __slots__ = ("dialect", "failures", "path", "reading", "replica", "target", "task", "trouble", "url", "wanted")
+    __slots__ = (
+        "connect_s",
+        "dialect",
+        "failures",
+        "path",
+        "reading",
+        "replica",
+        "target",
+        "task",
+        "trouble",
+        "url",
+        "wanted",
+    )
 
     def __init__(self, target: Target, replica: int, url: str, wanted: Mapping[bytes, Wanted]) -> None:
         assert target.engine is not None, "it has an engine, or is no source"
@@ -107,6 +125,7 @@ class _Source:
         self.wanted = wanted
         self.path = 0
         self.reading: EngineReading | None = None
+        self.connect_s: float | None = None
         self.failures = 0
         self.trouble = ""
         self.task: asyncio.Task[None] | None = None
@@ -180,6 +199,7 @@ class Scraper:
                 replica=source.replica,
                 url=source.url,
                 reading=source.reading,
+                connect_s=source.connect_s,
                 failures=source.failures,
                 trouble=source.trouble,
             )
@@ -230,6 +250,7 @@ class Scraper:
         except ScrapeFailed as error:
             self._failed(source, error)
             return self._pause_s(source, settled=error.settled)
+        source.connect_s = fetch.connect_s
         self._succeeded(source, reading)
         return self._pause_s(source, settled=False)
 

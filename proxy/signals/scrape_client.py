@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import httpx
 
@@ -36,6 +38,8 @@ class HttpFetch:
     def __init__(self, tls: ssl.SSLContext, timeout_s: float, max_bytes: int) -> None:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self._connecting_at = 0.0
+        self.connect_s: float | None = None
         self._client = httpx.AsyncClient(
             headers=_HEADERS, verify=tls, timeout=timeout_s, follow_redirects=False, trust_env=False
         )
@@ -43,8 +47,10 @@ class HttpFetch:
     async def get(self, url: str, key: str | None, feed: Callable[[bytes], None]) -> int:
         """See `Fetch`."""
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        told: dict[str, Any] = {"trace": self._trace}
+        asking = self._client.stream("GET", url, headers=headers, extensions=told)
         try:
-            async with asyncio.timeout(self._timeout_s), self._client.stream("GET", url, headers=headers) as answer:
+            async with asyncio.timeout(self._timeout_s), asking as answer:
                 if answer.status_code == 200:
                     await self._read(url, answer, feed)
                 return answer.status_code
@@ -56,6 +62,13 @@ class HttpFetch:
     async def aclose(self) -> None:
         """Close the connection."""
         await self._client.aclose()
+
+    async def _trace(self, event: str, info: object) -> None:
+        """How long it took to connect (https://www.encode.io/httpcore/extensions/#trace)."""
+        if event == "connection.connect_tcp.started":
+            self._connecting_at = time.monotonic()
+        elif event == "connection.connect_tcp.complete":
+            self.connect_s = time.monotonic() - self._connecting_at
 
     async def _read(self, url: str, answer: httpx.Response, feed: Callable[[bytes], None]) -> None:
         size = 0

@@ -80,6 +80,20 @@ def test_an_unknown_region_is_not_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("round_trip_s", "cause"),
+    [
+        (0.4, "region `eu-west-1` is far, a round trip takes 400 ms"),
+        (0.15, "region `eu-west-1` is far, a round trip takes 150 ms, and connections are not reused"),
+        (0.0004, "its HTTP server or tokenizer is busy, a round trip takes 0.4 ms"),
+    ],
+)
+def test_a_known_round_trip_tells_the_network_from_the_rest(round_trip_s: float, cause: str) -> None:
+    told, seen = Told(ttft=spread(0.2)), Seen(ttft=spread(0.6), overhead=spread(0.0))
+    found = compare(told, seen, region="eu-west-1", round_trip_s=round_trip_s)
+    assert found.hint == f"400 ms of 600 ms outside the engine: {cause}"
+
+
+@pytest.mark.parametrize(
     ("told", "seen", "hint"),
     [
         (Told(), Seen(), "no answer to a client of this process lately"),
@@ -112,7 +126,7 @@ def told_by(count: int, each_s: float, at: float) -> EngineReading:
 
 
 def of(both: EndToEnd, now: float) -> TargetLatency:
-    (found,) = both.compared(now)
+    (found,) = both.compared(now, {})
     return found
 
 
@@ -162,7 +176,7 @@ def test_shared_targets_and_strangers_are_nobodys_concern() -> None:
     both = EndToEnd([shared()])
     both.feed(shared().name, ttft_s=1.0, total_s=1.0, overhead_s=0.1, now=T0)
     both.told("nobody", "http://nowhere/v1", told_by(1, 1.0, T0))
-    assert list(both.compared(T0)) == []
+    assert list(both.compared(T0, {})) == []
 
 
 def test_a_new_policy_keeps_what_is_known_of_whoever_stays() -> None:
@@ -177,4 +191,4 @@ def test_a_new_policy_keeps_what_is_known_of_whoever_stays() -> None:
     assert found.seen.ttft is not None
     assert (found.told.ttft.samples, found.seen.ttft.samples) == (50, 20)
     both.adopt([])
-    assert list(both.compared(T0 + 1)) == []
+    assert list(both.compared(T0 + 1, {})) == []

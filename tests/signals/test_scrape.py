@@ -30,6 +30,7 @@ class Engines:
         self.answers: dict[str, bytes | int | ScrapeFailed] = dict(answers)
         self.asked: list[tuple[str, str | None]] = []
         self.open_clients = 0
+        self.connect_s = 0.07
         self._moved = asyncio.Event()
 
     async def get(self, url: str, key: str | None, feed: Callable[[bytes], None]) -> int:
@@ -105,10 +106,11 @@ async def test_every_replica_is_asked_again_and_again() -> None:
     assert {(name, url) for name, url, _ in seen} == {(VLLM.name, url) for url in VLLM.urls}
     assert {reading.requests for _, _, reading in seen} == {9}
     assert {url for url, _ in engines.asked} == {where(VLLM), where(VLLM, 1)}
-    assert [(one.replica, one.failures, one.trouble, one.reading is not None) for one in standings] == [
-        (0, 0, "", True),
-        (1, 0, "", True),
+    assert [(one.replica, one.failures, one.trouble, one.connect_s) for one in standings] == [
+        (0, 0, "", 0.07),
+        (1, 0, "", 0.07),
     ]
+    assert all(one.reading is not None for one in standings)
     assert engines.open_clients == 0
 
 
@@ -293,6 +295,8 @@ async def test_connections_are_reused_and_pages_asked_for_as_they_are() -> None:
     got: list[bytes] = []
     async with served(page(pages.VLLM)) as (server, url), fetching() as fetch:
         assert [await fetch.get(url, "sk", got.append) for _ in range(3)] == [200, 200, 200]
+        assert fetch.connect_s is not None
+        assert 0 < fetch.connect_s < PATIENCE_S
     assert len(server.connections) == 1
     assert b"".join(got) == pages.VLLM * 3
     sent = server.requests[0].lower()
