@@ -77,13 +77,16 @@ def place(steps: Steps, usable: Sequence[Reading], facts: Facts, aims: Aims, out
     ttft_limit_s = MARGIN * ttft_aim_s
     ttft_scale_s = ttft_aim_s if ttft_aim_s < inf else DEFAULT_TTFT_S
     hits = outlook.hits.get(steps.target.name)
+    most_hit = input_tokens - 1 if input_tokens else 0
     predict = steps.predict
     best = second = nearest = None
     best_score = second_score = least_s = inf
     for reading in usable:
         load = reading.load or IDLE
         hit = 0 if hits is None else hits[reading.replica]
-        prediction = predict(load, input_tokens, hit if hit < input_tokens else input_tokens - 1, output_tokens)
+        if hit >= input_tokens:
+            hit = most_hit
+        prediction = predict(load, input_tokens, hit, output_tokens)
         ttft_s, itl_s, raw_ttft_s, raw_itl_s, fits = (
             prediction.ttft_s,
             prediction.itl_s,
