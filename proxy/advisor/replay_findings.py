@@ -75,7 +75,8 @@ def baselines_heading(report: Report) -> str:
     other = best(report.baselines)
     change = run.nano_usd / other.nano_usd - 1.0
     word = "less" if change <= 0 else "more"
-    return f"{percent(abs(change))} {word} than the best other rule, {other.policy} ({hourly(other)} an hour)"
+    named = f"{other.policy}, tuned in hindsight ({hourly(other)} an hour)"
+    return f"{percent(abs(change))} {word} than the best other rule, {named}"
 
 
 def attainment_heading(report: Report, run: Figures) -> str:

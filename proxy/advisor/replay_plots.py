@@ -53,7 +53,7 @@ def cost_by_replicas(report: Report) -> str:
         kind = "replicas of each dedicated target" if several else "replicas of the dedicated target"
         axes.set_xlabel(f"{kind} ({letters})" if len(policies) > 1 else kind)
         axes.set_ylabel("dollars an hour")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.4g}"))
+        axes.yaxis.set_major_formatter(_dollars)
         axes.set_xlim(-0.6, len(numbers) - 0.4)
         axes.set_ylim(0, 1.17 * max(run.usd_per_hour(run.nano_usd) for run in report.runs) or 1.0)
         axes.tick_params(axis="x", length=0)
@@ -147,6 +147,7 @@ def against_others(report: Report) -> str:
             )
         axes.set_yticks(range(len(runs)), [f"{run.policy}, {replicas_words(run.replicas)}" for run in reversed(runs)])
         axes.set_xlabel("dollars an hour")
+        axes.xaxis.set_major_formatter(_dollars)
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.3)
@@ -211,6 +212,10 @@ def _log_panel(axes: Any, title: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(3) if high / low < 4 else few)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+
+
+def _dollars(value: float, _: int) -> str:
+    return f"${value:,.4g}"
 
 
 def _short(value: float) -> str:
@@ -281,7 +286,7 @@ def shared_dollars(report: Report) -> str:
             axes.axhline(price, color=ALARM, linestyle=LIMIT, linewidth=1.8, label="one more replica")
         axes.set_ylim(bottom=0)
         axes.set_ylabel("dollars an hour")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.4g}"))
+        axes.yaxis.set_major_formatter(_dollars)
         _time_axis(axes, runs[0])
         _legend(axes, columns=3)
         return draw("Dollars paid to shared providers over time")
