@@ -214,7 +214,7 @@ def _log_panel(axes: Any, title: str) -> None:
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
-def _dollars(value: float, _: int) -> str:
+def _dollars(value: float, _: float) -> str:
     return f"${value:,.4g}"
 
 
