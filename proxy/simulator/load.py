@@ -112,9 +112,15 @@ class Load:
     def send(self) -> None:
         """Send one request, of the size that a chat turn has."""
         prompt_tokens, answer_tokens = self._random.randint(150, 650), self._random.randint(40, 80)
-        visit = asyncio.create_task(self._visit(_body(self._model, prompt_tokens, answer_tokens)))
-        self._visits.add(visit)
-        visit.add_done_callback(self._visits.discard)
+        self.ask(_body(self._model, prompt_tokens, answer_tokens))
+
+    def ask(self, body: bytes) -> Visit:
+        """Send one request of the caller's own."""
+        visit = Visit(monotonic())
+        task = asyncio.create_task(self._pay(visit, body))
+        self._visits.add(task)
+        task.add_done_callback(self._visits.discard)
+        return visit
 
     async def drain(self, within_s: float) -> None:
         """Wait for the requests on their way; after `within_s` seconds hang up on the rest."""
@@ -124,8 +130,7 @@ class Load:
             visit.cancel()
         await asyncio.gather(*self._visits, return_exceptions=True)
 
-    async def _visit(self, body: bytes) -> None:
-        visit = Visit(monotonic())
+    async def _pay(self, visit: Visit, body: bytes) -> None:
         loop = asyncio.get_running_loop()
         reading = _Reading(visit, self._listener, loop.create_future())
         try:
