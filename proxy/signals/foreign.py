@@ -13,7 +13,7 @@ up with the second scrape after it came, and is gone with the second after it we
 
 How old a figure is, says not when it was read but when it last moved: an engine whose page stands still for
 `FROZEN_AFTER_S` while it claims to work is not believed (SGLang stops publishing when it becomes idle, a hung engine
-stops altogether). What is unknown is dropped; it is never taken for idle.
+stops altogether), nor are its scrapes kept. What is unknown is dropped; it is never taken for idle.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class ForeignLoad:
         if self._own:
             self._churn += (abs(own - self._own[-1][1]) - self._churn) * CHURN_WEIGHT
         self._own.append((now, own, own_waiting))
-        self._seen.append(self._difference(reading))
+        if reading.requests and now - self._moved_at > FROZEN_AFTER_S:
+            self._seen.clear()
+        else:
+            self._seen.append(self._difference(reading))
         # Whatever we have at this scrape is of the window before the next one.
         while self._own[0][0] < now - reading.lag_s:
             self._own.popleft()
@@ -121,9 +124,11 @@ class ForeignLoad:
         return Foreign(waiting, foreign - waiting)
 
     def _note_preemptions(self, last: EngineReading, reading: EngineReading) -> None:
-        before, after, passed_s = last.preemptions, reading.preemptions, reading.as_of - last.as_of
-        known = before is not None and after is not None and after >= before and passed_s > 0.0
-        self._preemptions_per_s = (after - before) / passed_s if known else 0.0  # type: ignore[operator]
+        passed_s = reading.as_of - last.as_of
+        if last.preemptions is None or reading.preemptions is None or passed_s <= 0.0:
+            return
+        # An engine that was started anew counts from nothing.
+        self._preemptions_per_s = max(0, reading.preemptions - last.preemptions) / passed_s
 
     def _forget(self) -> None:
         self._own.clear()

@@ -104,8 +104,9 @@ def test_an_engine_that_stands_still_while_it_claims_to_work_is_not_believed() -
     assert foreign.at(now - 1.0) == Foreign(0, 24)
     foreign.observe(reading(24, at=now, output_tokens=7), 0, 0, now)
     assert foreign.at(now) is None
-    foreign.observe(reading(24, at=now + 1, output_tokens=8), 0, 0, now + 1)
-    assert foreign.at(now + 1) == Foreign(0, 24)
+    for turn in (1, 2):
+        foreign.observe(reading(24, at=now + turn, output_tokens=7 + turn), 0, 0, now + turn)
+    assert foreign.at(now + 2) == Foreign(0, 24)
 
 
 def test_an_idle_engine_may_stand_still() -> None:
@@ -120,7 +121,8 @@ def test_an_engine_that_publishes_late_never_turns_our_own_past_into_others() ->
     foreign, seen = ForeignLoad(), []
     for turn in range(60):
         busy = turn < 20
-        late = reading(24, at=T0 + turn, lag_s=6.0, output_tokens=turn if busy else 20)
+        published = 24 if turn < 50 else 0
+        late = reading(published, at=T0 + turn, lag_s=6.0, output_tokens=turn if busy else 20)
         foreign.observe(late, 24 if busy else 0, 0, T0 + turn)
         seen.append(foreign.at(T0 + turn))
     assert {one for one in seen if one is not None} == {Foreign()}
