@@ -27,8 +27,8 @@ take more of them than that."""
 APART_TOKENS = 3
 """Steps that pass between one joining prompt and the next."""
 MOST_ROUNDS = 3
-SHORT = 32
-"""A short prompt is this much shorter than a long one."""
+SHORT = 64
+"""A short prompt is this much shorter than the longest."""
 LEAST_SHORT_TOKENS = 16
 LEAST_PROMPT_TOKENS = 128
 SMALLEST_CHUNK = 128
@@ -62,11 +62,14 @@ class Run:
 
 
 def design(prompt_tokens: int, concurrency: int) -> tuple[Run, ...]:
-    """The runs, with prompts up to about so many tokens and so many sequences at one time."""
-    long, many = prompt_tokens, concurrency
-    short, few = max(LEAST_SHORT_TOKENS, long // SHORT), max(1, concurrency // 4)
-    lengths = tuple(dict.fromkeys((short, long // 8, long // 4, long // 2, long)))
-    between = (3 * long // 8, 3 * long // 4)
+    """The runs, with prompts up to about so many tokens and so many sequences at one time.
+
+    Sequences that decode have prompts of half that length at most: reading them is what a calibration mostly costs.
+    """
+    longest, many = prompt_tokens, concurrency
+    long, short, few = longest // 2, max(LEAST_SHORT_TOKENS, longest // SHORT), max(1, concurrency // 4)
+    lengths = (short, longest // 8, longest // 4, longest // 2, longest)
+    between = (3 * longest // 16, 5 * longest // 8)
     return (
         Run(joining=2 * lengths),
         Run(joining=2 * between, held_out=True),

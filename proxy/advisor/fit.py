@@ -29,7 +29,7 @@ from proxy.advisor.timings import Observed, Row, decoding, joining, reading
 from proxy.policy.engine_profile import EngineProfile
 from proxy.policy.engine_steps import decoding_s
 
-USUAL_SHARE = 0.01
+USUAL_SHARE = 0.003
 USUAL_S = 1e-3
 """What is usually wrong with a row: a share of what it took, and with its ends together."""
 OUTLIER = 2.0

@@ -44,9 +44,9 @@ def calibrate(
     model: Model = "",
     api_key_env: KeyEnv = "",
     max_seconds: MostSeconds = 120.0,
-    max_tokens: MostTokens = 400_000,
+    max_tokens: MostTokens = 500_000,
     concurrency: Concurrency = 32,
-    prompt_tokens: Prompt = 4096,
+    prompt_tokens: Prompt = 8192,
     itl: Itl = "50ms",
     ttft: Ttft = "2s",
     input_tokens: Inputs = 1000,
@@ -175,7 +175,8 @@ def _duration(value: str, option: str) -> float:
 def _announce(place: Place, runs: Sequence[Run], most_s: float) -> None:
     from proxy.advisor.experiment import cost
 
-    at_once, longest = max(run.decoders for run in runs), max(run.prompt_tokens for run in runs)
+    at_once = max(run.decoders for run in runs)
+    longest = max(tokens for run in runs for tokens in (run.prompt_tokens, *run.joining))
     print(
         f"sending to `{place.model}` at {place.url}: {len(runs)} runs, at most {cost(tuple(runs)):,} tokens"
         f" and {most_s:g} s, up to {at_once} requests at one time with prompts of up to {longest} tokens;"

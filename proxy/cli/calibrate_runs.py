@@ -24,7 +24,7 @@ async def carry_out(
         async with asyncio.timeout(most_s):
             await engine.greet()
             # What an engine does for the first time, such as compiling, is not what it takes.
-            await _undivided(_observed(engine, Run(joining=(max(run.prompt_tokens for run in runs),))))
+            await _undivided(_observed(engine, Run(joining=(max(max(run.joining, default=0) for run in runs),))))
             for run in runs:
                 observed = await _undivided(_observed(engine, run))
                 done.append(observed)

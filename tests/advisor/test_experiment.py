@@ -8,7 +8,7 @@ from proxy.advisor.experiment import LEAST_PROMPT_TOKENS, cost, design, within
 
 
 def test_the_runs_differ_in_what_they_are_to_tell() -> None:
-    runs = design(4096, 32)
+    runs = design(8192, 32)
     seen = [run for run in runs if not run.held_out]
     decoding = {(run.decoders, run.prompt_tokens) for run in seen if not run.joining}
     assert {(1, 128), (32, 128), (32, 4096)} <= decoding
@@ -26,9 +26,9 @@ def test_no_load_is_larger_than_it_may_be(most_tokens: int, prompt_tokens: int, 
 
 
 def test_what_fits_is_not_made_smaller() -> None:
-    assert within(cost(design(4096, 32)), 4096, 32) == design(4096, 32)
-    assert within(1000, 4096, 32) == ()
-    assert within(100_000, 4096, 32) not in ((), design(4096, 32))
+    assert within(cost(design(8192, 32)), 8192, 32) == design(8192, 32)
+    assert within(1000, 8192, 32) == ()
+    assert within(100_000, 8192, 32) not in ((), design(8192, 32))
 
 
 def test_what_is_cheap_is_done_three_times() -> None:

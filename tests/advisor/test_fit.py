@@ -11,7 +11,7 @@ from proxy.advisor.timings import Observed
 from proxy.simulator.profile import PROFILES, Profile
 from tests.advisor.played import played
 
-RUNS = design(4096, 32)
+RUNS = design(8192, 32)
 FIELDS = {
     "step_s": "step_s",
     "sequence_s": "decode_s",

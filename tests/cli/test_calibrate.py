@@ -185,13 +185,13 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path, arguments: list[st
 
 
 def test_it_says_before_what_it_will_send(capsys: pytest.CaptureFixture[str]) -> None:
-    runs = design(4096, 32)
+    runs = design(8192, 32)
     _announce(Place(url="http://gpu:8000/v1", model="up"), runs, 120.0)
     said = capsys.readouterr().err
     assert f"at most {cost(runs):,} tokens and 120 s, up to 32 requests at one time" in said
 
 
-def found(profile: Profile, aim: Aim = AIM, runs: tuple[Run, ...] = design(4096, 32)) -> Calibration:
+def found(profile: Profile, aim: Aim = AIM, runs: tuple[Run, ...] = design(8192, 32)) -> Calibration:
     from proxy.advisor.engine_advice import advise
 
     observed: list[Observed] = played(profile, runs)
@@ -243,7 +243,7 @@ def test_the_same_as_json() -> None:
 
 def test_it_admits_what_it_does_not_know() -> None:
     hopeless = replace(AIM, itl_s=0.01)
-    runs = tuple(run for run in design(4096, 32) if not run.held_out)
+    runs = tuple(run for run in design(8192, 32) if not run.held_out)
     told = as_text(found(PROFILES["70b-fp8-2xh100"], hopeless, runs))
     assert "no way to start it keeps 10ms between tokens" in told
     assert "7 runs of 10, which is all that there was time for" in told
