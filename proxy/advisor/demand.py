@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from proxy.advisor.trace import App, Trace
 from proxy.policy.engine_profile import EngineProfile
 
+Numbers = NDArray[np.int64] | NDArray[np.float64]
 SUMS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "attended_tokens", "read_tokens")
 """What is summed for each app and hour.
 
@@ -134,7 +135,7 @@ def of_trace(trace: Trace, profile: EngineProfile, bin_s: float) -> Demand:
     )
 
 
-def request_sums(input_tokens: NDArray[np.int64], output_tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+def request_sums(input_tokens: Numbers, output_tokens: Numbers) -> NDArray[np.float64]:
     """The `SUMS` of each request by itself, none of it cached: one row a request."""
     into, out = input_tokens.astype(np.float64), output_tokens.astype(np.float64)
     columns = (np.ones_like(into), into, np.zeros_like(into), out, into**2 / 2, out * (into + out / 2))

@@ -1,0 +1,135 @@
+"""The advice as one HTML file: no script, no link, nothing to be fetched, good on paper too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from proxy.advisor import advice_plots as plots
+from proxy.advisor import advice_words as words
+from proxy.advisor.advice import Advice
+from proxy.advisor.advice_words import hourly, monthly, percent
+from proxy.advisor.breakeven import HOURS_A_MONTH
+
+_STYLE = """
+body { background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
+  max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
+p.verdict { font-size: 1.25rem; font-weight: 600; margin: .6rem 0; }
+p.note, figcaption, footer { color: #555; font-size: .85rem; }
+figure { margin: 0; } svg { width: 100%; height: auto; } ul { padding-left: 1.2rem; } li { margin: .15rem 0; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { border-bottom: 1px solid #888; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; } tr.best td { font-weight: 600; }
+table.card td { text-align: left; vertical-align: top; } div.wide { overflow-x: auto; }
+@media print { section { break-inside: avoid; } }
+"""
+_HOLDS = {True: "yes", False: "no", None: "unknown"}
+
+
+def to_html(advices: Sequence[Advice]) -> str:
+    """The whole page, a part for each pool of replicas."""
+    title = "When to buy a GPU"
+    parts = "\n".join(_part(advice) for advice in advices)
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    view = '<meta name="viewport" content="width=device-width">'
+    body = f"<h1>{title}</h1>\n{parts}\n{_FOOTER}"
+    return f'<!doctype html>\n<html lang="en"><head>{head}{view}</head><body>\n{body}</body></html>\n'
+
+
+def _part(advice: Advice) -> str:
+    cautions = "".join(_paragraph(f"Caution: {one}.", "note") for one in words.cautions(advice))
+    return "\n".join(
+        [
+            _paragraph(words.headline(advice) + ".", "verdict"),
+            _paragraph(words.demand(advice) + ". " + _sentence(words.even(advice)) + ".", "note"),
+            cautions,
+            _section("What each number of replicas costs", plots.bills(advice), _BILLS_NOTE),
+            _counts(advice),
+            _section("Is there work for it, and for how long?", plots.duration(advice), _DURATION_NOTE),
+            _section("How busy each replica would be", plots.use(advice), _USE_NOTE),
+            _section("Where the next one begins to pay", plots.by_volume(advice), _VOLUME_NOTE),
+            _section("What the saving hangs on", plots.tornado(advice), _TORNADO_NOTE),
+            _listed("What would flip it", words.turning_points(advice)),
+            _listed("Other replicas", words.alternatives(advice)),
+            _listed("If demand grows", words.growth(advice)),
+            _card(advice),
+        ]
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _section(heading: str, svg: str, note: str) -> str:
+    caption = f"<figcaption>{escape(note)}</figcaption>"
+    return f"<section><h2>{escape(heading)}</h2><figure>{svg}{caption}</figure></section>"
+
+
+def _listed(heading: str, lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(_sentence(line))}</li>" for line in lines)
+    return f"<section><h2>{escape(heading)}</h2><ul>{items}</ul></section>" if items else ""
+
+
+def _paragraph(text: str, kind: str) -> str:
+    return f'<p class="{kind}">{escape(text)}</p>'
+
+
+def _counts(advice: Advice) -> str:
+    sizing, certainty = advice.sizing, advice.certainty
+    rows = []
+    for count in plots.shown_replicas(advice):
+        bill = float(sizing.usd_per_hour[count])
+        cells = (
+            f"{count}",
+            hourly(bill),
+            monthly(bill).removesuffix(" a month"),
+            percent(float(sizing.use[count - 1])) if count else "",
+            percent(float(sizing.spill_share[count])),
+            hourly(advice.saving(count)) if count > sizing.least else "",
+            words.range_words(advice, count) if count > sizing.least else "",
+            f"{certainty.best[count]:.2f}",
+        )
+        rows.append((cells, count == sizing.best))
+    names = ("replicas", "bill", "a month", "last one used", "spilled", "saves", "5-95 % of it", "P(best)")
+    return _table(names, rows)
+
+
+def _table(names: Sequence[str], rows: Iterable[tuple[Sequence[str], bool]], kind: str = "") -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    lines = "".join(
+        f'<tr class="best">{_cells(cells)}</tr>' if best else f"<tr>{_cells(cells)}</tr>" for cells, best in rows
+    )
+    top = f"<thead><tr>{head}</tr></thead>" if names else ""
+    return f'<div class="wide"><table class="{kind}">{top}<tbody>{lines}</tbody></table></div>'
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+
+
+def _card(advice: Advice) -> str:
+    """What a buyer has to show, in the order in which it is asked for."""
+    rows = [((f"{place}. {name}", told), False) for place, (name, told) in enumerate(words.evidence(advice), 1)]
+    return f"<section><h2>Evidence</h2>{_table((), rows, 'card')}</section>"
+
+
+_BILLS_NOTE = (
+    "GPUs are paid by the hour, used or not; what does not fit into them is paid by the token. The best is in bold."
+)
+_DURATION_NOTE = (
+    "One work-second is an engine's time without what each step costs by itself. What is below the lines of the best "
+    "number (dark) is served by GPUs, and what is above (hatched) spills."
+)
+_USE_NOTE = (
+    "Each further replica only gets what the others leave over. It pays while it is used more than the line says."
+)
+_VOLUME_NOTE = "The same demand, with as many bursts, at other volumes; the lowest line is the best number of replicas."
+_TORNADO_NOTE = "What the shown number of replicas saves against shared tokens alone, if one thing is different."
+_FOOTER = (
+    f"<footer><p>A month has {HOURS_A_MONTH:.0f} hours. Work is metered in bins of the time scale on which the "
+    "objective of the first token can be kept; intervals come from days that were drawn again. Nothing here was "
+    "measured on a GPU that is not there: capacity follows from the engine profile, which `spillway calibrate` "
+    "measures.</p></footer>\n"
+)
