@@ -13,13 +13,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from proxy.api.admin import admin_app
 from proxy.api.health import Health
+from proxy.engines import LatencyReport
 from proxy.meters.aggregates import Grain
 from proxy.meters.standing import BudgetStanding, Standing
 from proxy.meters.store_error import StoreUnavailable
-from proxy.policy.model import Enforce, Per
+from proxy.policy.model import Enforce, Engine, Per
+from proxy.simulator.engine import EngineSimulator
+from proxy.simulator.profile import PROFILES
 from starlette.requests import Request
 from starlette.responses import Response
-from tests.harness import Reply, dedicated, proxy, request_bytes, snapshot_of
+from tests.harness import Reply, dedicated, proxy, request_bytes, shared, snapshot_of
 from tests.scripted import CHAT_REPLY, reply, scripted
 from tests.wire import wire
 
@@ -92,6 +95,28 @@ class Admin:
             if isinstance(line, Exception):
                 raise line
             yield line
+
+
+async def test_both_ends_of_a_dedicated_target_stand_side_by_side() -> None:
+    async with EngineSimulator(PROFILES["8b-fp8-1xh100"], model="up") as engine:
+        policy = snapshot_of(dedicated("gpu", engine.url, engine=Engine.VLLM), shared("api", "http://127.0.0.1:1/v1"))
+        async with proxy(policy) as spillway, asyncio.timeout(10):
+            messages = [{"role": "user", "content": "hi"}]
+            ask = {"model": "m", "messages": messages, "max_tokens": 4, "stream": True}
+            assert (await spillway.post("/v1/chat/completions", ask)).status == 200
+            while True:
+                report = msgspec.json.decode(
+                    (await spillway.get("/admin/latency", admin=True)).body, type=LatencyReport
+                )
+                (target,) = report.targets
+                (replica,) = target.replicas
+                if target.seen.ttft is not None and replica.age_s is not None:
+                    break
+                await asyncio.sleep(0.02)
+            metrics = (await spillway.get("/metrics", admin=True)).body.decode()
+    assert (target.target, target.engine, replica.running, replica.trouble) == ("gpu", "vllm", 0, "")
+    assert target.seen.ttft.samples == 1
+    assert 'spillway_engine_requests{replica="0",state="running",target="gpu"} 0.0' in metrics
 
 
 async def test_the_report_comes_with_how_budgets_stand_and_what_is_degraded() -> None:
