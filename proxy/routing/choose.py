@@ -195,10 +195,11 @@ def _make_do(field: _Field) -> bool:
         if option not in kept:
             field.leave_late(option, patience_s)
     field.firsts = kept
-    if kept or not field.late:
+    late = [option for option in field.late if _keeps_gates(option, aims)]
+    if kept or not late:
         return False
-    best = min(field.late, key=_wait_s)
-    as_ever = not aims.required and best.placed is not None and not best.placed.load.waiting
+    best = min(late, key=_wait_s)
+    as_ever = best.placed is not None and not best.placed.load.waiting
     if _wait_s(best) > patience_s and not as_ever:
         return False
     field.late.remove(best)
@@ -212,8 +213,17 @@ def _wait_s(option: Option) -> float:
 
 def _in_time(field: _Field) -> list[Option]:
     """The replicas that are late but still keep the objective, in case that nobody else does in the end."""
-    latest_s = field.aims.ttft_s if field.aims.stated else inf
-    return [option for option in field.late if _wait_s(option) <= latest_s]
+    aims = field.aims
+    latest_s = aims.ttft_s if aims.stated else inf
+    return [option for option in field.late if _wait_s(option) <= latest_s and _keeps_gates(option, aims)]
+
+
+def _keeps_gates(option: Option, aims: Aims) -> bool:
+    """Whether what is predicted is what gates ask for, at the least."""
+    if option.placed is None:
+        return True
+    prediction = option.placed.prediction
+    return prediction.ttft_s <= aims.required_ttft_s and prediction.itl_s <= aims.required_itl_s
 
 
 def _outbid(firsts: list[Option], facts: Facts, outlook: Outlook) -> tuple[list[Option], Exclusion | None]:

@@ -61,14 +61,15 @@ ASSUMED_OUTPUT_TOKENS = 256.0
 class Aims:
     """What a route wants of the first token and of the gap between tokens, in seconds; infinite where it does not say.
 
-    `stated` is False where the first is only the default, which is a reason to spill over but never one to refuse;
-    `required` is True where a gate asks for it, so that nothing is served that is predicted to miss it.
+    `stated` is False where the first is only the default, which is a reason to spill over but never one to refuse. What
+    gates ask for, of either, is `required`, so that nothing is served that is predicted to miss it.
     """
 
     ttft_s: float = DEFAULT_TTFT_S
     itl_s: float = inf
     stated: bool = False
-    required: bool = False
+    required_ttft_s: float = inf
+    required_itl_s: float = inf
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -90,10 +91,16 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 
 def aims(require: Rules, want: Rules) -> Aims:
     """The tightest that the rules ask for, at whatever quantile."""
-    ttft_s, itl_s = (min(_tightest(rules, kind) for rules in (require, want)) for kind in ("ttft", "itl"))
+    required_ttft_s, required_itl_s = _tightest(require, "ttft"), _tightest(require, "itl")
+    ttft_s, itl_s = min(required_ttft_s, _tightest(want, "ttft")), min(required_itl_s, _tightest(want, "itl"))
     stated = min(ttft_s, itl_s) < inf
-    required = min(_tightest(require, "ttft"), _tightest(require, "itl")) < inf
-    return Aims(ttft_s=ttft_s if stated else DEFAULT_TTFT_S, itl_s=itl_s, stated=stated, required=required)
+    return Aims(
+        ttft_s=ttft_s if stated else DEFAULT_TTFT_S,
+        itl_s=itl_s,
+        stated=stated,
+        required_ttft_s=required_ttft_s,
+        required_itl_s=required_itl_s,
+    )
 
 
 def _tightest(rules: Rules, kind: str) -> float:

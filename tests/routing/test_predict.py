@@ -147,13 +147,13 @@ def test_the_tightest_objective_of_all_counts_whatever_its_quantile() -> None:
     median = (Objective(rule="ttft_p50", field="ttft_p50_s", limit_s=0.5),)
     assert aims(Rules(), Rules(objectives=ttft_p99(2.0) + median)) == Aims(ttft_s=0.5, stated=True)
     both = aims(Rules(objectives=ttft_p99(1.0)), Rules(objectives=ttft_p99(3.0) + itl_p99(0.05)))
-    assert both == Aims(ttft_s=1.0, itl_s=0.05, stated=True, required=True)
+    assert both == Aims(ttft_s=1.0, itl_s=0.05, stated=True, required_ttft_s=1.0)
 
 
 def test_a_route_that_says_nothing_spills_at_the_default_and_requires_nothing() -> None:
-    assert aims(Rules(), Rules(regions=("eu-*",))) == Aims(ttft_s=DEFAULT_TTFT_S, stated=False, required=False)
+    assert aims(Rules(), Rules(regions=("eu-*",))) == Aims(ttft_s=DEFAULT_TTFT_S, stated=False)
 
 
 def test_a_route_that_speaks_of_gaps_alone_does_not_mind_the_wait() -> None:
     assert aims(Rules(), Rules(objectives=itl_p99(0.05))) == Aims(ttft_s=inf, itl_s=0.05, stated=True)
-    assert aims(Rules(objectives=itl_p99(0.05)), Rules()).required
+    assert aims(Rules(objectives=itl_p99(0.05)), Rules()).required_itl_s == 0.05
