@@ -40,8 +40,10 @@ for 5 s.
 TIMEOUT_S = 2.0
 MAX_PAGE_BYTES = 16 << 20
 LONGEST_PAUSE_S = 10.0
-SETTLED_PAUSE_S = 60.0
+SETTLED_PAUSE_S = 30.0
 """Between questions to an engine that answers, but not with metrics."""
+_ELSEWHERE = {404, 405, 501}
+"""What is answered where there are no metrics: another path may have them."""
 SILENT_AFTER = 3
 """So many questions in a row without an answer are worth a line in the log: one may fall into a restart."""
 
@@ -292,9 +294,10 @@ async def _ask(source: _Source, fetch: Fetch, clock: Callable[[], float]) -> Eng
                 return page.reading(clock())
         except NotUnderstood as error:
             raise ScrapeFailed(f"{url}: {error} (hint: {source.dialect.hint})", settled=True) from None
-        if status not in (404, 405, 501):
+        if status not in _ELSEWHERE:
             break
-    raise ScrapeFailed(f"{url} answers {status} (hint: {source.dialect.hint})", settled=400 <= status < 502)
+    settled = status in _ELSEWHERE or status in (401, 403)
+    raise ScrapeFailed(f"{url} answers {status} (hint: {source.dialect.hint})", settled=settled)
 
 
 def _http_client() -> OpenFetch:
