@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 from proxy.advisor.breakeven import SECONDS_AN_HOUR, Offer
 from proxy.advisor.demand import Demand
@@ -118,7 +119,7 @@ def flips(question: Question, best: int) -> tuple[Flip, ...]:
     """The nearest point on either side of each quantity at which another number of replicas becomes the best one."""
     sizing = question.size()
     worth = SECONDS_AN_HOUR * question.usd_per_work_s * question.offer.capacity
-    need = question.offer.usd_per_hour / worth if worth > 0 else float("inf")
+    need = question.offer.usd_per_hour / worth if worth > 0 else inf
     use = sizing.use
     found = []
     if best > question.least:
@@ -156,7 +157,8 @@ def _turn(turned: Callable[[float], bool], far: float) -> float | None:
 
 
 def _ratio(one: float, other: float) -> float | None:
-    return float(one / other) if other > 0 and one < float("inf") else None
+    """None where one of them is nothing, or never enough: then no factor turns anything."""
+    return float(one / other) if 0 < one < inf and 0 < other < inf else None
 
 
 def _share(part: float, whole: float) -> float:
