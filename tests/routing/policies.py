@@ -193,6 +193,17 @@ _readings = any_of(
     uptime=(None, 0.98, 1.0),
 )
 
+_loads = any_of(
+    waiting=(0, 4),
+    queued_tokens=(0, 5000, 40_000),
+    decoding=(0, 60),
+    context_tokens=(0, 90_000, 2_000_000),
+    ttft_factor=(1.0, 8.0),
+    itl_factor=(1.0, 3.0),
+    overdue=(0.0, 9.0),
+    begun_at=(NOW - 9, NOW),
+).map(lambda told: Load(**told))
+
 requests = any_of(
     tenant=TENANTS,
     endpoint=tuple(Endpoint),
@@ -299,11 +310,19 @@ def funds_of(draw: st.DrawFn, policy: Snapshot) -> Funds:
 
 
 @st.composite
-def readings_of(draw: st.DrawFn, policy: Snapshot) -> Mapping[str, tuple[Reading, ...]]:
-    """Readings of some of the policy's targets, in any state."""
+def readings_of(draw: st.DrawFn, policy: Snapshot, *, loaded: bool = False) -> Mapping[str, tuple[Reading, ...]]:
+    """Readings of some of the policy's targets, in any state; `loaded` with the work of dedicated replicas."""
     observed = draw(st.integers(0, 2 ** len(policy.targets) - 1))
     return {
-        name: tuple(reading(name, replica, **draw(_readings)) for replica in range(target.replicas))
+        name: tuple(
+            reading(
+                name,
+                replica,
+                **draw(_readings),
+                load=draw(_loads) if loaded and target.lane is Lane.DEDICATED else None,
+            )
+            for replica in range(target.replicas)
+        )
         for index, (name, target) in enumerate(policy.targets.items())
         if observed >> index & 1
     }

@@ -449,13 +449,18 @@ class TestRules:
 
 
 @st.composite
-def decisions(draw: st.DrawFn) -> tuple[Snapshot, Facts, Readings, float]:
+def decisions(draw: st.DrawFn, loaded: bool = False) -> tuple[Snapshot, Facts, Readings, float]:
     policy = draw(policies.snapshots())
-    return policy, draw(policies.requests), draw(policies.readings_of(policy)), draw(policies.draws)
+    return policy, draw(policies.requests), draw(policies.readings_of(policy, loaded=loaded)), draw(policies.draws)
+
+
+def counted_or_predicted() -> st.SearchStrategy[tuple[Snapshot, Facts, Readings, float]]:
+    """Decisions by the number of requests in flight, and by the work that replicas have before them."""
+    return st.booleans().flatmap(lambda loaded: decisions(loaded=loaded))
 
 
 @settings(max_examples=2000)
-@given(decisions())
+@given(counted_or_predicted())
 def test_no_attempt_ever_violates_a_gate(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     decision = decide(policy, asked, observed, NOW, draw)
@@ -471,7 +476,7 @@ def test_no_attempt_ever_violates_a_gate(case: tuple[Snapshot, Facts, Readings, 
             assert seen is None or measured_within(route.require, seen[attempt.replica])
 
 
-@given(decisions())
+@given(counted_or_predicted())
 def test_a_request_with_an_able_lawful_target_is_never_refused(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     route = route_of(policy, asked)
@@ -484,7 +489,7 @@ def test_a_request_with_an_able_lawful_target_is_never_refused(case: tuple[Snaps
     assert {target.name for target in healthy} <= planned
 
 
-@given(decisions())
+@given(counted_or_predicted())
 def test_no_attempt_goes_to_a_replica_that_is_not_able(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     decision = decide(policy, asked, observed, NOW, draw)
@@ -497,7 +502,7 @@ def test_no_attempt_goes_to_a_replica_that_is_not_able(case: tuple[Snapshot, Fac
             assert attempt.target.max_in_flight is None or seen.in_flight < attempt.target.max_in_flight
 
 
-@given(decisions())
+@given(counted_or_predicted())
 def test_every_target_of_the_model_is_attempted_or_excluded(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     decision = decide(policy, asked, observed, NOW, draw)
@@ -510,7 +515,7 @@ def test_every_target_of_the_model_is_attempted_or_excluded(case: tuple[Snapshot
     assert not attempted & left_out
 
 
-@given(decisions())
+@given(counted_or_predicted())
 def test_a_decision_is_a_function_of_its_arguments(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     router = Router(policy)
@@ -519,7 +524,7 @@ def test_a_decision_is_a_function_of_its_arguments(case: tuple[Snapshot, Facts, 
     assert router.decide(asked, observed, NOW, draw) == first == decide(policy, asked, observed, NOW, draw)
 
 
-@given(decisions(), st.data())
+@given(counted_or_predicted(), st.data())
 def test_losing_readings_never_lets_an_unlawful_target_in(
     case: tuple[Snapshot, Facts, Readings, float], data: st.DataObject
 ) -> None:
@@ -566,7 +571,7 @@ def _gated(route: Route, gate: tuple[str, object]) -> Route:
     return route if present else replace(route, require=replace(route.require, **{name: value}))
 
 
-@given(decisions())
+@given(counted_or_predicted())
 def test_shadow_rules_change_nothing_but_the_record(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     bare = tuple(replace(route, shadow_require=Rules(), shadow_want=Rules()) for route in policy.routes)
@@ -598,7 +603,7 @@ def _fields(route: Route) -> dict[str, object]:
     return {name: getattr(route, name) for name in Route.__slots__}
 
 
-@given(decisions())
+@given(counted_or_predicted())
 def test_refusals_tell_clients_whether_to_come_back(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
     decision = decide(policy, asked, observed, NOW, draw)
