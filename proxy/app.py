@@ -160,8 +160,10 @@ class Spillway:
         return self._router.lawful_set(facts)
 
     def check(self, now: float) -> None:
-        """The sweep: keep the relay's word on what is degraded up to date."""
-        self._relay.degraded = ", ".join(self._degraded()).encode()
+        """The sweep: keep the relay's word on what is degraded up to date; nobody waits for room while we drain."""
+        self._relay.headers.degraded = ", ".join(self._degraded()).encode()
+        if self.health.draining:
+            self._relay.waiting.close()
 
     def _admin_app(self) -> Starlette:
         metering = self._metering
@@ -203,6 +205,7 @@ class Spillway:
 
         yield per_replica("inflight_requests", "In flight, all workers as last heard", lambda one: one.in_flight)
         yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
+        yield gauge("waiting_requests", "Requests that wait for room", ({}, len(self._relay.waiting)))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         yield from self._metering.metrics()
         yield from self._engines.metrics()

@@ -6,7 +6,8 @@ Read what is known, decide once, then walk the plan: send, forward, settle, and 
 the client or that no other target could mend. The plan is the retry policy. An engine that says *full* costs nothing
 and is simply spilled from; a failure is tried elsewhere at most `Plan.max_failovers` times and only while the retry
 budget lasts. Where a route hedges, the first attempt may have a copy elsewhere in the plan beside it (`hedge.py`).
-Nothing here waits on anything but the upstream: readings, meters and telemetry are memory.
+Where it lets requests wait for room, they do so before all of this (`waiting.py`), and are decided again. Nothing here
+waits on anything else but the upstream: readings, meters and telemetry are memory.
 """
 
 from __future__ import annotations
@@ -15,33 +16,37 @@ import asyncio
 import random
 import time
 from collections import ChainMap
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from proxy.caller import Client, FixedHeaders
+from proxy.caller import Client
 from proxy.deadlines import Deadlines
 from proxy.edges import Meters, Purse, RateLimits, RetryBudget, Signals, Telemetry, Upstreams
 from proxy.forward import Ending, Forward
 from proxy.hedge import Race, as_copy, copies
 from proxy.meters.hold import Hold, Spent
-from proxy.policy.model import Hedge, Lane, Route, Snapshot
+from proxy.policy.model import Hedge, Lane, Route, Snapshot, Traffic
+from proxy.reply_headers import ReplyHeaders
 from proxy.routing.budgets import name_of, used_nano_usd
 from proxy.routing.charge import Charge
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
+from proxy.routing.idle import only_idle, service_s
 from proxy.routing.limits import estimated_tokens
 from proxy.routing.outcome import Failure, Outcome
-from proxy.routing.plan import Attempt, Cause, Decision, Plan, Refusal
-from proxy.routing.readings import Fund, Funds
+from proxy.routing.plan import Attempt, Decision, Plan, Refusal
+from proxy.routing.readings import NO_OUTLOOK, Fund, Funds, Outlook, Readings
 from proxy.routing.refusals import turned_away
 from proxy.signals.hedging import Hedging
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, Head
 from proxy.upstream.parameters import bounded
 from proxy.upstream.reckoning import TokensPerEvent
+from proxy.waiting import Patience, WaitingRoom, lacks_room, patience_of
+from proxy.walk import walk
 
 
 class _Request(NamedTuple):
@@ -80,28 +85,35 @@ class Relay:
         self._per_event = per_event
         self._telemetry = telemetry
         self._deadlines = deadlines
-        self.degraded = b""
-        """What does not work as it should at the moment, for a header; whoever knows keeps it up to date."""
-        self._known_headers: dict[tuple[str, ...], FixedHeaders] = {}
+        self.headers = ReplyHeaders()
         self._known_routes: dict[tuple[str, str], Route] = {}
         self._hedging = Hedging()
         # Asked for once: CPython 3.11 makes a system call of every `get_running_loop()`.
         self._loop = asyncio.get_running_loop()
+        self.waiting = WaitingRoom(self._loop)
+        deadlines.add(self.waiting)
 
     def adopt(self) -> None:
         """Another policy is served from now on: let go of what was made for those before it."""
-        self._known_headers, self._known_routes = {}, {}
+        self.headers.forget()
+        self._known_routes = {}
 
     async def serve(self, router: Router, facts: Facts, call: Call, client: Client, received_at: float) -> None:
         """Answer one request; whatever happens, the client is answered once and a record is left."""
         now = time.monotonic()
-        snapshot = router.snapshot
-        decision, hold = self._decide(router, facts, now)
+        snapshot, waited_s = router.snapshot, 0.0
+        decision, hold, patience = self._at_once(router, facts, now)
+        if patience is not None:
+            ask = partial(self._again, router, facts)
+            refused = isinstance(decision, Refusal)
+            waited = await self.waiting.wait(patience, client, ask, stream=call.stream, refused=refused)
+            (decision, hold, waited_s), now = waited, time.monotonic()
+        assert decision is not None
         admitted = None
         if isinstance(decision, Plan) and decision.scopes:
             # With nothing awaited since the decision, so that no two requests take the same last place.
             admitted = self._rates.admit(decision.scopes, estimated_tokens(facts), now)
-        overhead_s = time.monotonic() - received_at
+        overhead_s = time.monotonic() - received_at - waited_s
         endings: list[Ending] = []
         refusal = None
         try:
@@ -113,7 +125,8 @@ class Relay:
                     await self._attempt(one, decision.attempts[0], hold)
                 else:
                     await self._race(one, hedge, hold)
-                for attempt in self._walk(decision, endings) if endings[-1].refusal is not None else ():
+                further = walk(decision, endings, self._signals, self._budget) if endings[-1].refusal else ()
+                for attempt in further:
                     await self._try(one, attempt)
                 refusal = _left_with(endings[-1], decision, facts)
             else:
@@ -126,7 +139,7 @@ class Relay:
                 self._rates.settle(admitted, _tokens(outcomes), time.monotonic())
             charges = tuple([ending.charge for ending in endings])
             duration_s = time.monotonic() - received_at
-            record = Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s)
+            record = Record(snapshot, facts, decision, outcomes, charges, refusal, overhead_s, duration_s, waited_s)
             self._telemetry.record(record)
 
     def refuse(self, snapshot: Snapshot, facts: Facts, refusal: Refusal, client: Client, received_at: float) -> None:
@@ -135,13 +148,57 @@ class Relay:
         elapsed_s = time.monotonic() - received_at
         self._telemetry.record(Record(snapshot, facts, refusal, (), (), refusal, elapsed_s, elapsed_s))
 
-    def _decide(self, router: Router, facts: Facts, now: float) -> tuple[Decision, Hold | None]:
+    def _at_once(
+        self, router: Router, facts: Facts, now: float
+    ) -> tuple[Decision | None, Hold | None, Patience | None]:
+        """The decision, or how the request has to wait for one; a refusal that it may wait out comes with both."""
+        readings, outlook = self._look(router, facts, now)
+        patience = None
+        if self.waiting or facts.traffic is Traffic.OFFLINE:
+            patience = self._patience(router, facts, readings, outlook, now)
+            if patience is not None and (patience.idle_until is not None or self.waiting.is_behind(patience)):
+                return None, None, patience
+        decision, hold = self._decide(router, facts, readings, outlook, now)
+        if not lacks_room(decision):
+            return decision, hold, None
+        return decision, hold, patience or patience_of(self._route(router.snapshot, decision.route), facts, now)
+
+    def _again(self, router: Router, facts: Facts, now: float, idle_only: bool) -> tuple[Decision, Hold | None]:
+        """The decision for a request that has waited."""
+        readings, outlook = self._look(router, facts, now)
+        return self._decide(router, facts, readings, outlook, now, idle_only=idle_only)
+
+    def _look(self, router: Router, facts: Facts, now: float) -> tuple[Readings, Outlook]:
+        return self._signals.read(router.concerned(facts.model), now), NO_OUTLOOK
+
+    def _patience(
+        self, router: Router, facts: Facts, readings: Readings, outlook: Outlook, now: float
+    ) -> Patience | None:
+        lawful = router.lawful_set(facts)
+        if isinstance(lawful, Refusal):
+            return None
+        predicted_s = None
+        if lawful.route.deadline_s is not None and any(entry.dedicated for entry in lawful.entries):
+            predicted_s = service_s(router.decide(facts, readings, now, 0.5, outlook=outlook))
+        return patience_of(lawful.route, facts, now, predicted_s)
+
+    def _decide(
+        self,
+        router: Router,
+        facts: Facts,
+        readings: Readings,
+        outlook: Outlook,
+        now: float,
+        *,
+        idle_only: bool = False,
+    ) -> tuple[Decision, Hold | None]:
         """The decision, with what its first attempt needs set aside already."""
-        readings = self._signals.read(router.concerned(facts.model), now)
         draw, rates = random.random(), self._rates.rates(now)  # noqa: S311
         funds: Funds = self._purse.funds(now)
         while True:
-            decision = router.decide(facts, readings, now, draw, rates, funds)
+            decision = router.decide(facts, readings, now, draw, rates, funds, outlook)
+            if idle_only:
+                decision = only_idle(decision, readings)
             if decision.excluded and router.snapshot.budgets:
                 self._miss(router.snapshot, decision, facts)
             if isinstance(decision, Refusal) or not decision.budgets:
@@ -165,27 +222,6 @@ class Relay:
         headers = self._rates.headers(refusal.scopes, now, refused_tokens=tokens)
         self._rates.missed(refusal.scopes, tokens, now)
         return msgspec.structs.replace(refusal, headers=headers)
-
-    def _walk(self, plan: Plan, endings: list[Ending]) -> Iterator[Attempt]:
-        """The plan's further attempts, as long as the last ending allows another."""
-        failovers = len(endings) - 1
-        for attempt in plan.attempts[1:]:
-            last = endings[-1].outcome
-            if any(_is_again(attempt, ending.outcome.attempt) for ending in endings):
-                continue
-            if last.failure is None or last.committed or not last.failure.retryable:
-                return
-            failed = last.failure is not Failure.FULL
-            if failed and failovers >= plan.max_failovers:
-                return
-            now = time.monotonic()
-            if not self._signals.admits(attempt, now):
-                continue
-            if failed:
-                if not self._budget.withdraw(now):
-                    return
-                failovers += 1
-            yield _after(last, attempt, len(endings))
 
     async def _try(self, one: _Request, attempt: Attempt) -> None:
         """A further try, unless there is no money for it: then the request is left with the ending that it has."""
@@ -261,7 +297,7 @@ class Relay:
             facts = msgspec.structs.replace(facts, max_output_tokens=hold.bound)
         begun = self._signals.begin(attempt, facts, now)
         counted = self._meters.begin(facts, plan.route, attempt)
-        headers = self._headers(snapshot, plan, attempt)
+        headers = self.headers.of(snapshot, plan, attempt)
         return Forward(
             attempt,
             call,
@@ -272,7 +308,7 @@ class Relay:
             settle=partial(self._settle, facts, plan.route, begun, counted, hold),
             progress=None if counted < 0 else partial(self._meters.progress, counted),
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
-            first=partial(self._signals.first, begun) if attempt.target.lane is Lane.DEDICATED else None,
+            first=partial(self._first, begun) if attempt.target.lane is Lane.DEDICATED else None,
             hold=hold,
             done=done,
             now=now,
@@ -285,25 +321,18 @@ class Relay:
             route = self._known_routes[key] = next(one for one in snapshot.routes if one.name == name)
         return route
 
-    def _headers(self, snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
-        """The reply's headers; those of first attempts, whose reasons are few, are made once."""
-        if self.degraded:
-            return (*_reply_headers(snapshot, plan, attempt), (b"x-spillway-degraded", self.degraded))
-        if attempt.cause is not Cause.PREFERRED:
-            return _reply_headers(snapshot, plan, attempt)
-        key = (snapshot.digest, plan.route, attempt.target.name, attempt.reason)
-        headers = self._known_headers.get(key)
-        if headers is None:
-            headers = self._known_headers[key] = _reply_headers(snapshot, plan, attempt)
-        return headers
-
     def _hear(self, begun: Any, head: Head) -> None:
         self._signals.hear(begun, head.status, head.headers, time.monotonic(), time.time())
+
+    def _first(self, begun: Any, now: float) -> None:
+        self._signals.first(begun, now)
+        self.waiting.stir()
 
     def _settle(
         self, facts: Facts, route: str, begun: Any, counted: int, hold: Hold | None, outcome: Outcome
     ) -> Charge:
         self._signals.feed(begun, outcome, time.monotonic())
+        self.waiting.stir()
         charge = self._meters.settle(facts, route, outcome, counted)
         if hold is not None:
             self._purse.observe(facts, outcome)
@@ -317,10 +346,6 @@ class Relay:
 def _served(facts: Facts, plan: Plan) -> Facts:
     """The facts as the plan has them: its model may stand in the place of the one asked for."""
     return facts if plan.served_as is None else msgspec.structs.replace(facts, model=plan.served_as)
-
-
-def _is_again(attempt: Attempt, earlier: Attempt) -> bool:
-    return attempt.target is earlier.target and attempt.replica == earlier.replica
 
 
 def _emptied(fund: Fund) -> Fund:
@@ -337,26 +362,3 @@ def _left_with(last: Ending, plan: Plan, facts: Facts) -> Refusal | None:
 def _tokens(outcomes: tuple[Outcome, ...]) -> int:
     """What all attempts of a request used together."""
     return sum([outcome.usage.input_tokens + outcome.usage.output_tokens for outcome in outcomes])
-
-
-def _after(last: Outcome, attempt: Attempt, ordinal: int) -> Attempt:
-    """The next attempt, saying why the one before it did not do."""
-    name = last.attempt.target.name
-    if last.failure is Failure.FULL:
-        cause, reason = Cause.SPILLOVER, f"engine full: {name} {last.detail}"
-    else:
-        assert last.failure is not None
-        cause, reason = Cause.FALLBACK, f"{last.failure.label}: {name} {last.detail}"
-    return msgspec.structs.replace(attempt, ordinal=ordinal, cause=cause, reason=reason)
-
-
-def _reply_headers(snapshot: Snapshot, plan: Plan, attempt: Attempt) -> FixedHeaders:
-    target = attempt.target
-    return (
-        (b"x-spillway-target", target.name.encode()),
-        (b"x-spillway-lane", target.lane.value.encode()),
-        (b"x-spillway-route", plan.route.encode()),
-        (b"x-spillway-reason", attempt.reason.encode()),
-        (b"x-spillway-attempts", b"%d" % (attempt.ordinal + 1)),
-        (b"x-spillway-policy", snapshot.revision.encode()),
-    )

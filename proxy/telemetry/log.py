@@ -76,7 +76,8 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     `plan` names the targets in the plan's order, one for each attempt that it allowed: a second mention is a second
     replica. `shadow` is what rules in shadow mode would have left out. `served_as` is the model that a spent budget put
     in the place of the one asked for, `budgets` those that its attempts were held against. `priority` is there where
-    the caller asked for less than its tenant has. What has a default is left out when it has it.
+    the caller asked for less than its tenant has, `waited_ms` where the request waited for room. What has a default is
+    left out when it has it.
     """
 
     at: float
@@ -111,6 +112,7 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     served_as: str | None = None
     budgets: list[str] = []
     priority: str = ""
+    waited_ms: int = 0
 
 
 class RequestLog:
@@ -190,6 +192,7 @@ def line_of(record: Record, at: float) -> Line:
         None if plan is None else plan.served_as,
         [budget.name for budget in plan.budgets] if plan is not None and plan.budgets else [],
         "" if facts.priority is facts.tenant.priority else facts.priority.name.lower(),
+        int(record.waited_s * 1000),
     )
 
 

@@ -55,6 +55,7 @@ class Metrics:
         self.ttft = histogram("time_to_first_token_seconds", "To the first content event", _SECONDS, "route", "target")
         self.itl = histogram("inter_token_seconds", "Mean gap between chunks", _TOKEN_SECONDS, "route", "target")
         self.overhead = histogram("overhead_seconds", "The proxy's own time before it sends", _OVERHEAD_SECONDS)
+        self.waits = histogram("wait_seconds", "Of those that waited for room, until its end", _SECONDS, "route")
         self.spill = counter("spill", "Requests that left dedicated before failure", "from", "to", "reason")
         self.retries = counter("retries", "Attempts that failed and were tried elsewhere", "target", "failure")
         self.hedges = counter("hedges", "Copies of requests that were slow to begin", "from", "to", "result")
@@ -81,6 +82,8 @@ class Metrics:
         series.count(record)
         for exclusion in record.decision.shadow:
             self.shadow.labels(record.decision.route or NONE, exclusion.rule).value += 1
+        if record.waited_s:
+            self.waits.labels(record.decision.route or NONE).observe(record.waited_s)
         if record.refusal is not None:
             self._count_refusal(record.facts, record.refusal)
         if last is None:
@@ -96,6 +99,9 @@ class Metrics:
                 self.unpriced.labels(charge.target).value += 1
 
     def _count_refusal(self, facts: Facts, refusal: Refusal) -> None:
+        if refusal.rule == Failure.CLIENT_LEFT.label:
+            self.disconnects.labels("waiting").value += 1
+            return
         self.refusals.labels(facts.endpoint, refusal.rule, str(refusal.status)).value += 1
         if refusal.rule in _RESIDENCY:
             self.residency.labels(refusal.route or NONE).value += 1
@@ -169,7 +175,8 @@ def _ended(record: Record, last: Outcome | None) -> tuple[str, str]:
     """(outcome, reason): served for its attempt's cause, refused by a rule, failed, or left by the client."""
     if last is None:
         assert isinstance(record.decision, Refusal)
-        return "refused", record.decision.rule
+        rule = record.decision.rule
+        return "client_left" if rule == Failure.CLIENT_LEFT.label else "refused", rule
     if last.failure is None:
         return "ok", last.attempt.cause
     if last.failure is Failure.CLIENT_LEFT:

@@ -15,7 +15,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """One request, whatever became of it: refusals and disconnects too.
 
     `outcomes` and `charges` pair up, one of each per attempt. `refusal` is what the client was told if it was not
-    served. `overhead_s` is our own time before the first upstream byte went out; `duration_s` runs to the end.
+    served. `overhead_s` is our own time before the first upstream byte went out, without the `waited_s` for room;
+    `duration_s` runs to the end.
     """
 
     snapshot: Snapshot
@@ -26,3 +27,4 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     refusal: Refusal | None
     overhead_s: float
     duration_s: float
+    waited_s: float = 0.0

@@ -55,6 +55,7 @@ def test_the_names_are_those_that_dashboards_and_alerts_are_written_for() -> Non
         "spillway_inter_token_seconds": "histogram",
         "spillway_overhead_seconds": "histogram",
         "spillway_hedges": "counter",
+        "spillway_wait_seconds": "histogram",
         "spillway_spill": "counter",
         "spillway_retries": "counter",
         "spillway_tokens": "counter",
