@@ -35,7 +35,6 @@ from proxy.policy.schema import (
     TargetSpec,
     TenantSpec,
 )
-from proxy.routing.capacity import DEFAULT_MAX_IN_FLIGHT
 from proxy.telemetry.metrics import Metrics
 from typer.main import get_command
 
@@ -238,11 +237,6 @@ def test_the_explanation_that_is_shown(tmp_path: Path) -> None:
 def _undated(line: str) -> str:
     """The line without figures of the price list, which is dated."""
     return re.sub(r"litellm [0-9.]+", "litellm", re.sub(r"about \$[0-9.]+", "about", line)).rstrip()
-
-
-def test_the_default_threshold() -> None:
-    (text,) = [row[1] for row in table("keys: targets") if names(row[0]) == ["max_in_flight"]]
-    assert f"takes {DEFAULT_MAX_IN_FLIGHT}" in text
 
 
 def test_the_columns_of_status() -> None:

@@ -52,7 +52,8 @@ class Scenario:
     `truth` are the profiles that engines really have, by target; those of the policy where it says nothing.
     `proxies` share the traffic and tell one another of their work every `sync_s`. `shared_down` are the times at which
     no shared API answers, and `shared_tokens_per_minute` is what each lets through. `queue_limit` is how many requests
-    an engine lets wait before it answers that it is full. `cache_ttl_s` is how long an engine keeps a prefix, 0 where
+    an engine lets wait before it answers that it is full. `lengths_told` says that requests limit themselves to just the
+    answer that they get. `cache_ttl_s` is how long an engine keeps a prefix, 0 where
     it keeps none.
     """
 
@@ -64,6 +65,7 @@ class Scenario:
     proxies: int = 1
     sync_s: float = 0.2
     queue_limit: int | None = None
+    lengths_told: bool = False
     max_seqs: int = 256
     cache_ttl_s: float = 600.0
 

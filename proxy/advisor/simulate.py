@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from proxy.advisor.fleet import with_replicas
 from proxy.advisor.replayed import MIN_PACE_TOKENS, REFUSED, Replayed
 from proxy.advisor.scenario import DEFAULT_SPEED, PLAIN, Scenario
 from proxy.advisor.trace import App, Trace
@@ -42,6 +43,8 @@ UNREACHABLE_S = 0.05
 """How long a provider that is down takes to say so."""
 STEP, SHARED_END, SYNC = range(3)
 Progress = Callable[[int], None]
+Heard = Callable[[Attempt, float], None]
+"""Told of every first token of a dedicated target: by which attempt, and after how many seconds."""
 
 
 class Kind(NamedTuple):
@@ -68,26 +71,6 @@ class Flight:
         self.begun = proxy.begin(attempt, facts, started_s)
 
 
-def with_replicas(snapshot: Snapshot, replicas: Mapping[str, int]) -> Snapshot:
-    """The policy with so many replicas of its dedicated targets; a target with none is not there at all."""
-    targets = {}
-    for name, target in snapshot.targets.items():
-        count = replicas.get(name)
-        if target.lane is not Lane.DEDICATED or count is None:
-            targets[name] = target
-        elif count > 0:
-            targets[name] = replace(target, urls=tuple(f"http://{name}-{index}/v1" for index in range(count)))
-    models = {
-        model: tuple(
-            Candidate(target=targets[one.target.name], model=one.model)
-            for one in candidates
-            if one.target.name in targets
-        )
-        for model, candidates in snapshot.models.items()
-    }
-    return replace(snapshot, targets=targets, models=models)
-
-
 class Simulation:
     """One replay under way. `run()` it once."""
 
@@ -100,11 +83,13 @@ class Simulation:
         seed: int = 0,
         router: Router | None = None,
         policy: str = "policy",
+        heard: Heard | None = None,
     ) -> None:
         self._trace = trace
         self._snapshot = snapshot
         self._scenario = scenario
         self._policy = policy
+        self._heard = heard
         self._router = Router(snapshot) if router is None else router
         random = Random(seed)  # noqa: S311  (ties and latencies, not secrets)
         self._draw = random.random
@@ -181,6 +166,7 @@ class Simulation:
             tags=app.tags,
             priority=kind.tenant.priority if app.priority is None else app.priority,
             input_tokens=self._input[request],
+            max_output_tokens=self._output[request] if self._scenario.lengths_told else None,
             prefix=() if trace.prefix is None else trace.prefix[request],
             at_s=self._began_at_s + now,
         )
@@ -267,6 +253,8 @@ class Simulation:
             flight = self._flights[request]
             flight.first_s = now
             flight.proxy.first(flight.begun, now)
+            if self._heard is not None:
+                self._heard(flight.attempt, now - flight.started_s)
         for request in step.finished:
             self._ended(request, now)
         self._start(engine, now, until_s)
