@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from proxy import __version__
+from proxy.cli.advise import advise
 from proxy.cli.calibrate import calibrate
 from proxy.cli.demo import demo
 from proxy.cli.init import init
@@ -27,6 +28,7 @@ app.command()(status)
 app.command()(demo)
 app.command()(init)
 app.command()(replay)
+app.command()(advise)
 app.command()(calibrate)
 app.add_typer(policy, name="policy")
 app.add_typer(keys, name="keys")
