@@ -1,6 +1,7 @@
 """Fixtures of the suites against a real engine. Engines and proxies start at most once a session, when asked for."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ import pytest
 
 from tests.engine import spillway as proxies
 from tests.engine import vllm
+from tests.engine.processes import free_port, serving
 from tests.engine.spillway import Spillway
 from tests.engine.vllm import Engine
 
@@ -20,6 +22,7 @@ StartSpillway = Callable[[str], Spillway]
 ENGINES = {
     "engine": ["--max-num-seqs=16", "--max-num-queued-reqs=64", *vllm.GENERATE, *vllm.GUARDED],
     "small_engine": ["--max-num-seqs=2", "--max-num-queued-reqs=2", *vllm.GENERATE],
+    "chunked_engine": ["--max-num-seqs=32", "--max-num-batched-tokens=512"],
     "embedding_engine": vllm.EMBED,
 }
 """The flags of each engine, by the name of its fixture."""
@@ -84,6 +87,12 @@ def small_engine(engines: dict[str, Engine]) -> Engine:
 
 
 @pytest.fixture(scope="session")
+def chunked_engine(engines: dict[str, Engine]) -> Engine:
+    """A vLLM whose steps are short, because it reads prompts in small chunks. It asks for no key."""
+    return engines["chunked_engine"]
+
+
+@pytest.fixture(scope="session")
 def embedding_engine(engines: dict[str, Engine]) -> Engine:
     """A vLLM that serves the tiny model as an embedding model."""
     return engines["embedding_engine"]
@@ -114,6 +123,17 @@ def proxied(spillway: Spillway) -> Iterator[httpx.Client]:
     """A client of the proxy in front of it."""
     with client(spillway.url, proxies.KEY) as http:
         yield http
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[str]:
+    """The API root of a simulated provider."""
+    port = free_port()
+    root = f"http://127.0.0.1:{port}"
+    command: list[str | Path] = [sys.executable, "-m", "proxy", "simulate", "provider", "--port", str(port)]
+    command += ["--model", "simulated", "--ttft", "0.05"]
+    with serving(command, ready=f"{root}/v1/models", log=tmp_path / "provider.log", deadline_s=30, env={}):
+        yield f"{root}/v1"
 
 
 def client(url: str, key: str) -> httpx.Client:

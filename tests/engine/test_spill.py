@@ -1,10 +1,7 @@
 """An engine with room for two and a burst of many: everybody is answered, and what spilled says so."""
 
 import asyncio
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +10,6 @@ import pytest
 from tests.engine import spillway as proxies
 from tests.engine.asks import GENERATING, of_length
 from tests.engine.fixtures import StartSpillway, client
-from tests.engine.processes import free_port, serving
 from tests.engine.replies import events
 from tests.engine.spillway import Spillway, until
 from tests.engine.vllm import Engine
@@ -37,17 +33,6 @@ targets:
 models:
   tiny: [small, elsewhere]
 """
-
-
-@pytest.fixture
-def provider(tmp_path: Path) -> Iterator[str]:
-    """The API root of a simulated provider."""
-    port = free_port()
-    root = f"http://127.0.0.1:{port}"
-    command: list[str | Path] = [sys.executable, "-m", "proxy", "simulate", "provider", "--port", str(port)]
-    command += ["--model", "simulated", "--ttft", "0.05"]
-    with serving(command, ready=f"{root}/v1/models", log=tmp_path / "provider.log", deadline_s=30, env={}):
-        yield f"{root}/v1"
 
 
 async def burst(
