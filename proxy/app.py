@@ -78,7 +78,7 @@ class Spillway:
             self._absorb,
             self._lawful_set,
         )
-        self._engines = Engines(snapshot.targets.values())
+        self._engines = Engines(snapshot.targets.values(), self._tracker.heard)
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges, opened(settings), self._note)
         self._relay = Relay(

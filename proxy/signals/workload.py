@@ -10,6 +10,8 @@ What the other proxies have there is known from the background sync, a fraction 
 sent work too, most likely as this one has: what it sent since is counted for them as well, in the proportion of their
 work to its own. When the sync falls silent their work is dropped, since an old number would be as wrong as none.
 
+Traffic that goes past all proxies is told from the engine's own count (`foreign.py`), where it has one.
+
 The factors are the 90th percentile of the latest observed ÷ predicted. So they rise as soon as a tenth of the latest
 are worse, and fall when nearly all are better. Only observations under load tell anything: a wait that was predicted to
 be short is mostly noise. How long a full step takes is told by the streams that were expected to see nothing else.
@@ -28,6 +30,8 @@ from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Estimate
 from proxy.routing.predict import ASSUMED_OUTPUT_TOKENS, RATE_S
 from proxy.routing.readings import Load
+from proxy.signals.engine_metrics import EngineReading
+from proxy.signals.foreign import DEFAULT_CONTEXT_TOKENS, DEFAULT_PROMPT_TOKENS, ForeignLoad, with_foreign
 
 QUANTILE = 0.9
 LATEST = 64
@@ -125,6 +129,7 @@ class Workload:
         "_blind",
         "_context_tokens",
         "_decoding",
+        "_foreign",
         "_itl",
         "_others",
         "_others_until",
@@ -152,6 +157,7 @@ class Workload:
         self._others_until = 0.0
         self._since_tokens = 0
         self._alike = 0.0
+        self._foreign = ForeignLoad()
 
     def begin(self, job: Job, now: float, *, shows_first: bool) -> None:
         """The request of `job` is sent; `shows_first` says that its first token will be seen."""
@@ -225,7 +231,7 @@ class Workload:
             predicted_s = 0.0 if job.estimate is None else job.estimate.ttft_s
             overdue = (now - job.begun_at) / max(predicted_s, OVERDUE_FLOOR_S)
             break
-        return Load(
+        load = Load(
             waiting=len(self._waiting) + others.waiting,
             queued_tokens=self._queued_tokens + others.queued_tokens + int(self._alike * self._since_tokens),
             decoding=self._decoding + others.decoding,
@@ -238,6 +244,16 @@ class Workload:
             overdue=overdue,
             begun_at=self._begun_at,
             warmth=warmth,
+        )
+        foreign = self._foreign.at(now)
+        if not foreign:
+            return load
+        # Those of others are taken to be like ours.
+        return with_foreign(
+            load,
+            foreign,
+            prompt_tokens=load.queued_tokens / load.waiting if load.waiting else DEFAULT_PROMPT_TOKENS,
+            context_tokens=load.context_tokens / load.decoding if load.decoding else DEFAULT_CONTEXT_TOKENS,
         )
 
     def gauges(self, key: str, now: float) -> dict[str, int]:
@@ -254,6 +270,12 @@ class Workload:
             told[f"{key}:itl"] = round(log(self._itl.value) * MICRO)
             told[f"{key}:settled"] = 1
         return {name: value for name, value in told.items() if value}
+
+    def heard(self, reading: EngineReading, now: float) -> None:
+        """What the engine says that it has to do: what is nobody's of ours is somebody else's."""
+        others = self._others if now < self._others_until else NONE
+        decoding, waiting = self._decoding + others.decoding, len(self._waiting) + others.waiting
+        self._foreign.observe(reading, decoding, waiting, now)
 
     def absorb(self, key: str, others: Mapping[str, int], now: float) -> None:
         """The sum of what the other proxies tell of theirs."""
