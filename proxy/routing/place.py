@@ -26,6 +26,7 @@ from proxy.routing.predict import (
     MARGIN,
     PROBE_S,
     Aims,
+    Figures,
     Prediction,
     Steps,
 )
@@ -78,39 +79,47 @@ def place(steps: Steps, usable: Sequence[Reading], facts: Facts, aims: Aims, out
     ttft_scale_s = ttft_aim_s if ttft_aim_s < inf else DEFAULT_TTFT_S
     hits = outlook.hits.get(steps.target.name)
     most_hit = input_tokens - 1 if input_tokens else 0
-    predict = steps.predict
-    best = second = nearest = None
+    figures_of = steps.figures
+    best: _Seen | None = None
+    second: _Seen | None = None
+    nearest: _Seen | None = None
     best_score = second_score = least_s = inf
     for reading in usable:
         load = reading.load or IDLE
         hit = 0 if hits is None else hits[reading.replica]
         if hit >= input_tokens:
             hit = most_hit
-        prediction = predict(load, input_tokens, hit, output_tokens)
-        ttft_s, itl_s, raw_ttft_s, raw_itl_s, fits = (
-            prediction.ttft_s,
-            prediction.itl_s,
-            prediction.raw_ttft_s,
-            prediction.raw_itl_s,
-            prediction.fits,
-        )
-        itl_limit_s = itl_aim_s if prediction.full_s <= itl_aim_s else ITL_MARGIN * itl_aim_s
-        if (fits and ttft_s <= ttft_limit_s and itl_s <= itl_limit_s) or (
-            now - load.begun_at >= PROBE_S
-            and load.overdue <= load.ttft_factor
-            and fits
-            and raw_ttft_s <= ttft_limit_s
-            and raw_itl_s <= itl_limit_s
+        figures = figures_of(load, input_tokens, hit, output_tokens)
+        ttft_s, itl_s, raw_ttft_s, raw_itl_s, full_s, _, fits = figures
+        itl_limit_s = itl_aim_s if full_s <= itl_aim_s else ITL_MARGIN * itl_aim_s
+        if fits and (
+            (ttft_s <= ttft_limit_s and itl_s <= itl_limit_s)
+            or (
+                now - load.begun_at >= PROBE_S
+                and load.overdue <= load.ttft_factor
+                and raw_ttft_s <= ttft_limit_s
+                and raw_itl_s <= itl_limit_s
+            )
         ):
             score = ttft_s / ttft_scale_s + 0.5 * itl_s / itl_aim_s
             if score < best_score:
                 second, second_score = best, best_score
-                best, best_score = Placed(reading, prediction), score
+                best, best_score = (reading, figures, hit), score
             elif score < second_score:
-                second, second_score = Placed(reading, prediction), score
+                second, second_score = (reading, figures, hit), score
         elif ttft_s < least_s:
-            nearest, least_s = Placed(reading, prediction), ttft_s
-    return Placement(best, second, nearest)
+            nearest, least_s = (reading, figures, hit), ttft_s
+    return Placement(_placed(best), _placed(second), _placed(nearest))
+
+
+_Seen = tuple[Reading, Figures, int]
+
+
+def _placed(seen: _Seen | None) -> Placed | None:
+    if seen is None:
+        return None
+    reading, figures, hit_tokens = seen
+    return Placed(reading, Prediction(*figures, hit_tokens))
 
 
 def estimate(placed: Placed, facts: Facts, aims: Aims, outlook: Outlook) -> Estimate:

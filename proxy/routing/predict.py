@@ -27,6 +27,8 @@ fits into its memory. Where a full step keeps the objective of the gap, no margi
 Source: the economics of DESIGN section 6.
 """
 
+# ruff: noqa: PLR1730, FURB136 - a call takes longer than a comparison, and `figures` is asked for every replica
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -89,6 +91,10 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     hit_tokens: int
 
 
+Figures = tuple[float, float, float, float, float, bool, bool]
+"""The fields of a `Prediction`, but the last."""
+
+
 def aims(require: Rules, want: Rules) -> Aims:
     """The tightest that the rules ask for, at whatever quantile."""
     required_ttft_s, required_itl_s = _tightest(require, "ttft"), _tightest(require, "itl")
@@ -124,34 +130,43 @@ class Steps:
 
     def predict(self, load: Load, input_tokens: int, hit_tokens: int, output_tokens: float) -> Prediction:
         """What the request would see on a replica with such a load."""
-        a, b, c, d = self._a, self._b, self._c, self._d
-        n, context = load.decoding, load.context_tokens
+        return Prediction(*self.figures(load, input_tokens, hit_tokens, output_tokens), hit_tokens)
+
+    def figures(self, load: Load, input_tokens: int, hit_tokens: int, output_tokens: float) -> Figures:
+        """What `predict` finds, for whoever asks for every replica of every request: it calls no function."""
+        b, d, n = self._b, self._d, load.decoding
         x = input_tokens - hit_tokens
         queue = load.queued_tokens + x
-        s0 = a + b * n + c * context
+        s0 = self._a + b * n + self._c * load.context_tokens
         room = self._chunk - n
-        room = max(room, LEAST_ROOM_TOKENS)
+        if room < LEAST_ROOM_TOKENS:
+            room = LEAST_ROOM_TOKENS
         raw_ttft_s = s0 + queue * d + self._e * x * (hit_tokens + x / 2) + queue / room * s0
+
         held = input_tokens + output_tokens / 2
         prefill = d * (load.prefill_tokens_per_s + x / RATE_S)
-        prefill = min(prefill, MOST_PREFILL_SHARE)
-        decoding_s = s0 + b * (load.waiting + 1) + c * (load.queued_tokens + held)
-        raw_itl_s = decoding_s / (1 - prefill)
-        chunk = max(room - load.waiting, LEAST_ROOM_TOKENS)
-        raw_full_s = decoding_s + chunk * (d + self._e * queue / (load.waiting + 1))
-        raw_itl_s = min(raw_itl_s, raw_full_s)
+        if prefill > MOST_PREFILL_SHARE:
+            prefill = MOST_PREFILL_SHARE
+        s1 = s0 + b * (load.waiting + 1) + self._c * (load.queued_tokens + held)
+        raw_itl_s = s1 / (1 - prefill)
+        chunk = room - load.waiting
+        if chunk < LEAST_ROOM_TOKENS:
+            chunk = LEAST_ROOM_TOKENS
+        raw_full_s = s1 + chunk * (d + self._e * queue / (load.waiting + 1))
+        if raw_itl_s > raw_full_s:
+            raw_itl_s = raw_full_s
         full_s = raw_full_s * load.step_factor
-        itl_s = min(raw_itl_s * load.itl_factor, full_s)
-        factor = max(load.overdue, load.ttft_factor)
-        return Prediction(
-            raw_ttft_s * factor / load.warmth,
-            itl_s,
+        itl_s = raw_itl_s * load.itl_factor
+
+        factor = load.ttft_factor
+        return (
+            raw_ttft_s * (factor if factor > load.overdue else load.overdue) / load.warmth,
+            itl_s if itl_s < full_s else full_s,
             raw_ttft_s,
             raw_itl_s,
             full_s,
             raw_itl_s >= SATURATED * raw_full_s,
-            context + load.queued_tokens + held + output_tokens / 2 <= self.kv_tokens,
-            hit_tokens,
+            load.context_tokens + load.queued_tokens + held + output_tokens / 2 <= self.kv_tokens,
         )
 
     def work_s(self, input_tokens: int, hit_tokens: int, output_tokens: float) -> float:
