@@ -42,7 +42,7 @@ from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Uptime
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Refusal
-from proxy.routing.readings import Breaker
+from proxy.routing.readings import Breaker, Load
 from proxy.routing.table import Lawful
 from proxy.settings import Settings
 from proxy.signals.retry_budget import RetryBudget
@@ -205,6 +205,16 @@ class Spillway:
 
         yield per_replica("inflight_requests", "In flight, all workers as last heard", lambda one: one.in_flight)
         yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
+        worked = [(one, one.load) for one in readings if one.load is not None]
+
+        def of_work(name: str, help: str, read: Callable[[Load], float]) -> Metric:  # noqa: A002
+            labelled = [({"target": one.target, "replica": str(one.replica)}, read(load)) for one, load in worked]
+            return gauge(name, help, *labelled)
+
+        yield of_work("queued_prompt_tokens", "Sent, without a first token yet", lambda load: load.queued_tokens)
+        yield of_work("decoding_streams", "Past their first token", lambda load: load.decoding)
+        yield of_work("ttft_factor", "P90 of observed by predicted", lambda load: load.ttft_factor)
+        yield of_work("itl_factor", "P90 of observed by predicted", lambda load: load.itl_factor)
         yield gauge("waiting_requests", "Requests that wait for room", ({}, len(self._relay.waiting)))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         yield from self._metering.metrics()

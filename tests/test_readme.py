@@ -149,7 +149,7 @@ def test_the_metrics() -> None:
     asked = {family.name + ("_total" if family.type == "counter" else "") for family in Metrics().registry.collect()}
     asked |= {
         f"spillway_{name}"
-        for name in re.findall(r'(?:gauge|per_replica|per_budget)\("(\w+)"', "".join(SOURCES.values()))
+        for name in re.findall(r'(?:gauge|per_replica|of_work|per_budget)\("(\w+)"', "".join(SOURCES.values()))
     }
     asked |= {f"spillway_{name}_total" for name in re.findall(r'yield count\("(\w+)"', "".join(SOURCES.values()))}
     assert asked == {name for row in table("table: metrics") for name in names(row[0])}
