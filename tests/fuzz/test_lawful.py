@@ -236,8 +236,8 @@ async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Ite
     route = route_of(snapshot, facts)
     assert route is not None
     assert all(lawful(attempt.target, route, facts) for attempt in network.opened)
-    served = _served(facts, log.records[0].decision)
-    assert all(_allowed(router, served, purse, attempt.target) for attempt in network.opened)
+    served = served_as(facts, log.records[0].decision)
+    assert all(allowed(router, served, purse, attempt.target) for attempt in network.opened)
     assert all(attempt.target is snapshot.targets[attempt.target.name] for attempt in network.opened)
     (record,) = log.records
     assert [outcome.attempt.target.name for outcome in record.outcomes] == [one.target.name for one in network.opened]
@@ -251,13 +251,13 @@ async def _serve(snapshot: Snapshot, tracker: Tracker, facts: Facts, faults: Ite
     assert client.left or client.refused is not None or client.ended
 
 
-def _served(facts: Facts, decision: Decision) -> Facts:
+def served_as(facts: Facts, decision: Decision) -> Facts:
     """The request as it was served: as another model, perhaps."""
-    served_as = decision.served_as if isinstance(decision, Plan) else None
-    return facts if served_as is None else structs.replace(facts, model=served_as)
+    model = decision.served_as if isinstance(decision, Plan) else None
+    return facts if model is None else structs.replace(facts, model=model)
 
 
-def _allowed(router: Router, served: Facts, purse: Purse, target: Target) -> bool:
+def allowed(router: Router, served: Facts, purse: Purse, target: Target) -> bool:
     """Whether the target is lawful for what was served, and no budget without money pays for it."""
     route = route_of(router.snapshot, served)
     assert route is not None
