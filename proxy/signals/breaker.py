@@ -10,13 +10,19 @@ Theory of operation
     half-open  success   closed
     half-open  failure   open, for twice as long as the last time
     half-open  excluded  half-open, free for another probe
+    closed     absent    open
+    half-open  absent    open, for as long as the last time
+    open       absent    open, and no probe for a moment
+    open       present   closed
+    half-open  present   closed
 
 A pair that is not in the table changes nothing. The numbers are Envoy's outlier detection (five consecutive failures,
 30 s base ejection) with exponential growth to five minutes and jitter, so that replicas ejected together are not probed
 together; past ejections are forgotten after five minutes closed. A probe that is still streaming after ten seconds has
 not failed either, so another one may follow it. As in gobreaker, every change of phase starts a new
 *generation*, and a result that belongs to an older one is dropped; and a request that says nothing about health (the
-client left, the request was rejected, the engine was full) is *excluded*: neither success nor failure.
+client left, the request was rejected, the engine was full) is *excluded*: neither success nor failure. *Absent* and
+*present* are said by whoever asks after a deployment that sleeps (`proxy/wake.py`): better than by a caller's request.
 
 Nothing here reads a clock: `elapsed` is reported by whoever looks at the breaker.
 """
@@ -37,6 +43,8 @@ BASE_EJECTION_S = 30.0
 MAX_EJECTION_S = 300.0
 FORGIVEN_AFTER_S = 300.0
 PROBE_PATIENCE_S = 10.0
+ABSENT_S = 5.0
+"""How long it is believed that nobody is there; who says so says it every second."""
 JITTER = 0.2
 """An ejection lasts between 1 and 1.2 times its nominal length: never shorter, so the base stays a promise."""
 
@@ -49,6 +57,8 @@ class Event(Enum):
     EXCLUDED = auto()
     ELAPSED = auto()
     PROBE = auto()
+    ABSENT = auto()
+    PRESENT = auto()
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -139,6 +149,14 @@ def _free_probe(state: State, moment: Moment) -> State:
     return msgspec.structs.replace(state, until=moment.now)
 
 
+def _stay_open(state: State, moment: Moment) -> State:
+    return msgspec.structs.replace(state, until=max(state.until, moment.now + ABSENT_S))
+
+
+def _vanish(state: State, moment: Moment) -> State:
+    return _open(state, moment, max(0, state.ejections - 1))
+
+
 def _close(state: State, moment: Moment) -> State:
     return State(generation=state.generation + 1, ejections=state.ejections, since=moment.now)
 
@@ -151,4 +169,9 @@ TRANSITIONS: Mapping[tuple[Breaker, Event], Callable[[State, Moment], State]] = 
     (Breaker.HALF_OPEN, Event.SUCCESS): _close,
     (Breaker.HALF_OPEN, Event.FAILURE): _reopen,
     (Breaker.HALF_OPEN, Event.EXCLUDED): _free_probe,
+    (Breaker.CLOSED, Event.ABSENT): _vanish,
+    (Breaker.HALF_OPEN, Event.ABSENT): _vanish,
+    (Breaker.OPEN, Event.ABSENT): _stay_open,
+    (Breaker.OPEN, Event.PRESENT): _close,
+    (Breaker.HALF_OPEN, Event.PRESENT): _close,
 }

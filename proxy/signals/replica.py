@@ -18,6 +18,7 @@ from proxy.signals.account import Account
 from proxy.signals.breaker import BASE_EJECTION_S, Event, Moment, State, is_failing, step
 from proxy.signals.inflight import InFlight
 from proxy.signals.pace import UNHELD
+from proxy.signals.warmth import Warmth
 from proxy.signals.windows import Durations, Share
 from proxy.signals.workload import Job, Workload
 
@@ -60,6 +61,7 @@ class Replica:
         "in_flight",
         "index",
         "target",
+        "warmth",
         "work",
     )
 
@@ -73,6 +75,7 @@ class Replica:
         self._ttft = Durations(LATENCY_WINDOW_S)
         self._itl = Durations(LATENCY_WINDOW_S)
         self._e2e = Durations(LATENCY_WINDOW_S)
+        self.warmth = Warmth()
         self.work: Workload | None = None
         self.place(target, index, account)
 
@@ -118,7 +121,7 @@ class Replica:
         failure = outcome.failure
         if outcome.ttft_s is not None:
             self._ttft.add(outcome.ttft_s, now)
-        elif failure is Failure.FIRST_TOKEN_TIMEOUT:
+        elif outcome.awaited_in_vain:
             self._ttft.add(outcome.total_s, now)
         if outcome.itl_s is not None:
             self._itl.add(outcome.itl_s, now)
@@ -135,6 +138,17 @@ class Replica:
         if self.work is not None:
             self.work.first(job, now)
             self.fresh_until = 0.0
+
+    def appeared(self, now: float) -> None:
+        """It was not there a moment ago: no request has to find out that it is, and few are sent at first."""
+        self.warmth.appeared(now)
+        self._advance(Event.PRESENT, Moment(now))
+        self.fresh_until = 0.0
+
+    def absent(self, now: float) -> None:
+        """Nobody is there: no request has to find that out."""
+        self._advance(Event.ABSENT, Moment(now, draw=self._draw()))
+        self.fresh_until = 0.0
 
     def _judge(self, event: Event, generation: int, now: float) -> None:
         success = event is Event.SUCCESS
@@ -158,7 +172,14 @@ class Replica:
             self._advance(Event.EXCLUDED, Moment(now))
 
     def _advance(self, event: Event, moment: Moment) -> None:
+        before = self.breaker.phase
         self.breaker = step(self.breaker, event, moment)
+        if self.breaker.phase is before:
+            return
+        if self.breaker.phase is Breaker.CLOSED:
+            self.warmth.closed(moment.now)
+        else:
+            self.warmth.shut(moment.now)
 
     def _breaker(self, now: float) -> State:
         if self.breaker.phase is Breaker.OPEN and now >= self.breaker.until:
@@ -188,7 +209,7 @@ class Replica:
             failures=self._uptime.failures,
             paced_until=paced_until,
             quota=quota,
-            load=None if self.work is None else self.work.read(now),
+            load=None if self.work is None else self.work.read(now, self.warmth.at(now)),
         )
 
     def _paced(self, now: float) -> tuple[float, Quota | None]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proxy.routing.readings import Breaker
 from proxy.signals.breaker import (
+    ABSENT_S,
     CONSECUTIVE_FAILURES,
     FORGIVEN_AFTER_S,
     MIN_RESULTS,
@@ -120,8 +121,19 @@ def test_over_any_history(history: list[tuple[Event, float, bool]]) -> None:
         assert after.generation - state.generation == (after.phase is not state.phase)
         assert (state.phase, event) in TRANSITIONS or after is state
         assert after.phase is not Breaker.OPEN or not after.admits(now)
-        assert (state.phase, after.phase) not in {
-            (Breaker.CLOSED, Breaker.HALF_OPEN),
-            (Breaker.OPEN, Breaker.CLOSED),
-        }
+        assert (state.phase, after.phase) != (Breaker.CLOSED, Breaker.HALF_OPEN)
+        assert (state.phase, after.phase) != (Breaker.OPEN, Breaker.CLOSED) or event is Event.PRESENT
         state = after
+
+
+def test_who_asks_after_a_sleeper_spares_requests_to_find_out() -> None:
+    gone = step(State(), Event.ABSENT, Moment(T0))
+    assert (gone.phase, gone.generation, gone.until) == (Breaker.OPEN, 1, T0 + 30)
+    still = step(gone, Event.ABSENT, Moment(T0 + 29))
+    assert (still.until, still.generation) == (T0 + 29 + ABSENT_S, 1)
+    assert step(still, Event.ABSENT, Moment(T0 + 1)) == still
+    back = step(still, Event.PRESENT, Moment(T0 + 31))
+    assert (back.phase, back.generation, back.failures_in_a_row) == (Breaker.CLOSED, 2, 0)
+    assert step(half_open(), Event.PRESENT, Moment(T0 + 31)).phase is Breaker.CLOSED
+    assert step(half_open(), Event.ABSENT, Moment(T0 + 31)).until == T0 + 61
+    assert step(State(), Event.PRESENT, Moment(T0)) == State()

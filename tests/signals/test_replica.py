@@ -8,6 +8,7 @@ from proxy.policy.model import Target
 from proxy.routing.outcome import Failure
 from proxy.routing.readings import UNMEASURED, Breaker
 from proxy.signals.replica import READING_S, Replica
+from proxy.signals.warmth import LEAST, RAMP_S
 from tests.routing.policies import dedicated, shared
 from tests.signals.attempts import attempt, outcome
 
@@ -182,3 +183,23 @@ def test_a_new_place_in_a_policy_keeps_what_was_observed() -> None:
     seen = one.read(T0)
     assert seen.replica == 1
     assert seen.breaker is Breaker.OPEN
+
+
+def test_a_replica_that_comes_back_after_long_is_given_little_at_first() -> None:
+    one = ejected()
+    assert one.read(T0).load is not None
+    once(one, at=T0 + 31.0)
+    seen = one.read(T0 + 31.0)
+    assert (seen.breaker, seen.load and seen.load.warmth) == (Breaker.CLOSED, LEAST)
+    later = one.read(T0 + 31.0 + RAMP_S)
+    assert later.load is not None
+    assert later.load.warmth == 1.0
+
+
+def test_who_asks_after_it_tells_whether_it_is_there() -> None:
+    one = replica()
+    one.absent(T0)
+    assert one.read(T0).breaker is Breaker.OPEN
+    one.appeared(T0 + 3.0)
+    seen = one.read(T0 + 3.0)
+    assert (seen.breaker, seen.load and seen.load.warmth) == (Breaker.CLOSED, LEAST)
