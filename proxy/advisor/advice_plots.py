@@ -11,13 +11,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 
 from proxy.advisor import advice_words as words
 from proxy.advisor.advice import Advice
-from proxy.advisor.bootstrap import Block
+from proxy.advisor.bootstrap import Block, Certainty
 from proxy.advisor.sensitivity import Case
 
+Floats = NDArray[np.float64]
 WIDTH = 9.0
 INK, FAINT, ALARM = "#1a1a1a", "#8a8a8a", "#a11d1d"
 DARK, LIGHT, HATCH = "#1f4e79", "#f0b775", "////"
@@ -55,10 +58,9 @@ def shown_replicas(advice: Advice) -> list[int]:
 
 def bills(advice: Advice) -> str:
     """The bill by number of replicas: GPU hours and shared tokens, with the interval of the whole."""
-    sizing, certainty = advice.sizing, advice.certainty
+    sizing, certainty, counts = advice.sizing, advice.certainty, shown_replicas(advice)
     with _drawn(3.7) as (figure, draw):
         axes = figure.add_subplot()
-        counts = shown_replicas(advice)
         whole = sizing.usd_per_hour[counts]
         gpus = np.array(counts) * sizing.offer.usd_per_hour
         axes.bar(counts, gpus, 0.62, color=DARK, edgecolor=INK, linewidth=0.6, label="GPU hours")
@@ -73,23 +75,8 @@ def bills(advice: Advice) -> str:
             linewidth=0.6,
             label="shared tokens",
         )
-        tops = whole.copy()
-        if certainty.block is not Block.NOTHING:
-            spread = certainty.bill[counts]
-            reach = np.abs(spread[:, [0, 2]].T - whole)
-            axes.errorbar(
-                counts,
-                whole,
-                yerr=reach,
-                fmt="none",
-                ecolor=INK,
-                capsize=5,
-                linewidth=1.1,
-                label=f"5-95 %, {certainty.block.value}s resampled",
-            )
-            tops = spread[:, 2]
-        for count, bill, top in zip(counts, whole, np.maximum(tops, whole), strict=True):
-            weight = "bold" if count == sizing.best else "normal"
+        tops = np.maximum(whole, _interval(axes, certainty, counts, whole))
+        for count, bill, top in zip(counts, whole, tops, strict=True):
             axes.annotate(
                 words.usd(bill),
                 (count, top),
@@ -97,7 +84,7 @@ def bills(advice: Advice) -> str:
                 textcoords="offset points",
                 ha="center",
                 fontsize=9,
-                fontweight=weight,
+                fontweight="bold" if count == sizing.best else "normal",
             )
         axes.set_xticks(counts)
         axes.tick_params(axis="x", length=0)
@@ -106,6 +93,20 @@ def bills(advice: Advice) -> str:
         axes.margins(y=0.12)
         _legend(axes, 3)
         return draw("The bill by number of replicas")
+
+
+def _interval(axes: Any, certainty: Certainty, counts: list[int], whole: Floats) -> Floats:
+    """Draws the intervals, edged in white where they cross dark bars; returns where they end."""
+    if certainty.block is Block.NOTHING:
+        return whole
+    spread = certainty.bill[counts]
+    reach = np.clip(np.stack((whole - spread[:, 0], spread[:, 2] - whole)), 0.0, None)
+    label = f"5-95 %, {certainty.block.value}s resampled"
+    drawn = axes.errorbar(counts, whole, yerr=reach, fmt="none", ecolor=INK, capsize=5, linewidth=1.2, label=label)
+    for line in (*drawn.lines[1], *drawn.lines[2]):
+        line.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
+    ends: Floats = spread[:, 2]
+    return ends
 
 
 def duration(advice: Advice) -> str:
@@ -256,7 +257,7 @@ def tornado(advice: Advice) -> str:
                     linewidth=0.6,
                 )
                 axes.annotate(
-                    f"{_change(case)} {words.usd(saving)}",
+                    f"{_change(case)}{words.usd(saving)}",
                     (saving, row),
                     xytext=(-4 if less else 4, 0),
                     textcoords="offset points",
@@ -266,12 +267,13 @@ def tornado(advice: Advice) -> str:
                 )
         axes.axvline(middle, color=INK, linewidth=1.2, label=f"as it is: {words.usd(middle)}")
         axes.axvline(0, color=ALARM, linestyle=DASHED, linewidth=1.0, label="nothing saved")
-        axes.set_yticks(range(len(pairs)), [name for name, _ in reversed(pairs)])
+        axes.set_yticks(range(len(pairs)), [name.replace("`", "") for name, _ in reversed(pairs)])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.25)
-        axes.set_xlabel(f"dollars an hour saved by {words.replicas(shown)}, of {words.usd(base)} as it is")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.whole_usd(value)))
+        axes.set_xlabel(f"saved by {words.replicas(shown)} in an hour, of {words.usd(base)} as it is")
         _legend(axes, 2)
         return draw("What the saving depends on")
 
@@ -295,7 +297,7 @@ def _quantity(case: Case) -> str:
 
 
 def _change(case: Case) -> str:
-    return case.change[:1]
+    return f"{case.change}: " if case.change else ""
 
 
 def _dollars(axes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -24,7 +25,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; } tr.best td
 table.card td { text-align: left; vertical-align: top; } div.wide { overflow-x: auto; }
 @media print { section { break-inside: avoid; } }
 """
-_HOLDS = {True: "yes", False: "no", None: "unknown"}
+_CODE = re.compile(r"`([^`]*)`")
 
 
 def to_html(advices: Sequence[Advice]) -> str:
@@ -68,12 +69,17 @@ def _section(heading: str, svg: str, note: str) -> str:
 
 
 def _listed(heading: str, lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(_sentence(line))}</li>" for line in lines)
+    items = "".join(f"<li>{_prose(_sentence(line))}</li>" for line in lines)
     return f"<section><h2>{escape(heading)}</h2><ul>{items}</ul></section>" if items else ""
 
 
 def _paragraph(text: str, kind: str) -> str:
-    return f'<p class="{kind}">{escape(text)}</p>'
+    return f'<p class="{kind}">{_prose(text)}</p>'
+
+
+def _prose(text: str) -> str:
+    """Escaped, with names in backticks as code."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _counts(advice: Advice) -> str:
@@ -106,7 +112,7 @@ def _table(names: Sequence[str], rows: Iterable[tuple[Sequence[str], bool]], kin
 
 
 def _cells(cells: Sequence[str]) -> str:
-    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return "".join(f"<td>{_prose(cell)}</td>" for cell in cells)
 
 
 def _card(advice: Advice) -> str:

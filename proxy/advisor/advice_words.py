@@ -25,6 +25,11 @@ def usd(amount: float) -> str:
     return f"{sign}${number:,.1f}{unit}" if number < 99.95 else f"{sign}${number:,.0f}{unit}"
 
 
+def whole_usd(amount: float) -> str:
+    """Dollars as an axis has them: `-$5`."""
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.4g}"
+
+
 def hourly(amount: float) -> str:
     """Dollars an hour."""
     return f"{usd(amount)}/h"
