@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import typer
 
@@ -33,7 +33,38 @@ Itl = Annotated[str, typer.Option(help="The gap between tokens to keep")]
 Ttft = Annotated[str, typer.Option(help="The time to the first token to keep")]
 Inputs = Annotated[int, typer.Option(min=1, help="Tokens of a usual prompt, for the advice")]
 Outputs = Annotated[int, typer.Option(min=1, help="Tokens of a usual answer")]
+ROOMY = 0.8
+"""The share of a context window that a prompt may take."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON")]
+
+
+class _Subject(NamedTuple):
+    """What is measured, with what the policy says of it: tokens of a step, and of a request."""
+
+    name: str
+    place: Place
+    chunk_tokens: int | None = None
+    context_tokens: int | None = None
+
+
+class _Bounds(NamedTuple):
+    """What the load may be."""
+
+    most_s: float
+    most_tokens: int
+    concurrency: int
+    prompt_tokens: int
+
+    def runs(self, *windows: int | None) -> tuple[Run, ...]:
+        """The load: its longest prompt leaves room for an answer in each of the windows that are known."""
+        from proxy.advisor.experiment import within
+
+        longest = min([self.prompt_tokens, *(int(ROOMY * window) for window in windows if window)])
+        runs = within(self.most_tokens, longest, self.concurrency)
+        if not runs:
+            _end(f"{self.most_tokens} tokens are too few to measure anything (hint: raise `--max-tokens`)", 2)
+        return runs
 
 
 def calibrate(
@@ -61,7 +92,6 @@ def calibrate(
         from proxy.advisor.fit import TooLittle
     except ImportError:
         _end("calibrate needs numpy and scipy (hint: pip install 'spillway-proxy[advisor]')", 1)
-    from proxy.advisor.experiment import within
     from proxy.cli.calibrate_report import Aim, as_text
     from proxy.cli.calibrate_report import as_json as to_json
     from proxy.cli.calibrate_streams import EngineFailed
@@ -72,13 +102,10 @@ def calibrate(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
     )
-    place, chunk = _stated(url, model, api_key_env) if url else _of_policy(target, policy, replica)
-    runs = within(max_tokens, prompt_tokens, concurrency)
-    if not runs:
-        _end(f"{max_tokens} tokens are too few to measure anything (hint: raise `--max-tokens`)", 2)
-    _announce(place, runs, max_seconds)
+    subject = _stated(url, model, api_key_env) if url else _of_policy(target, policy, replica)
+    bounds = _Bounds(max_seconds, max_tokens, concurrency, prompt_tokens)
     try:
-        found = asyncio.run(_measured(target or place.model, place, runs, max_seconds, chunk, aim))
+        found = asyncio.run(_measured(subject, bounds, aim))
     except (EngineFailed, TooLittle) as error:
         _end(f"not calibrated: {error}", 1)
     except KeyboardInterrupt:
@@ -86,22 +113,22 @@ def calibrate(
     typer.echo(to_json(found) if as_json else as_text(found))
 
 
-async def _measured(
-    name: str, place: Place, runs: Sequence[Run], most_s: float, chunk: int | None, aim: Aim
-) -> Calibration:
+async def _measured(subject: _Subject, bounds: _Bounds, aim: Aim) -> Calibration:
     from proxy.advisor.engine_advice import advise
     from proxy.advisor.fit import fit
     from proxy.cli.calibrate_report import Calibration
     from proxy.cli.calibrate_runs import carry_out
     from proxy.cli.calibrate_streams import Engine
 
-    started = monotonic()
-    async with Engine(place) as engine:
+    async with Engine(subject.place) as engine:
         standing = await engine.standing()
+        runs = bounds.runs(subject.context_tokens, standing.context_tokens)
+        _announce(subject.place, runs, bounds.most_s)
         _warn(standing)
-        observed = await carry_out(engine, runs, most_s, _tell)
-    seconds = monotonic() - started
-    fitted = fit(observed, chunk_tokens=chunk, kv_tokens=standing.kv_tokens)
+        started = monotonic()
+        observed = await carry_out(engine, runs, bounds.most_s, _tell)
+        seconds = monotonic() - started
+    fitted = fit(observed, chunk_tokens=subject.chunk_tokens, kv_tokens=standing.kv_tokens)
     advice = advise(
         fitted.profile,
         itl_s=aim.itl_s,
@@ -110,9 +137,9 @@ async def _measured(
         output_tokens=aim.output_tokens,
     )
     return Calibration(
-        target=name,
-        url=place.url,
-        model=place.model,
+        target=subject.name,
+        url=subject.place.url,
+        model=subject.place.model,
         fit=fitted,
         aim=aim,
         advice=advice,
@@ -123,7 +150,7 @@ async def _measured(
     )
 
 
-def _stated(url: str, model: str, api_key_env: str) -> tuple[Place, None]:
+def _stated(url: str, model: str, api_key_env: str) -> _Subject:
     from proxy.cli.calibrate_streams import Place
     from proxy.policy.model import Secret
 
@@ -132,11 +159,11 @@ def _stated(url: str, model: str, api_key_env: str) -> tuple[Place, None]:
     key = os.environ.get(api_key_env, "")
     if api_key_env and not key:
         _end(f"the environment variable `{api_key_env}` is not set", 2)
-    return Place(url=url, model=model, api_key=Secret(key) if key else None), None
+    return _Subject(model, Place(url=url, model=model, api_key=Secret(key) if key else None))
 
 
-def _of_policy(name: str, policy: Path | None, replica: int) -> tuple[Place, int | None]:
-    """Where a target's replica is, and the chunk that it was started with, where the policy tells."""
+def _of_policy(name: str, policy: Path | None, replica: int) -> _Subject:
+    """One replica of a target."""
     from proxy.cli.calibrate_streams import Place
     from proxy.cli.policy_assumed import listing
     from proxy.policy.compile import compile_policy
@@ -159,7 +186,7 @@ def _of_policy(name: str, policy: Path | None, replica: int) -> tuple[Place, int
     if replica >= len(target.urls):
         _end(f"`{name}` has {len(target.urls)} urls, counted from 0: there is no `--replica {replica}`", 2)
     place = Place(url=target.urls[replica], model=target.model, api_key=target.api_key, parameters=target.parameters)
-    return place, target.max_batched_tokens
+    return _Subject(name, place, target.max_batched_tokens, target.context_window)
 
 
 def _duration(value: str, option: str) -> float:

@@ -32,6 +32,7 @@ _PROBES = (16, 272)
 """Words of two prompts whose difference tells what a word is in tokens."""
 _EXACT = {"ignore_eos": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 _CACHE = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
+_WINDOW = re.compile(r'"max_model_len":\s*(\d+)')
 _LABEL = re.compile(r'(\w+)="(\d+)"')
 _RUNNING = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{.*\})? ([0-9.e+]+)", re.MULTILINE)
 
@@ -50,9 +51,10 @@ class _NotUnderstood(EngineFailed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """The context that fits into the engine, None where it does not tell, and the requests that it has from others."""
+    """The context that fits into the engine and into one request, None where it does not tell; requests of others."""
 
     kv_tokens: int | None = None
+    context_tokens: int | None = None
     requests: int = 0
 
 
@@ -225,18 +227,25 @@ class Engine:
         return " ".join(drawn + repeated[: words - len(drawn)])
 
     async def standing(self) -> Standing:
-        """What vLLM's `/metrics` say; an engine without them says nothing."""
-        try:
-            reply = await self._http.get(f"{self.place.url.rstrip('/').removesuffix('/v1')}/metrics")
-        except httpx.HTTPError:
-            return Standing()
-        if reply.status_code != 200:
-            return Standing()
-        cache = _CACHE.search(reply.text)
+        """What its `/metrics` and its list of models say, where they are vLLM's."""
+        root = self.place.url.rstrip("/")
+        metrics = await self._page(f"{root.removesuffix('/v1')}/metrics")
+        models = await self._page(f"{root}/models")
+        cache = _CACHE.search(metrics)
         sizes = {name: int(value) for name, value in _LABEL.findall(cache[1])} if cache else {}
-        kv_tokens = sizes.get("num_gpu_blocks", 0) * sizes.get("block_size", 0)
-        others = sum(float(number) for number in _RUNNING.findall(reply.text))
-        return Standing(kv_tokens=kv_tokens or None, requests=round(others))
+        windows = [int(number) for number in _WINDOW.findall(models)]
+        return Standing(
+            kv_tokens=sizes.get("num_gpu_blocks", 0) * sizes.get("block_size", 0) or None,
+            context_tokens=min(windows, default=None),
+            requests=round(sum(float(number) for number in _RUNNING.findall(metrics))),
+        )
+
+    async def _page(self, url: str) -> str:
+        try:
+            reply = await self._http.get(url)
+        except httpx.HTTPError:
+            return ""
+        return reply.text if reply.status_code == 200 else ""
 
 
 def _refusal(status: int, body: bytes) -> EngineFailed:

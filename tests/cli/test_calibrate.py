@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from proxy.advisor.experiment import Run, cost, design
 from proxy.advisor.fit import fit
 from proxy.advisor.timings import Observed, decoding, joining, reading
-from proxy.cli.calibrate import _announce
+from proxy.cli.calibrate import _announce, _Bounds
 from proxy.cli.calibrate_report import Aim, Calibration, as_json, as_text
 from proxy.cli.calibrate_runs import carry_out
-from proxy.cli.calibrate_streams import Engine, EngineFailed, EngineFull, Place, Recording
+from proxy.cli.calibrate_streams import Engine, EngineFailed, EngineFull, Place, Recording, Standing
 from proxy.cli.command import app
 from proxy.policy.compile import compile_policy
 from proxy.policy.model import Secret
@@ -182,6 +183,30 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path, arguments: list[st
     result = calibrate(tmp_path, *arguments)
     assert result.exit_code == status
     assert message in " ".join(result.output.split())
+
+
+def test_no_prompt_is_longer_than_what_the_engine_takes() -> None:
+    bounds = _Bounds(120.0, 500_000, 32, 8192)
+    assert bounds.runs(None, None) == design(8192, 32)
+    for windows in ((4096, None), (None, 4096), (32_768, 4096)):
+        runs = bounds.runs(*windows)
+        assert max(tokens for run in runs for tokens in (run.prompt_tokens, *run.joining)) < 4096
+
+
+async def test_an_engine_says_what_it_takes() -> None:
+    """As vLLM does; the simulator says less."""
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/metrics":
+            cache = 'vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="2048",sliding_window="None"} 1.0'
+            return httpx.Response(200, text=f'vllm:num_requests_running{{engine="0"}} 2.0\n{cache}\n')
+        return httpx.Response(200, text='{"data": [{"id": "up", "max_model_len": 8192}]}')
+
+    engine = Engine(Place(url="http://gpu:8000/v1", model="up"))
+    engine._http = httpx.AsyncClient(transport=httpx.MockTransport(reply))
+    async with engine:
+        standing = await engine.standing()
+    assert standing == Standing(kv_tokens=32_768, context_tokens=8192, requests=2)
 
 
 def test_it_says_before_what_it_will_send(capsys: pytest.CaptureFixture[str]) -> None:

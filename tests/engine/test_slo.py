@@ -1,5 +1,5 @@
-"""More requests than one engine can serve in time, with prompts of very different lengths: the rule keeps the objectives
-and fills the engine. A threshold of requests in flight, half of what the engine takes at one time, fills it and does not.
+"""More requests than one engine can serve in time, with prompts of very different lengths: the rule keeps the
+objectives and fills the engine; a threshold of requests in flight, half of what the engine takes, only fills it.
 """
 
 import asyncio
