@@ -32,7 +32,7 @@ ROWS: list[DemandRow] = [
     hour(0, *[3_000_000] * 100),
     hour(2, *[6_000_000] * 50),
     app(0, "bank", requests=100, input_tokens=50_000, output_tokens=9000, attended_tokens=7, read_tokens=5),
-    app(2, "bank", requests=50, input_tokens=20_000, work_us=9),
+    app(2, "bank", requests=50, input_tokens=20_000),
     app(2, "shop", requests=1),
     Complete(rows=5),
 ]

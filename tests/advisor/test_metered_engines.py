@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy.advisor.demand import Demand, of_trace
-from proxy.advisor.from_meters import demand_of, gathered, shifted
+from proxy.advisor.metered import demand_of, gathered, moved
 from proxy.advisor.trace import App, Trace
-from proxy.meters.demand_rows import AppHour, DemandHour, DemandRow, Watched, rows_of, stored_hour
+from proxy.meters.demand_rows import DemandRow, Watched, rows_of, stored_hour
 from proxy.meters.vectors import encode
 from proxy.meters.work_bins import SUMS
 from proxy.meters.work_buckets import LAST, bucket_of, counts_of
@@ -96,47 +96,13 @@ def test_work_that_was_metered_by_another_engine_is_moved_to_the_one_asked_about
     assert_alike(only(metered(of, ASSUMED), FASTER), of_trace(of, FASTER, 3.0), 0.02)
 
 
-def test_bins_of_another_length_count_for_the_time_that_they_covered() -> None:
-    of = trace(hours=2.0)
-    short = [row for row in metered(of, bin_ms=1500) if not isinstance(row, DemandHour) or row.start_s == NOON]
-    long = [row for row in metered(of) if isinstance(row, DemandHour) and row.start_s > NOON]
-    found = only([*short, *long])
-    assert found.bin_s in (1.5, 3.0)
-    assert found.seconds == pytest.approx([HOUR_S, HOUR_S])
-    assert found.counts @ (found.edges[:-1] + found.edges[1:]) / 2 * found.bin_s == pytest.approx(
-        found.work_s(ASSUMED).sum(axis=1), rel=0.02
-    )
-
-
-def test_hours_without_rows_had_no_demand_while_they_were_watched() -> None:
-    row = DemandHour(start_s=NOON, target="", model="m", bin_ms=3000, bins=(0, 1))
-    app = AppHour(start_s=NOON, target="", model="m", tenant="t", key="", asked="m", sums={"requests": 1, "work_us": 9})
-    found = only([Watched(from_s=NOON + 1800.0, to_s=NOON + 2.5 * HOUR_S), row, app])
-    assert found.name == "m"
-    assert found.seconds == pytest.approx([1800.0, HOUR_S, 1800.0])
-
-
-def test_of_what_nobody_asked_for_there_is_no_demand() -> None:
-    assert gathered([Watched(from_s=0.0, to_s=1.0)]).pools == {}
-    (pool,) = gathered([DemandHour(start_s=NOON, target="", model="m", bin_ms=3000, bins=())]).pools.values()
-    assert demand_of(pool, Watched(from_s=0.0, to_s=1.0), ASSUMED) is None
-    assert pool.share("captive") == 0.0
-
-
-def test_shares_of_the_work() -> None:
-    sums = {"requests": 3, "work_us": 100, "captive_work_us": 20, "refused_work_us": 5}
-    app = AppHour(start_s=NOON, target="llama", model="", tenant="t", key="", asked="m", sums=sums)
-    pool = gathered([app]).pools["llama", ""]
-    assert (pool.share("captive"), pool.share("unpriced"), pool.share("refused")) == (0.2, 0.0, 0.05)
-
-
 @given(st.lists(st.integers(0, 10**7), max_size=60), st.floats(0.05, 20.0))
 def test_moving_keeps_every_bin_and_its_work(works: list[int], ratio: float) -> None:
     counts = np.zeros(LAST + 1)
     for work in works:
         counts[bucket_of(work, 3000)] += 1
-    moved = shifted(counts, ratio)
-    assert moved.sum() == pytest.approx(counts.sum())
-    steps = (moved @ np.arange(LAST + 1) - counts @ np.arange(LAST + 1)) / max(1.0, counts[1:].sum())
+    there = moved(counts, ratio)
+    assert there.sum() == pytest.approx(counts.sum())
+    steps = (there @ np.arange(LAST + 1) - counts @ np.arange(LAST + 1)) / max(1.0, counts[1:].sum())
     if abs(ratio - 1) >= 0.005 and counts[:80].sum() == 0:
         assert steps == pytest.approx(16 * np.log2(ratio) if counts.sum() else 0.0)
