@@ -160,7 +160,7 @@ def advise(asked: Asked, draws: np.random.Generator) -> Advice:
         verdict=verdict,
         recommended=recommended,
         cases=usual_cases(question, shown),
-        providers=_provider_cases(asked, shown),
+        providers=_provider_cases(asked, value, shown),
         flips=flips(question, sizing.best),
         commitments=tuple(commitment(sizing, k, asked.terms) for k in range(1, min(shown + 1, sizing.most) + 1)),
         alternatives=tuple(_alternative(asked, other, value, sizing, draws) for other in asked.others),
@@ -227,10 +227,13 @@ def _surely_less(certainty: Certainty, have: int) -> bool:
     return certainty.block is Block.DAY and certainty.adds[have] <= 1 - SURE and certainty.trend[have] < 0
 
 
-def _provider_cases(asked: Asked, replicas: int) -> tuple[Case, ...]:
+def _provider_cases(asked: Asked, value: Value, replicas: int) -> tuple[Case, ...]:
     cases = []
     for name, lawful in asked.providers.items():
-        sizing = _question(asked, asked.offer, value_of(asked.demand, lawful)).size()
+        there = value_of(asked.demand, lawful)
+        if there.chosen == value.chosen:
+            continue
+        sizing = _question(asked, asked.offer, there).size()
         cases.append(case(name, "", sizing, min(replicas, sizing.most)))
     return tuple(cases)
 

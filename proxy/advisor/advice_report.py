@@ -10,6 +10,7 @@ from proxy.advisor import advice_plots as plots
 from proxy.advisor import advice_words as words
 from proxy.advisor.advice import Advice
 from proxy.advisor.advice_words import hourly, monthly, percent
+from proxy.advisor.bootstrap import Block
 from proxy.advisor.breakeven import HOURS_A_MONTH
 
 _STYLE = """
@@ -54,6 +55,7 @@ def _part(advice: Advice) -> str:
             _listed("What would flip it", words.turning_points(advice)),
             _listed("Other replicas", words.alternatives(advice)),
             _listed("If demand grows", words.growth(advice)),
+            _listed("Reasons to go dedicated", (f"{one.why}: {one.because}" for one in advice.reasons)),
             _card(advice),
         ]
     )
@@ -95,7 +97,7 @@ def _counts(advice: Advice) -> str:
             percent(float(sizing.spill_share[count])),
             hourly(advice.saving(count)) if count > sizing.least else "",
             words.range_words(advice, count) if count > sizing.least else "",
-            f"{certainty.best[count]:.2f}",
+            f"{certainty.best[count]:.2f}" if certainty.block is not Block.NOTHING else "",
         )
         rows.append((cells, count == sizing.best))
     names = ("replicas", "bill", "a month", "last one used", "spilled", "saves", "5-95 % of it", "P(best)")
@@ -136,6 +138,6 @@ _TORNADO_NOTE = "What the shown number of replicas saves against shared tokens a
 _FOOTER = (
     f"<footer><p>A month has {HOURS_A_MONTH:.0f} hours. Work is metered in bins of the time scale on which the "
     "objective of the first token can be kept; intervals come from days that were drawn again. Nothing here was "
-    "measured on a GPU that is not there: capacity follows from the engine profile, which `spillway calibrate` "
-    "measures.</p></footer>\n"
+    "measured on a GPU that is not there: capacity follows from the engine profile, which "
+    "<code>spillway calibrate</code> measures.</p></footer>\n"
 )

@@ -42,7 +42,7 @@ def monthly(amount: float) -> str:
 
 def percent(share: float) -> str:
     """A share in per cent, with a decimal where it is small."""
-    return f"{share:.1%}" if abs(share) < 0.0995 and round(share, 4) else f"{share:.0%}"
+    return f"{share:.1%}" if 0.0005 <= abs(share) < 0.0995 else f"{abs(share) if abs(share) < 0.0005 else share:.0%}"
 
 
 def number(count: int) -> str:
@@ -150,7 +150,7 @@ def range_words(advice: Advice, count: int) -> str:
     low, _, high = advice.certainty.saving[count]
     if advice.certainty.block is Block.NOTHING:
         return "no interval from so little"
-    return f"{usd(low)} to {usd(high)}, P(saves) {advice.certainty.positive[count]:.0%}"
+    return f"{usd(low)} to {usd(high)}/h, P(saves) {advice.certainty.positive[count]:.0%}"
 
 
 def cautions(advice: Advice) -> Iterator[str]:
@@ -347,7 +347,7 @@ def evidence(advice: Advice) -> Iterator[tuple[str, str]]:
     yield (
         "Hybrid bill",
         f"{replicas(best)}: {hourly(bill)}, {monthly(bill)}"
-        + (f"; saves {range_words(advice, best)} $/h" if best > least else ""),
+        + (f"; saves {hourly(advice.saving(best))}, {range_words(advice, best)}" if best > least else ""),
     )
     yield "Use against break-even", f"{even(advice)}; {_over_words(advice)}"
     yield "Commitment", "; ".join(commitments(advice))

@@ -27,7 +27,7 @@ _STYLES = {
 def print_advice(advice: Advice, console: Console) -> None:
     """All of it."""
     console.print()
-    console.print(escape(words.headline(advice)), style=_STYLES[advice.verdict], highlight=False)
+    console.print(escape(words.headline(advice)), style=_STYLES[advice.verdict], highlight=False, soft_wrap=True)
     for caution in words.cautions(advice):
         _say(console, f"  caution: {caution}", "yellow")
     _say(console, f"\n{words.demand(advice)}")
