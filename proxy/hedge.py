@@ -140,8 +140,9 @@ class Race:
                 entrant.forward.abandon()
         entrants.sort(key=lambda one: one is self._last)
         endings = [ending for one in entrants if (ending := one.ending) is not None]
+        # They know each other: left together they are garbage that only a full collection finds.
+        self._winner = self._last = None
         for entrant in entrants:
-            # A forward knows its client: left together they are garbage that only a full collection finds.
             entrant.forward = None
         return endings
 

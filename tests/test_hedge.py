@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -394,6 +395,28 @@ async def test_a_provider_that_is_slower_than_it_was_is_copied_to_the_engine() -
                 hedges.observe(first, 0.06)
             got = await spillway.post(CHAT, {**STREAM}, {"x-spillway-lane": "auto"})
     assert got.headers["x-spillway-target"] == "gpu"
+
+
+async def test_races_leave_nothing_for_the_garbage_collector() -> None:
+    """Copied and not, won and lost: what is in a cycle is freed only by a full collection, which stops every stream."""
+    async with hedging([HOLD], [chat_stream("api")], max_in_flight=64) as (spillway, own, _):
+        await spillway.post(CHAT, STREAM)
+        await own.closed_at.get()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await spillway.post(CHAT, STREAM)
+                await own.closed_at.get()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = {type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("proxy.")}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    # A connection and its parser know each other, as after every attempt that is ended early.
+    assert left <= {"Connection"}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import time
 from collections.abc import AsyncIterator
@@ -430,6 +431,27 @@ async def test_while_a_proxy_drains_nobody_waits() -> None:
         go_on.set()
         await first
     assert (got.status, got.json["error"]["code"]) == (503, "shutting_down")
+
+
+async def test_waits_leave_nothing_for_the_garbage_collector() -> None:
+    go_on = asyncio.Event()
+    async with one_slot([go_on, reply(CHAT_REPLY)]) as (spillway, up):
+        first = await in_the_slot(spillway, up)
+        gc.collect()
+        gc.disable()
+        try:
+            asked = [asyncio.create_task(spillway.post(CHAT, ASK)) for _ in range(5)]
+            await waiting(spillway, 5)
+            go_on.set()
+            await asyncio.gather(first, *asked)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = {type(one).__name__ for one in gc.garbage if type(one).__module__.startswith("proxy.")}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert left == set()
 
 
 OFFLINE = {"x-spillway-traffic": "offline"}
