@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from proxy.caller import FixedHeaders, Listener
 from proxy.policy.model import Match, Priority, Route, Rules, Tenant, Traffic
 from proxy.routing.facts import Facts
@@ -262,6 +264,43 @@ async def test_idle_gpus_are_waited_for_until_the_deadline_is_near() -> None:
         room.check(now)
     assert (await waiting).decision is ROOM
     assert asked == [True, True, False, False]
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("come"), st.integers(0, 2), st.sampled_from("rs")),
+    st.tuples(st.just("free"), st.integers(1, 3), st.just("")),
+    st.tuples(st.just("leave"), st.integers(0, 9), st.just("")),
+    st.tuples(st.just("pass"), st.integers(0, 4), st.just("")),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(events=st.lists(EVENTS, max_size=30))
+def test_whatever_happens_room_finds_who_is_next_and_nobody_is_forgotten(events: list[tuple[str, int, str]]) -> None:
+    asyncio.run(_played(events))
+
+
+async def _played(events: list[tuple[str, int, str]]) -> None:
+    """Priorities, lines, leavers and time in any order; after each sweep nobody waits while there is room."""
+    desk, callers, now, freed = Desk(most=6), [Caller() for _ in events], 0.0, 0
+    for number, (event, size, line) in enumerate(events):
+        if event == "come":
+            await desk.come(f"{number}", -size, line=line, until=now + 5.0, caller=callers[number])
+        elif event == "free":
+            desk.free += size
+            freed += size
+            desk.room.stir()
+        elif event == "leave":
+            callers[size % len(callers)].leave()
+        else:
+            now += size
+        await desk.sweep(now)
+        assert len(desk.room) == len(desk.tasks) - len(desk.ended()) <= 6
+        assert not (desk.free and len(desk.room))
+        assert desk.free + len(desk.served) == freed
+    await desk.sweep(now + 5.0)
+    assert desk.ended() == set(desk.tasks)
+    assert len(desk.served) == len(set(desk.served))
 
 
 def facts(**given: Any) -> Facts:
