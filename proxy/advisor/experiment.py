@@ -27,12 +27,14 @@ take more of them than that."""
 APART_TOKENS = 3
 """Steps that pass between one joining prompt and the next."""
 MOST_ROUNDS = 3
+GREETING_TOKENS = 2_000
+"""Finding out how the engine wants to be asked costs no more."""
 SHORT = 64
 """A short prompt is this much shorter than the longest."""
 LEAST_SHORT_TOKENS = 16
 LEAST_PROMPT_TOKENS = 128
 SMALLEST_CHUNK = 128
-JOIN_TOKENS = 48
+JOIN_TOKENS = 96
 """Prompts are taken to be read in chunks of no less, and a request to take no longer beside its steps than so many of
 them: it bounds how long others decode beside it."""
 
@@ -100,6 +102,11 @@ def within(most_tokens: int, prompt_tokens: int, concurrency: int) -> tuple[Run,
     return runs * max(1, min(MOST_ROUNDS, most_tokens // cost(runs)))
 
 
+def warming(runs: tuple[Run, ...]) -> Run:
+    """What goes before the runs: the longest prompt, for what an engine does for the first time only."""
+    return Run(joining=(max(tokens for run in runs for tokens in (run.prompt_tokens, *run.joining)),))
+
+
 def cost(runs: tuple[Run, ...]) -> int:
-    """The most tokens that the runs can cost together."""
-    return sum(run.most_tokens for run in runs)
+    """The most tokens that the runs can cost together, with what goes before them."""
+    return sum(run.most_tokens for run in (*runs, warming(runs))) + GREETING_TOKENS

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from proxy.advisor.experiment import Run
     from proxy.advisor.timings import Observed
     from proxy.cli.calibrate_report import Aim, Calibration
@@ -106,8 +104,10 @@ def calibrate(
     bounds = _Bounds(max_seconds, max_tokens, concurrency, prompt_tokens)
     try:
         found = asyncio.run(_measured(subject, bounds, aim))
-    except (EngineFailed, TooLittle) as error:
+    except EngineFailed as error:
         _end(f"not calibrated: {error}", 1)
+    except TooLittle as error:
+        _end(f"not calibrated: {error} (hint: raise `--max-seconds`, `--max-tokens` or `--concurrency`)", 1)
     except KeyboardInterrupt:
         _end("stopped; nothing was changed", 130)
     typer.echo(to_json(found) if as_json else as_text(found))
@@ -199,13 +199,13 @@ def _duration(value: str, option: str) -> float:
         raise typer.BadParameter(f"{mistake.message} (hint: {mistake.hint})", param_hint=option) from None
 
 
-def _announce(place: Place, runs: Sequence[Run], most_s: float) -> None:
-    from proxy.advisor.experiment import cost
+def _announce(place: Place, runs: tuple[Run, ...], most_s: float) -> None:
+    from proxy.advisor.experiment import cost, warming
 
     at_once = max(run.decoders for run in runs)
-    longest = max(tokens for run in runs for tokens in (run.prompt_tokens, *run.joining))
+    (longest,) = warming(runs).joining
     print(
-        f"sending to `{place.model}` at {place.url}: {len(runs)} runs, at most {cost(tuple(runs)):,} tokens"
+        f"sending to `{place.model}` at {place.url}: {len(runs)} runs, at most {cost(runs):,} tokens"
         f" and {most_s:g} s, up to {at_once} requests at one time with prompts of up to {longest} tokens;"
         " Ctrl-C ends it at once",
         file=sys.stderr,

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
 
-from proxy.advisor.experiment import APART_TOKENS, MOST_SETTLED_TOKENS, SETTLED_S, SETTLED_TOKENS, Run
+from proxy.advisor.experiment import APART_TOKENS, MOST_SETTLED_TOKENS, SETTLED_S, SETTLED_TOKENS, Run, warming
 from proxy.advisor.timings import Observed
 from proxy.cli.calibrate_streams import Engine, EngineFailed, Recording
 
+LEAST_S = 1e-3
 REST_S = 0.2
 """Between two runs: an engine needs a moment to drop what was asked of it."""
 
 
 async def carry_out(
-    engine: Engine, runs: Sequence[Run], most_s: float, told: Callable[[Run, Observed], None]
+    engine: Engine, runs: tuple[Run, ...], most_s: float, told: Callable[[Run, Observed], None]
 ) -> tuple[Observed, ...]:
     """What was observed of as many of the runs as end within `most_s`; `told` of each. Raises `EngineFailed`."""
     done: list[Observed] = []
     with suppress(TimeoutError):
         async with asyncio.timeout(most_s):
             await engine.greet()
-            # What an engine does for the first time, such as compiling, is not what it takes.
-            await _undivided(_observed(engine, Run(joining=(max(max(run.joining, default=0) for run in runs),))))
+            await _undivided(_observed(engine, warming(runs)))
             for run in runs:
                 observed = await _undivided(_observed(engine, run))
                 done.append(observed)
@@ -68,7 +68,7 @@ async def _settled(progress: _Progress, decoders: list[Recording]) -> None:
     """Decode on for as many tokens as are wanted, and for as long."""
     began_s = monotonic()
     await progress.until(decoders, SETTLED_TOKENS)
-    took_s = monotonic() - began_s
+    took_s = max(monotonic() - began_s, LEAST_S)
     more = round(SETTLED_TOKENS * (SETTLED_S / took_s - 1))
     await progress.until(decoders, min(max(0, more), MOST_SETTLED_TOKENS - SETTLED_TOKENS))
 

@@ -30,6 +30,7 @@ _DRAWN_WORDS = 12
 """Words at random, with which every prompt begins: no prefix cache has seen them."""
 _PROBES = (16, 272)
 """Words of two prompts whose difference tells what a word is in tokens."""
+_USAGE = {"stream_options": {"include_usage": True}}
 _EXACT = {"ignore_eos": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 _CACHE = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 _WINDOW = re.compile(r'"max_model_len":\s*(\d+)')
@@ -70,7 +71,7 @@ class Place:
 
 @dataclass(slots=True)
 class Recording:
-    """A stream as it comes in. `hear` is called with each event, `changed` after each and at the end."""
+    """A stream as it comes in; `changed` is called for each token and at the end."""
 
     prompt_tokens: int
     changed: Callable[[], None] = lambda: None
@@ -124,7 +125,7 @@ class _Dialect:
 
     def body(self, place: Place, text: str, answer_tokens: int) -> bytes:
         content = {"prompt": text} if self.path == "/completions" else {"messages": [{"role": "user", "content": text}]}
-        exact = {**_EXACT, "min_tokens": answer_tokens} if self.exact else {}
+        exact = {**_EXACT, "min_tokens": answer_tokens} if self.exact else _USAGE
         plain = {"model": place.model, "max_tokens": answer_tokens, "temperature": 0, "stream": True}
         return orjson.dumps({**place.parameters, **plain, **content, **exact})
 
@@ -197,7 +198,6 @@ class Engine:
             raise EngineFailed(str(error)) from None
         finally:
             recording.ended = True
-            self.spent_tokens += recording.prompt_tokens + recording.count
             recording.changed()
 
     async def _stream(self, text: str, answer_tokens: int, recording: Recording) -> None:
@@ -218,6 +218,9 @@ class Engine:
                             recording.hear(orjson.loads(data), now)
         except (httpx.HTTPError, orjson.JSONDecodeError) as error:
             raise EngineFailed(f"`{self.place.url}`: {error or type(error).__name__}") from None
+        finally:
+            if recording.times_s:
+                self.spent_tokens += recording.prompt_tokens + recording.count
         if not recording.times_s:
             raise EngineFailed("the engine answered without a token")
 

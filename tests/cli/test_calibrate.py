@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from proxy.advisor.experiment import Run, cost, design
+from proxy.advisor.experiment import GREETING_TOKENS, Run, cost, design
 from proxy.advisor.fit import fit
 from proxy.advisor.timings import Observed, decoding, joining, reading
 from proxy.cli.calibrate import _announce, _Bounds
@@ -46,6 +46,7 @@ async def test_streams_are_of_the_length_that_is_asked_for_and_never_the_same() 
     async with EngineSimulator(QUICK, model=MODEL, api_key="sk-engine") as simulated:
         async with Engine(place(simulated, api_key=Secret("sk-engine"))) as engine:
             await engine.greet()
+            greeting = engine.spent_tokens
             recordings = [Recording(prompt_tokens=tokens) for tokens in (40, 500)]
             for recording in recordings:
                 await engine.stream(20, recording)
@@ -57,7 +58,8 @@ async def test_streams_are_of_the_length_that_is_asked_for_and_never_the_same() 
             assert (recording.ended, recording.count, stream.prompt_tokens) == (True, 20, pytest.approx(tokens, abs=2))
             assert stream.sent_s < stream.first_s < stream.times_s[-1]
             assert stream.tokens == tuple(sorted(set(stream.tokens)))
-        assert engine.spent_tokens == sum(one.prompt_tokens + 20 for one in recordings)
+        assert engine.spent_tokens == greeting + sum(one.prompt_tokens + 20 for one in recordings)
+        assert greeting < GREETING_TOKENS
 
 
 async def test_runs_are_carried_out_and_the_engine_is_left_idle() -> None:
