@@ -55,6 +55,11 @@ def ordinal(count: int) -> str:
     return _ORDINALS[count] if 0 < count < len(_ORDINALS) else f"{count}th"
 
 
+def rate(per_s: float) -> str:
+    """Requests a second, as exactly as anybody wants to know."""
+    return f"{per_s:.2g} requests/s" if per_s < 99.5 else f"{per_s:,.0f} requests/s"
+
+
 def replicas(count: int) -> str:
     """`one replica`."""
     return f"{number(count)} replica{'' if count == 1 else 's'}"
@@ -140,6 +145,8 @@ def _why_not(advice: Advice) -> str:
 def watched(advice: Advice) -> str:
     """How long demand was watched."""
     hours = float(advice.sizing.hours.sum())
+    if hours < 1:
+        return f"{hours * 60:.0f} minutes"
     if hours < 48:
         return f"{hours:.1f} hours" if hours < 10 else f"{hours:.0f} hours"
     return f"{hours / DAY_HOURS:.3g} days"
@@ -239,14 +246,15 @@ def cases(advice: Advice) -> Iterator[str]:
     """Each "what if": what the replicas would save then, and which number would be best."""
     for case in (*advice.cases, *advice.providers):
         least = advice.sizing.least
-        world = f"{case.quantity} {case.change}"
-        told = f"{world:<22} {replicas(case.replicas)} {_saves(case.saving)} of {hourly(case.base_usd_per_hour)}"
+        world, count = f"{case.quantity} {case.change}", replicas(case.replicas)
+        more = case.usd_per_hour - case.base_usd_per_hour
+        told = (
+            f"{world:<22} {count} {'saves' if case.replicas == 1 else 'save'} {percent(case.saving)} of"
+            if more <= 0
+            else f"{world:<22} {count} {'costs' if case.replicas == 1 else 'cost'} {hourly(more)} more than"
+        )
         better = "" if case.best == case.replicas else f"; best is {number(case.best) if case.best > least else 'none'}"
-        yield told + better
-
-
-def _saves(share: float) -> str:
-    return f"save{'s' if share >= 0 else 's nothing:'} {percent(share)}"
+        yield f"{told} {hourly(case.base_usd_per_hour)}{better}"
 
 
 def alternatives(advice: Advice) -> Iterator[str]:
@@ -257,7 +265,7 @@ def alternatives(advice: Advice) -> Iterator[str]:
         least = float(there.usd_per_hour[there.best])
         told = f"{there.best} x `{there.offer.name}` ({hourly(there.offer.usd_per_hour)}): {hourly(least)} in all"
         by = f"{hourly(abs(bill - least))} {'less' if least < bill else 'more'}"
-        volume = f"pays from {one.even.requests_per_s:.2g} requests/s on" if one.even.ever else "can never pay"
+        volume = f"pays from {rate(one.even.requests_per_s)} on" if one.even.ever else "can never pay"
         clear = ": the better choice" if one is advice.better else ""
         yield f"{told}, {by} (P(less) {one.less:.2f}); the first {volume}{clear}"
 
@@ -304,12 +312,12 @@ def demand(advice: Advice) -> str:
 def even(advice: Advice) -> str:
     """From when on a replica pays."""
     there, offer = advice.even, advice.asked.offer
-    rate = f"{there.full_requests_per_s:.2g} such requests/s"
-    full = f"a replica of {offer.name} ({hourly(offer.usd_per_hour)}) takes {rate}"
+    full_rate = rate(there.full_requests_per_s)
+    full = f"a replica of {offer.name} ({hourly(offer.usd_per_hour)}) takes {full_rate} of these"
     price = f"at full use {per_mtok(there.usd_per_mtok)}, shared {per_mtok(there.shared_usd_per_mtok)}"
     if not there.ever:
         return f"{full}, {price}: it can never pay"
-    volume = f"{there.requests_per_s:.2g} requests/s, {there.tokens_per_month / 1e9:,.1f} G tokens a month"
+    volume = f"{rate(there.requests_per_s)}, {there.tokens_per_month / 1e9:,.1f} G tokens a month"
     return f"{full}, {price}: it pays from {percent(there.utilisation)} use on ({volume})"
 
 
