@@ -46,6 +46,7 @@ def asked(one: Asked) -> str:
         f"tags {', '.join(one.tags)}" if one.tags else "no tags",
         f"endpoint {one.endpoint.value}",
         one.traffic.value,
+        "" if one.priority == "normal" else f"{one.priority} priority",
         "streamed" if one.stream else "not streamed",
         " and ".join(modality.value for modality in one.modalities) + " in the prompt" if one.modalities else "",
         "tools" if one.tools else "",

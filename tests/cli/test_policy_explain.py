@@ -234,14 +234,14 @@ def test_a_lasting_refusal_says_that_trying_again_is_of_no_use(policy: Path) -> 
 
 def test_all_that_can_be_asked_is_repeated(policy: Path) -> None:
     options = (
-        "--key bank/ci --endpoint responses --traffic offline --stream --modality image,audio --tools "
+        "--key bank/ci --endpoint responses --traffic offline --priority low --stream --modality image,audio --tools "
         "--input-tokens 8k --max-output-tokens 200 --lane shared --target api --at 2026-01-05T12:00+01:00"
     )
     said = words(explain(policy, "--model", "chat", *options.split()))
     assert (
-        "request model chat, key bank/ci, tags gdpr, endpoint responses, offline, streamed, "
-        "audio and image in the prompt, tools, about 8,000 tokens in, at most 200 out, x-spillway-lane: shared, "
-        "x-spillway-target: api, at Mon 2026-01-05 11:00 UTC"
+        "request model chat, key bank/ci, tags gdpr, endpoint responses, offline, low priority, "
+        "streamed, audio and image in the prompt, tools, about 8,000 tokens in, at most 200 out, "
+        "x-spillway-lane: shared, x-spillway-target: api, at Mon 2026-01-05 11:00 UTC"
     ) in said
 
 

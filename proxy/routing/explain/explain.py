@@ -101,6 +101,7 @@ def _asked(facts: Facts) -> Asked:
         lane=facts.lane_override,
         target=facts.target_override,
         at_s=facts.at_s,
+        priority=facts.priority.name.lower(),
     )
 
 

@@ -33,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane | None
     target: str | None
     at_s: float
+    priority: str = "normal"
 
 
 class PassedOver(msgspec.Struct, frozen=True, kw_only=True):
