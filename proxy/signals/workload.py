@@ -45,7 +45,9 @@ SETTLED_SAMPLES = 30
 """From then on others may begin with what was learned here."""
 TTFT_TELLS = 0.3
 ITL_TELLS = 0.6
-"""The share of the objective that has to be predicted for an observation to tell anything."""
+"""The share of the objective that has to be predicted for an observation to tell anything, unless that misses it."""
+TTFT_LEAST = 0.1
+"""The share of the objective below which no wait is taken to have been predicted."""
 PACE_TOKENS = 32
 """Of shorter answers the gaps tell nothing."""
 OVERDUE_FLOOR_S = 0.5
@@ -211,11 +213,16 @@ class Workload:
             self._learn_itl(estimate, outcome.itl_s, now)
 
     def _learn_ttft(self, estimate: Estimate, ttft_s: float, now: float) -> None:
-        if estimate.ttft_s * estimate.ttft_factor > TTFT_TELLS * estimate.ttft_aim_s:
+        tells_s = TTFT_TELLS * estimate.ttft_aim_s
+        if estimate.ttft_s * estimate.ttft_factor > tells_s:
             self._ttft.observe(ttft_s / estimate.ttft_s, now)
+        elif ttft_s > estimate.ttft_aim_s:
+            # Next to nothing was expected: a hiccup, or a profile of another kind of machine.
+            self._ttft.observe(ttft_s / max(estimate.ttft_s, TTFT_LEAST * estimate.ttft_aim_s), now)
 
     def _learn_itl(self, estimate: Estimate, itl_s: float, now: float) -> None:
-        if estimate.itl_s * estimate.itl_factor > ITL_TELLS * estimate.itl_aim_s:
+        predicted_s = estimate.itl_s * estimate.itl_factor
+        if predicted_s > ITL_TELLS * estimate.itl_aim_s or itl_s > estimate.itl_aim_s:
             self._itl.observe(itl_s / estimate.itl_s, now)
             if estimate.saturated:
                 self._step.observe(itl_s / estimate.itl_s, now)

@@ -234,9 +234,18 @@ def learn(work: Workload, seen_ttft_s: float, seen_itl_s: float, now: float, **g
 
 
 class TestLearning:
+    def test_an_objective_that_was_missed_out_of_the_blue_tells_of_another_kind_of_machine(self) -> None:
+        work = Workload()
+        for _ in range(20):
+            learn(work, 4.0, 0.4, T0, ttft_s=0.1, itl_s=0.02)
+        read = work.read(T0)
+        assert read.samples == 20
+        assert read.ttft_factor == pytest.approx(20.0)
+        assert read.itl_factor == pytest.approx(20.0)
+
     def test_only_times_that_were_predicted_to_matter_tell_anything(self) -> None:
         work = Workload()
-        learn(work, 5.0, 0.5, T0, ttft_s=0.5, itl_s=0.02)
+        learn(work, 1.9, 0.049, T0, ttft_s=0.5, itl_s=0.02)
         read = work.read(T0)
         assert (read.samples, read.ttft_factor, read.itl_factor) == (0, 1.0, 1.0)
         for _ in range(9):
