@@ -163,6 +163,18 @@ class Metering:
         """The work that was asked for in these hours, as lines. Raises StoreError."""
         return demand_lines(from_s, to_s, self._store.demand)
 
+    async def claim(self, name: str, for_s: float) -> bool:
+        """Whether this process is to do what is done once in so long; while the store is away, each is."""
+        try:
+            return await self._store.claim(name, for_s)
+        except StoreError:
+            return True
+
+    async def release(self, name: str) -> None:
+        """It may be done again."""
+        with contextlib.suppress(StoreError):
+            await self._store.release(name)
+
     def metrics(self) -> Iterator[Metric]:
         """What Prometheus is told of it."""
         yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))

@@ -17,6 +17,7 @@ All keys share one hash slot, `{<namespace>}:<layout>:`, so that every script ru
     demand:<when>  hash   work asked for in one hour: histograms by pool, sums by app (`work_bins.py`)
     demand         hash   since when that is watched, and which pushes of whom are in
     workbins       zset   the hours of pools that are still open -> when they are closed
+    claim:<name>   string somebody does what is to be done once, until it expires
     workbins:<...> string the work in each bin of one of these
 
 A total is base plus the sum of the slots. No key, URL, prompt or name of a person is kept: an id is random, and labels
@@ -199,6 +200,15 @@ class Store:
         keys = ["meta", "slots", "base", *(f"slot:{slot}" for slot in slots)]
         hashes = [orjson.dumps([word.decode() for word in self._memory[slot]]) for slot in ["", *slots]]
         return int(await self._eval(self._restore_script, keys, [*hashes, orjson.dumps(slots)]))
+
+    async def claim(self, name: str, for_s: float) -> bool:
+        """Whether `name` is the caller's to do, for so long; everybody else who asks is told no. Raises StoreError."""
+        (claimed,) = await self._client.transaction([("SET", self._key(f"claim:{name}"), "", "NX", "PX", _ms(for_s))])
+        return claimed is not None
+
+    async def release(self, name: str) -> None:
+        """`name` is anybody's again. Raises StoreError."""
+        await self._client.transaction([("DEL", self._key(f"claim:{name}"))])
 
     async def aclose(self) -> None:
         """Close the connection."""

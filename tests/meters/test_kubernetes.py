@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from proxy.meters.kubernetes import Cluster, CountUnknown, count_endpoints
+from proxy.meters.kubernetes import Cluster, CountUnknown, ScaleRefused, count_endpoints
 from proxy.policy.gpus import KubernetesReplicas
+from proxy.policy.wake import KubernetesWake, Workload
 from tests.redis.certificates import Authority, make_authority
 
 VLLM = KubernetesReplicas(service="vllm", namespace="inference")
 PATH = "/apis/discovery.k8s.io/v1/namespaces/inference/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dvllm"
+SCALE = "/apis/apps/v1/namespaces/inference/statefulsets/vllm/scale"
+WAKE = KubernetesWake(workload=Workload.STATEFULSET, name="vllm", namespace="inference", replicas=2)
 TOKEN = "token-of-a-test"
 
 
@@ -41,8 +44,10 @@ class ApiServer(ThreadingHTTPServer):
 
     daemon_threads = True
     answer: tuple[int, bytes] = (200, THREE)
+    patch_status = 200
 
     def __init__(self, authority: Authority) -> None:
+        self.patched: list[tuple[str, Any]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
         certificate = authority.sign("api", "IP:127.0.0.1")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -54,10 +59,17 @@ class ApiServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def do_PATCH(self) -> None:
+        length = int(self.headers["Content-Length"])
+        asked = (self.headers["Content-Type"], json.loads(self.rfile.read(length)))
+        self.server.patched.append(asked)  # type: ignore[attr-defined]
+        self._send(self.server.patch_status if self.path == SCALE else 404, b"{}")  # type: ignore[attr-defined]
+
     def do_GET(self) -> None:
         status, body = self.server.answer  # type: ignore[attr-defined]
-        if self.path != PATH:
-            status, body = 404, b"{}"
+        self._send(status if self.path in (PATH, SCALE) else 404, body)
+
+    def _send(self, status: int, body: bytes) -> None:
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             status, body = 401, b"{}"
         self.send_response(status)
@@ -164,3 +176,48 @@ def test_nobody_at_the_address_is_no_answer(server: ApiServer, account: Path) ->
 )
 def test_a_pod_is_one_in_however_many_slices(body: bytes, pods: int) -> None:
     assert count_endpoints(body) == pods
+
+
+# Scaling up
+
+
+def scale(replicas: int | None) -> bytes:
+    spec = {} if replicas is None else {"replicas": replicas}
+    return json.dumps({"kind": "Scale", "metadata": {"name": "vllm", "resourceVersion": "77"}, "spec": spec}).encode()
+
+
+@pytest.mark.parametrize("replicas", [None, 0, 1])
+def test_a_workload_is_scaled_up_by_what_was_read_of_it(server: ApiServer, account: Path, replicas: int | None) -> None:
+    server.answer = (200, scale(replicas))
+    assert Cluster("127.0.0.1", server.server_address[1], account).scale_up(WAKE)
+    wanted = {"metadata": {"resourceVersion": "77"}, "spec": {"replicas": 2}}
+    assert server.patched == [("application/merge-patch+json", wanted)]
+
+
+def test_a_workload_is_never_scaled_down(server: ApiServer, account: Path) -> None:
+    server.answer = (200, scale(3))
+    assert not Cluster("127.0.0.1", server.server_address[1], account).scale_up(WAKE)
+    assert server.patched == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "patch_status", "words"),
+    [
+        ((403, b"{}"), 200, "`get` and `patch` on `statefulsets/scale`"),
+        ((404, b"{}"), 200, "no such one among the statefulsets"),
+        ((200, b"{}"), 200, "cannot be read"),
+        ((200, scale(0)), 409, "somebody else has just scaled it"),
+        ((200, scale(0)), 500, "answers 500"),
+    ],
+)
+def test_why_a_workload_was_not_scaled(
+    server: ApiServer, account: Path, answer: tuple[int, bytes], patch_status: int, words: str
+) -> None:
+    server.answer, server.patch_status = answer, patch_status
+    with pytest.raises(ScaleRefused, match=words):
+        Cluster("127.0.0.1", server.server_address[1], account).scale_up(WAKE)
+
+
+def test_nobody_to_scale_it(account: Path) -> None:
+    with pytest.raises(ScaleRefused, match="no answer from the API server"):
+        Cluster("127.0.0.1", 1, account).scale_up(WAKE)

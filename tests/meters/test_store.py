@@ -256,3 +256,13 @@ async def test_what_is_there_after_a_wipe_is_not_overwritten(store: Store, raw: 
     await pushed(store, Push(slot="one", expected=0, raises=(Raise(None, {"a|b": (5,)}),)))
     assert await store.restore() == 0
     assert (await store.read_totals()).counters["a|b"][0] == 5
+
+
+async def test_what_is_to_be_done_once_is_claimed_by_one_until_it_is_released(
+    store: Store, raw: Any, namespace: str
+) -> None:
+    assert [await store.claim("wake:gpu", 60.0) for _ in range(3)] == [True, False, False]
+    assert await store.claim("wake:other", 60.0)
+    assert 59_000 < await raw.pttl(f"{{{namespace}}}:2:claim:wake:gpu") <= 60_000
+    await store.release("wake:gpu")
+    assert await store.claim("wake:gpu", 60.0)
