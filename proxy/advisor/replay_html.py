@@ -154,7 +154,10 @@ _COST_NOTE = (
     "crossed (✗) where that is below the goal. The least possible is a bound for somebody who knew all requests in "
     "advance and could cut them into pieces: no real rule reaches it."
 )
-_BASELINE_NOTE = "Other rules on the same traffic, simulated alike; red and crossed (✗) where they miss the goal."
+_BASELINE_NOTE = (
+    "Other rules on the same traffic, simulated alike, each with the setting and the replicas that suit this traffic "
+    "best in hindsight; red and crossed (✗) where they miss the goal."
+)
 _WAIT_NOTE = (
     "Where a line is at 1 %, one request in a hundred took longer. The time per output token is the mean of an answer, "
     "over at least 32 tokens."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import BrokenExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -25,6 +26,9 @@ def replay(
         str, typer.Option(metavar="0..6|1,2|NAME=2,...", help="Of each dedicated target; default: the policy's own")
     ] = "",
     bound: Annotated[bool, typer.Option("--bound", help="Work out the least that any rule could pay")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Replay the rules of others too, at their best settings in hindsight")
+    ] = False,
     json_file: Annotated[str, typer.Option("--json", metavar="FILE|-", help="Write all of it as data")] = "",
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots")] = None,
     scale_rate: Annotated[float, typer.Option(help="Replay at so many times the rate")] = 1.0,
@@ -41,17 +45,20 @@ def replay(
     """
     _need_extra()
     from proxy.advisor.trace_table import TraceUnreadable
-    from proxy.cli.replay_question import Unanswerable, read_jobs, read_requests
+    from proxy.cli.replay_question import Unanswerable, baseline_jobs, read_jobs, read_requests
     from proxy.cli.replay_runs import run_all
 
     _need_places(json_file, html_file)
     try:
         jobs = read_jobs(policy, replicas, bound=bound, seed=seed, model=model)
+        jobs += baseline_jobs(jobs) if baselines else []
         requests = read_requests(trace, time_unit, block_tokens, part, scale_rate, model)
         _announce(requests, jobs)
         report = run_all(requests, jobs, processes)
     except (TraceUnreadable, Unanswerable) as error:
         _fail(str(error))
+    except BrokenExecutor:
+        _fail("a process of the replay was killed, perhaps for want of memory (hint: fewer at one time, as `-j 1`)")
     _tell(report, json_file, html_file)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from proxy.advisor.replay_rules import rules_of
 from proxy.advisor.trace import Trace
 from proxy.advisor.trace_columns import TimeUnit
 from proxy.advisor.trace_cut import asking_for, scaled, sliced
@@ -77,6 +78,15 @@ def read_jobs(paths: Sequence[Path], replicas: str, *, bound: bool, seed: int, m
         first = Job(source=source, policy=label, replicas=numbers[0], seed=seed, bound=bound)
         jobs += [first, *(dataclasses.replace(first, replicas=one, bound=False) for one in numbers[1:])]
     return jobs
+
+
+def baseline_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Every rule of others with every number of replicas that the first policy is replayed with, but none."""
+    first = [job for job in jobs if job.policy == jobs[0].policy and any(job.replicas.values())]
+    if not first:
+        raise Unanswerable("`--baselines` needs dedicated replicas (hint: `--replicas 1..4`)")
+    names = rules_of(checked(jobs[0].source).snapshot)
+    return [dataclasses.replace(job, rule=name, policy=name, bound=False) for name in names for job in first]
 
 
 def _policy(path: Path) -> tuple[Source, Snapshot]:

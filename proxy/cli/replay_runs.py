@@ -16,10 +16,12 @@ from typing import Any
 from proxy.advisor.figures import Figures, figures
 from proxy.advisor.replay_bound import Least, least_of
 from proxy.advisor.replay_report import Report, traffic_of
+from proxy.advisor.replay_rules import best_of_each, rules_of
 from proxy.advisor.scenario import DEFAULT_SPEED
 from proxy.advisor.simulate import simulate
 from proxy.advisor.trace import Trace
 from proxy.cli.policy_assumed import checked
+from proxy.policy.engine_profile import ASSUMED
 from proxy.policy.model import Key, Lane, Rules, Snapshot, Target, Tenant
 from proxy.policy.source import Source
 
@@ -30,13 +32,17 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One replay: a policy's text, by the name that reports have for it, with so many replicas of its targets."""
+    """One replay: a policy's text, by the name that reports have for it, with so many replicas of its targets.
+
+    `rule` names a rule of others that is followed in the place of the policy's own, if any.
+    """
 
     source: Source
     policy: str
     replicas: dict[str, int]
     seed: int
     bound: bool
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +55,36 @@ class Done:
 
 def run_all(trace: Trace, jobs: Sequence[Job], processes: int = 0) -> Report:
     """Every job, in up to `processes` at one time: 0 is as many as there are cores. Keeps the order of the jobs."""
-    workers = min(len(jobs), processes or len(os.sched_getaffinity(0)))
+    workers = min(len(jobs), processes or _cores())
     with _shown(len(trace) * len(jobs)) as show:
         done = _alone(trace, jobs, show) if workers == 1 else _together(trace, jobs, workers, show)
+    ours = [one.figures for job, one in zip(jobs, done, strict=True) if not job.rule]
+    others = [one.figures for job, one in zip(jobs, done, strict=True) if job.rule]
     return Report(
         traffic=traffic_of(trace),
-        runs=tuple(one.figures for one in done),
+        runs=tuple(ours),
+        baselines=best_of_each(others),
         bounds={job.policy: one.least for job, one in zip(jobs, done, strict=True) if one.least is not None},
         assumptions=_assumptions(jobs),
     )
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system says which."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run(trace: Trace, job: Job, progress: Told) -> Done:
     """One job, here and now."""
     snapshot = checked(job.source).snapshot
-    replayed = simulate(trace, snapshot, replicas=job.replicas, seed=job.seed, policy=job.policy, progress=progress)
+    replicas, seed = job.replicas, job.seed
+    if job.rule:
+        replayed = rules_of(snapshot)[job.rule].replay(trace, snapshot, replicas=replicas, seed=seed)
+    else:
+        replayed = simulate(trace, snapshot, replicas=replicas, seed=seed, policy=job.policy, progress=progress)
     progress(len(trace))
     least = least_of(replayed, snapshot) if job.bound else None
-    return Done(figures=figures(dataclasses.replace(replayed, replicas=job.replicas)), least=least)
+    return Done(figures=figures(dataclasses.replace(replayed, replicas=replicas)), least=least)
 
 
 def _alone(trace: Trace, jobs: Sequence[Job], show: Told) -> list[Done]:
@@ -164,7 +182,7 @@ def _of_engines(snapshot: Snapshot) -> Iterator[str]:
         if target.lane is not Lane.DEDICATED:
             continue
         profile = target.profile
-        engine = "an engine that nobody has measured" if profile is None else f"{profile.name} ({profile.source})"
+        engine = f"{ASSUMED.name}, in want of a profile" if profile is None else f"{profile.name} ({profile.source})"
         yield f"A replica of {target.name} steps like {engine}."
         if target.gpus is None or not target.gpus.nano_usd_per_hour:
             yield f"The GPUs of {target.name} have no price in the policy: their hours are counted as free."

@@ -6,12 +6,14 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import Result
 from proxy.cli import replay as verb
+from proxy.cli import replay_runs
 from proxy.cli.command import app
 from proxy.cli.replay_question import Unanswerable, read_jobs
 from proxy.cli.replay_table import print_report
@@ -118,6 +120,15 @@ def test_processes_and_seeds_make_no_difference(trace: Path, policy: Path) -> No
     assert different["runs"][0]["all"]["ttft_s"] != one["runs"][0]["all"]["ttft_s"]
 
 
+def test_rules_of_others(trace: Path, policy: Path) -> None:
+    words = ("--replicas", "0..1", "--baselines", "--json", "-", "-j", 1, "--slice", "0..10s")
+    data = json.loads(replay(trace, "--policy", policy, *words).stdout)
+    kinds = {one["policy"].rstrip("0123456789.% ") for one in data["baselines"]}
+    assert kinds == {"all dedicated", "in flight", "queue", "weight", "AIMD"}
+    assert [run["replicas"] for run in data["runs"]] == [{"gpus": 0}, {"gpus": 1}]
+    assert {one["replicas"]["gpus"] for one in data["baselines"]} == {1}
+
+
 def test_another_model_has_other_targets(trace: Path, policy: Path) -> None:
     data = json.loads(replay(trace, "--policy", policy, "--model", "small", "--json", "-").stdout)
     assert data["runs"][0]["all"]["dedicated"] == 0
@@ -180,6 +191,7 @@ def test_gpus_without_a_price_are_told_of(trace: Path, tmp_path: Path) -> None:
         (("--slice", "10h..11h"), "`--slice 10h..11h`: no request arrives in that part of the trace, which lasts"),
         (("--time-unit", "min"), "`--time-unit min` is no unit (hint: "),
         (("--model", "lama"), "has no model `lama` (hint: did you mean `llama`?)"),
+        (("--replicas", "0", "--baselines"), "`--baselines` needs dedicated replicas (hint: `--replicas 1..4`)"),
         (("--html", "/nowhere/page.html"), "`/nowhere/page.html` cannot be written: there is no folder `/nowhere`"),
         (("--json", "/"), "`/` cannot be written: it is a folder"),
     ],
@@ -196,6 +208,16 @@ def test_files_that_are_wrong(trace: Path, policy: Path, tmp_path: Path) -> None
     broken = written(tmp_path / "broken.yaml", POLICY.replace("lane: dedicated", "lane: fast"))
     assert ":5:11: expected one of `dedicated`, `shared`, got `fast`" in refused(trace, "--policy", broken)
     assert refused(trace, "--policy", policy, "--policy", policy).startswith("a policy is named twice")
+
+
+def test_a_killed_process_is_told_of(trace: Path, policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(replay_runs, "run_all", killed)
+    said = replay(trace, "--policy", policy)
+    assert said.exit_code == 2
+    assert "a process of the replay was killed, perhaps for want of memory" in said.stderr
 
 
 def test_without_a_policy(trace: Path) -> None:
