@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-The policy's own gates say so: each app is put to the router as a request would be. An app that names no model is taken
-to ask for the first public model that the target serves. What the gates need to know of a single request (how long it
-is, say) is not asked here: all that may pass does.
+The policy's own gates say so: each app is put to the router as a request would be. An app that names no model, or none
+that the policy has, is taken to ask for the first public model that the target serves. What the gates need to know of a
+single request (how long it is, say) is not asked here: all that may pass does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NOWHERE = Lawfully(dedicated=False)
 
 def lawfully(router: Router, snapshot: Snapshot, target: Target, app: App) -> Lawfully:
     """What `snapshot` allows the requests of `app`, as far as `target` is concerned."""
-    model = app.model or next(iter(models_of(snapshot, target)), "")
+    model = app.model if app.model in snapshot.models else next(iter(models_of(snapshot, target)), "")
     tenant = snapshot.tenants.get(app.tenant, ANONYMOUS)
     key = Key(tenant=tenant, name=app.key, tags=tenant.tags)
     found = router.lawful_set(

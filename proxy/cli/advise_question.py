@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from proxy.advisor.breakeven import Offer
 from proxy.advisor.lawful import Lawfully, lawfully, models_of, objectives
@@ -59,9 +59,9 @@ def pools(snapshot: Snapshot | None, choices: Choices, apps: Sequence[App]) -> l
     found = []
     for group in _groups(snapshot, choices.target):
         lawful = tuple(lawfully(router, snapshot, group[0], app) for app in apps)
-        # An app that names no model asks for those of the first pool, or it would be counted in each of them.
+        # An app that names no model of the policy asks for the first pool's, or it would be counted in each of them.
         mine = tuple(
-            one if app.model or index not in taken else Lawfully(dedicated=False)
+            one if app.model in snapshot.models or index not in taken else Lawfully(dedicated=False)
             for index, (app, one) in enumerate(zip(apps, lawful, strict=True))
         )
         taken |= {index for index, one in enumerate(mine) if one.dedicated}
@@ -144,8 +144,9 @@ Lawful = list[list[Shared]]
 
 def allowed(pool: Pool, choices: Choices, price_of: PriceOf) -> Lawful:
     """The shared targets of each app whose prices may be used."""
-    priced = [_repriced(one.shared, choices.prices) for one in pool.apps]
+    priced = [_priced(one, choices.prices) for one in pool.apps]
     if choices.allow is None:
+        _all_priced(pool, priced)
         return priced
     there = [one for some in priced for one in some]
     extra = _extra(there, choices.allow, price_of)
@@ -153,8 +154,19 @@ def allowed(pool: Pool, choices: Choices, price_of: PriceOf) -> Lawful:
     return [[*some, *extra] for some in chosen]
 
 
-def _repriced(shared: Iterable[Shared], prices: Mapping[str, Price]) -> list[Shared]:
-    return [Shared(target=one.target, provider=one.provider, price=prices.get(one.target, one.price)) for one in shared]
+def _priced(lawful: Lawfully, prices: Mapping[str, Price]) -> list[Shared]:
+    """What is lawful, at the prices of the command line where it states any."""
+    known = [replace(one, price=prices.get(one.target, one.price)) for one in lawful.shared]
+    return known + [Shared(target=name, provider="", price=prices[name]) for name in lawful.unpriced if name in prices]
+
+
+def _all_priced(pool: Pool, priced: Lawful) -> None:
+    """Who may use a shared target whose price nobody knows is not captive, and there is nothing to reckon with."""
+    for lawful, known in zip(pool.apps, priced, strict=True):
+        if lawful.unpriced and not known:
+            name = lawful.unpriced[0]
+            hint = f"`price:` in the policy, or `--price {name}=0.72/0.72`"
+            raise CannotAdvise(f"nobody knows what `{name}` costs (hint: {hint})")
 
 
 def _extra(there: Sequence[Shared], allow: Sequence[str], price_of: PriceOf) -> list[Shared]:
@@ -177,7 +189,7 @@ def _extra(there: Sequence[Shared], allow: Sequence[str], price_of: PriceOf) -> 
 
 def other_choices(pool: Pool, lawful: Lawful, choices: Choices) -> dict[str, Lawful]:
     """What else could be allowed: each shared target of the policy that is not, and each that is, alone."""
-    priced = [_repriced(one.shared, choices.prices) for one in pool.apps]
+    priced = [_priced(one, choices.prices) for one in pool.apps]
     named = {one.target for some in lawful for one in some}
     found: dict[str, Lawful] = {}
     for name in dict.fromkeys(one.target for some in priced for one in some):

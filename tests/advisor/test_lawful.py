@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.advisor.lawful import Lawfully, lawfully, models_of, objectives
 from proxy.advisor.trace import App
-from proxy.policy.model import Match, Objective, Route, Rules, Target, Tenant
+from proxy.policy.model import Candidate, Match, Objective, Route, Rules, Target, Tenant
 from proxy.routing.decide import Router
 from tests.advisor.weeks import price
 from tests.harness import dedicated, shared, snapshot_of
@@ -49,8 +51,15 @@ def test_where_no_shared_target_is_lawful_there_is_none() -> None:
     assert found(App(name="tagged", tags=frozenset({"gdpr"})), GPU, US).shared == ()
 
 
-def test_a_model_that_nobody_offers_is_served_nowhere() -> None:
-    assert not found(App(name="chat", model="unheard-of"), GPU, US).dedicated
+def test_a_model_that_the_policy_does_not_have_is_taken_for_the_targets_first() -> None:
+    assert found(App(name="chat", model="unheard-of"), GPU, US) == found(App(name="chat", model="m"), GPU, US)
+
+
+def test_another_model_is_not_the_targets_work() -> None:
+    other = dedicated("other", "http://other/v1")
+    snapshot = snapshot_of(GPU, US)
+    snapshot = replace(snapshot, models={**snapshot.models, "b": (Candidate(target=other, model="up"),)})
+    assert not lawfully(Router(snapshot), snapshot, GPU, App(name="chat", model="b")).dedicated
 
 
 def test_models_are_the_public_ones() -> None:

@@ -185,6 +185,16 @@ def test_the_price_list_can_be_asked_for_a_provider_that_the_policy_lacks(folder
     assert list(found["shared"]) == ["deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo"]
 
 
+def test_a_target_without_a_price_is_asked_for_one(folder: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    unpriced = POLICY.replace("    price: {input: 0.72, output: 0.72}\n", "").replace(", cheap]", "]")
+    policy.write_text(unpriced)
+    given = ("--trace", folder / "week.parquet", "--policy", policy)
+    assert "nobody knows what `bedrock` costs (hint:" in ran(*given).stderr
+    (found,) = told(*given, "--price", "bedrock=0.72/0.72")
+    assert (found["verdict"], found["recommended"]) == ("buy", 1)
+
+
 def test_options_as_they_are_written() -> None:
     assert read.growth("10%/month") == pytest.approx(0.1)
     assert read.growth("-20%/year") == pytest.approx(0.8 ** (1 / 12) - 1)
