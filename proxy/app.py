@@ -51,6 +51,7 @@ from proxy.telemetry.decision_log import DecisionLog, opened
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics, count, gauge
 from proxy.telemetry.records import Record
+from proxy.unmet import Unmet
 from proxy.upstream.base import Call, Upstream
 from proxy.upstream.passthrough import Passthrough
 from proxy.upstream.reckoning import TokensPerEvent
@@ -78,6 +79,8 @@ class Spillway:
             self._absorb,
             self._lawful_set,
         )
+        tracker = self._tracker
+        self._unmet = Unmet(snapshot, tracker.survey, tracker.answer_tokens, tracker.found, self._metering)
         self._engines = Engines(snapshot.targets.values(), self._tracker.heard)
         self._upstreams = _Upstreams()
         self._telemetry = _Telemetry(self._gauges, opened(settings), self._note)
@@ -91,6 +94,7 @@ class Spillway:
             per_event=per_event,
             telemetry=self._telemetry,
             deadlines=self.deadlines,
+            unmet=self._unmet,
         )
         catalogue = Catalogue(lambda: self._router.snapshot, self.health)
         self.data = DataPort(
@@ -108,6 +112,7 @@ class Spillway:
         self.deadlines.add(self)
         await self._metering.start()
         self._engines.start()
+        self._unmet.start()
         return self
 
     async def __aexit__(
@@ -116,6 +121,7 @@ class Spillway:
         self.data.cancel()
         self.deadlines.stop()
         await self._engines.aclose()
+        await self._unmet.aclose()
         await self._upstreams.aclose()
         self._telemetry.flush()
         await self._metering.aclose()
@@ -124,7 +130,8 @@ class Spillway:
     def adopt(self, router: Router) -> None:
         """Serve by another policy from the next request on; requests that have begun end by theirs."""
         snapshot, previous = router.snapshot, self.policy.revision
-        self._tracker.adopt(snapshot.targets.values())
+        self._tracker.adopt(snapshot.targets.values(), time.monotonic())
+        self._unmet.adopt(snapshot)
         self._upstreams.adopt(snapshot.targets.values())
         self._relay.adopt()
         self._metering.adopt(snapshot)
@@ -151,10 +158,13 @@ class Spillway:
         return self._metering.ledger
 
     def _in_flight(self) -> Mapping[str, int]:
-        return self._tracker.gauges(time.monotonic())
+        now = time.monotonic()
+        return {**self._tracker.gauges(now), **self._unmet.gauges(now)}
 
     def _absorb(self, others: Mapping[str, int]) -> None:
-        self._tracker.absorb(others, time.monotonic())
+        now = time.monotonic()
+        self._tracker.absorb(others, now)
+        self._unmet.absorb(others, now)
 
     def _lawful_set(self, facts: Facts) -> Lawful | Refusal:
         return self._router.lawful_set(facts)
@@ -218,6 +228,7 @@ class Spillway:
         yield gauge("waiting_requests", "Requests that wait for room", ({}, len(self._relay.waiting)))
         yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
         yield from self._metering.metrics()
+        yield from self._unmet.metrics()
         yield from self._engines.metrics()
         policy = self.policy
         yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))

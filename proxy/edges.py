@@ -10,8 +10,9 @@ from proxy.policy.model import Budget, Candidate, Target
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
-from proxy.routing.plan import Attempt
-from proxy.routing.readings import Funds, Rates, Readings
+from proxy.routing.plan import Attempt, Decision
+from proxy.routing.readings import Funds, Outlook, Rates, Readings
+from proxy.routing.wanted import Wanted
 from proxy.telemetry.records import Record
 from proxy.upstream.base import Call, RawHeaders, Upstream
 
@@ -20,6 +21,10 @@ class Signals(Protocol):
     """What this process observes of its targets."""
 
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
+
+    def outlook(self, facts: Facts, candidates: tuple[Candidate, ...], readings: Readings, now: float) -> Outlook: ...
+
+    def wanted(self, wanted: Wanted, now: float) -> None: ...
 
     def begin(self, attempt: Attempt, facts: Facts, now: float) -> Any: ...
 
@@ -32,6 +37,14 @@ class Signals(Protocol):
     def feed(self, begun: Any, outcome: Outcome, now: float) -> None: ...
 
     def admits(self, attempt: Attempt, now: float) -> bool: ...
+
+
+class Unmet(Protocol):
+    """Who is told what dedicated targets could not take."""
+
+    def left(self, decision: Decision, facts: Facts, now: float) -> None: ...
+
+    def failed(self, facts: Facts, outcome: Outcome, now: float) -> None: ...
 
 
 class RateLimits(Protocol):

@@ -24,7 +24,7 @@ import msgspec
 
 from proxy.caller import Client
 from proxy.deadlines import Deadlines
-from proxy.edges import Meters, Purse, RateLimits, RetryBudget, Signals, Telemetry, Upstreams
+from proxy.edges import Meters, Purse, RateLimits, RetryBudget, Signals, Telemetry, Unmet, Upstreams
 from proxy.forward import Ending, Forward
 from proxy.hedge import Race, as_copy, copies
 from proxy.meters.hold import Hold, Spent
@@ -38,7 +38,7 @@ from proxy.routing.idle import only_idle, service_s
 from proxy.routing.limits import estimated_tokens
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Attempt, Decision, Plan, Refusal
-from proxy.routing.readings import NO_OUTLOOK, Fund, Funds, Outlook, Readings
+from proxy.routing.readings import Fund, Funds, Outlook, Readings
 from proxy.routing.refusals import turned_away
 from proxy.signals.hedging import Hedging
 from proxy.telemetry.records import Record
@@ -75,8 +75,10 @@ class Relay:
         per_event: TokensPerEvent,
         telemetry: Telemetry,
         deadlines: Deadlines,
+        unmet: Unmet | None = None,
     ) -> None:
         self._signals = signals
+        self._unmet = unmet
         self._rates = rates
         self._budget = budget
         self._meters = meters
@@ -109,6 +111,8 @@ class Relay:
             waited = await self.waiting.wait(patience, client, ask, stream=call.stream, refused=refused)
             (decision, hold, waited_s), now = waited, time.monotonic()
         assert decision is not None
+        if decision.excluded and self._unmet is not None:
+            self._unmet.left(decision, facts, now)
         admitted = None
         if isinstance(decision, Plan) and decision.scopes:
             # With nothing awaited since the decision, so that no two requests take the same last place.
@@ -153,6 +157,9 @@ class Relay:
     ) -> tuple[Decision | None, Hold | None, Patience | None]:
         """The decision, or how the request has to wait for one; a refusal that it may wait out comes with both."""
         readings, outlook = self._look(router, facts, now)
+        if (wanted := router.wanted(facts, outlook)) is not None:
+            # Once for each request, however often it is decided.
+            self._signals.wanted(wanted, now)
         patience = None
         if self.waiting or facts.traffic is Traffic.OFFLINE:
             patience = self._patience(router, facts, readings, outlook, now)
@@ -169,7 +176,9 @@ class Relay:
         return self._decide(router, facts, readings, outlook, now, idle_only=idle_only)
 
     def _look(self, router: Router, facts: Facts, now: float) -> tuple[Readings, Outlook]:
-        return self._signals.read(router.concerned(facts.model), now), NO_OUTLOOK
+        candidates = router.concerned(facts.model)
+        readings = self._signals.read(candidates, now)
+        return readings, self._signals.outlook(facts, candidates, readings, now)
 
     def _patience(
         self, router: Router, facts: Facts, readings: Readings, outlook: Outlook, now: float
@@ -331,7 +340,10 @@ class Relay:
     def _settle(
         self, facts: Facts, route: str, begun: Any, counted: int, hold: Hold | None, outcome: Outcome
     ) -> Charge:
-        self._signals.feed(begun, outcome, time.monotonic())
+        now = time.monotonic()
+        self._signals.feed(begun, outcome, now)
+        if outcome.failure is not None and self._unmet is not None:
+            self._unmet.failed(facts, outcome, now)
         self.waiting.stir()
         charge = self._meters.settle(facts, route, outcome, counted)
         if hold is not None:

@@ -19,8 +19,12 @@ from proxy.policy.model import Candidate, Target
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
 from proxy.routing.plan import Attempt
-from proxy.routing.readings import Reading, Readings
+from proxy.routing.readings import Breaker, Outlook, Reading, Readings
+from proxy.routing.wanted import Wanted
 from proxy.signals.account import Account, Entry, Headers, needs_account
+from proxy.signals.engine_metrics import EngineReading
+from proxy.signals.outlook import OutlookBook, Sent
+from proxy.signals.prefix_index import BLOCK_TOKENS
 from proxy.signals.rates import RateBook
 from proxy.signals.replica import Replica
 from proxy.signals.workload import Job, job_of
@@ -30,30 +34,43 @@ Pool = tuple[Replica, ...]
 
 
 class Begun(msgspec.Struct, frozen=True, gc=False):
-    """An attempt under way: its replica, the breaker's generation at its beginning, its place in the books, and its
-    work, where the replica's is kept.
+    """An attempt under way: of which request, on which replica, the breaker's generation at its beginning, its place in
+    the books, its work and what its replica was taken to have cached, where these are kept.
     """
+
+    facts: Facts
 
     replica: Replica
     generation: int
     entry: Entry | None
     job: Job | None
+    sent: Sent | None
 
 
 class Tracker:
     """Readings out, outcomes in. `draw` gives numbers in [0, 1); they only jitter the length of ejections."""
 
-    def __init__(self, targets: Iterable[Target], draw: Callable[[], float]) -> None:
+    def __init__(
+        self, targets: Iterable[Target], draw: Callable[[], float], *, block_tokens: int = BLOCK_TOKENS
+    ) -> None:
         self._draw = draw
+        targets = tuple(targets)
+        self._outlooks = OutlookBook(targets, block_tokens=block_tokens)
         self._book = RateBook()
         self._accounts: dict[str, Account] = {}
         self._replicas: dict[tuple[str, str], Replica] = {}
         self._pools: dict[int, tuple[Target, Pool]] = {}
         self.adopt(targets)
 
-    def adopt(self, targets: Iterable[Target]) -> None:
-        """Follow a new policy: known replicas keep their state, new ones start blank, idle ones without a place go."""
+    def adopt(self, targets: Iterable[Target], now: float | None = None) -> None:
+        """Follow a new policy: known replicas keep their state, new ones start blank, idle ones without a place go.
+
+        At `now`, unless it is this process that is new, new replicas have just appeared.
+        """
+        targets = tuple(targets)
+        self._outlooks.adopt(targets)
         self._pools = {}
+        before = frozenset(self._replicas)
         placed: set[tuple[str, str]] = set()
         for target in targets:
             pool = self._pool_of(target)
@@ -67,6 +84,9 @@ class Tracker:
         self._replicas = {
             key: replica for key, replica in self._replicas.items() if key in placed or replica.in_flight.own > 0
         }
+        if now is not None:
+            for key in self._replicas.keys() - before:
+                self._replicas[key].appeared(now)
         known = {name for name, _ in self._replicas}
         self._accounts = {name: account for name, account in self._accounts.items() if name in known}
 
@@ -77,6 +97,18 @@ class Tracker:
             target = candidate.target
             readings[target.name] = self._readings(target, now)
         return readings
+
+    def outlook(self, facts: Facts, candidates: tuple[Candidate, ...], readings: Readings, now: float) -> Outlook:
+        """What is expected of a request that may be sent to any of the candidates."""
+        return self._outlooks.outlook(facts, candidates, now, readings)
+
+    def answer_tokens(self, facts: Facts) -> float | None:
+        """How long the answer to a request is expected to get, by its app's latest; None while nobody knows."""
+        return self._outlooks.lengths.expected(facts)
+
+    def wanted(self, wanted: Wanted, now: float) -> None:
+        """A request asks for engine time, whether or not it gets any."""
+        self._outlooks.wanted(wanted, now)
 
     def survey(self, now: float) -> Readings:
         """A reading for each replica of the current policy: for metrics and status."""
@@ -94,7 +126,8 @@ class Tracker:
         if work is not None:
             job = job_of(facts, attempt.estimate)
             work.begin(job, now, shows_first=facts.stream)
-        return Begun(replica, replica.begin(now), None if account is None else account.begin(facts, now), job)
+        generation, sent = replica.begin(now), self._outlooks.sent(attempt, facts, now)
+        return Begun(facts, replica, generation, None if account is None else account.begin(facts, now), job, sent)
 
     def first(self, begun: Begun, now: float) -> None:
         """The first content of a stream has come."""
@@ -120,6 +153,25 @@ class Tracker:
         if replica.work is not None and begun.job is not None:
             replica.work.conclude(begun.job, outcome, now)
         replica.end(outcome, begun.generation, now)
+        self._outlooks.done(begun.sent, begun.facts, outcome, now)
+
+    def found(self, target: str, url: str, now: float, *, present: bool) -> None:
+        """Somebody has asked after a replica that slept, and it is there; or it is not."""
+        replica = self._replicas.get((target, url))
+        if replica is None:
+            return
+        if not present:
+            replica.absent(now)
+        elif replica.breaker.phase is not Breaker.CLOSED:
+            replica.appeared(now)
+            self._outlooks.forget(target, replica.index)
+
+    def heard(self, target: str, url: str, reading: EngineReading) -> None:
+        """What the engine of a replica says of itself, just now."""
+        replica = self._replicas.get((target, url))
+        if replica is not None and replica.work is not None:
+            replica.work.heard(reading, reading.as_of)
+            replica.fresh_until = 0.0
 
     def gauges(self, now: float) -> dict[str, int]:
         """For the other workers: requests in flight by `target/replica`, their work, and what was used of limits."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from proxy.policy.model import Candidate, Limits, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Attempt
-from proxy.routing.readings import Breaker, Quota
+from proxy.routing.readings import Breaker, Load, Quota
 from proxy.signals.tracker import Begun, Tracker
+from proxy.signals.warmth import LEAST
 from tests.routing.policies import dedicated, facts, shared
 from tests.signals.attempts import attempt, outcome
 
@@ -81,13 +84,39 @@ def test_one_attempt_may_be_under_way_many_times() -> None:
 def test_workers_learn_of_each_others_requests() -> None:
     signals = tracker()
     signals.begin(attempt(EU, replica=1), ASK, T0)
-    assert signals.gauges(T0) == {"llama-eu/0": 0, "llama-eu/1": 1, "together/0": 0}
+    in_flight = {"llama-eu/0": 0, "llama-eu/1": 1, "together/0": 0}
+    assert signals.gauges(T0) == in_flight | {"llama-eu/1:waiting": 1, "llama-eu/1:queued": ASK.input_tokens}
     signals.read(candidates(EU), T0)
     signals.absorb({"llama-eu/0": 7, "llama-eu/1": 2, "gone/0": 9}, T0)
     assert loads(signals, EU, US) == {"llama-eu": [7, 3], "together": [0]}
     signals.absorb({"llama-eu/1": 1}, T0)
     assert loads(signals, EU) == {"llama-eu": [0, 2]}
     assert loads(signals, EU, at=T0 + 60) == {"llama-eu": [0, 1]}
+
+
+def test_the_work_of_dedicated_replicas_is_kept_from_their_streams_and_told_to_the_other_workers() -> None:
+    signals, other = tracker(), tracker()
+    begun = signals.begin(attempt(EU), msgspec.structs.replace(ASK, stream=True), T0)
+    signals.begin(attempt(US), ASK, T0)
+    (busy, idle), (shared_one,) = signals.survey(T0).values()
+    assert (busy.load, idle.load, shared_one.load) == (
+        Load(waiting=1, queued_tokens=10, begun_at=T0),
+        Load(begun_at=-inf),
+        None,
+    )
+    other.survey(T0)
+    other.absorb(signals.gauges(T0), T0)
+    heard = other.survey(T0)["llama-eu"][0].load
+    assert heard is not None
+    assert (heard.waiting, heard.queued_tokens) == (1, 10)
+    signals.first(begun, T0 + 1)
+    streaming = signals.survey(T0 + 1)["llama-eu"][0].load
+    assert streaming is not None
+    assert (streaming.waiting, streaming.decoding) == (0, 1)
+    signals.feed(begun, outcome(attempt(EU)), T0 + 2)
+    ended = signals.survey(T0 + 2)["llama-eu"][0].load
+    assert ended is not None
+    assert (ended.waiting, ended.decoding, ended.context_tokens) == (0, 0, 0)
 
 
 def test_a_probe_already_on_its_way_stops_a_later_attempt_from_following() -> None:
@@ -221,3 +250,20 @@ class Traffic(RuleBasedStateMachine):
 
 TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_replica_that_a_policy_adds_has_just_appeared_and_those_of_the_first_were_there() -> None:
+    signals = tracker()
+    more = replace(EU, urls=(*EU.urls, "http://new/v1"))
+    signals.adopt([more, US], T0)
+    warmths = [seen.load.warmth for seen in signals.survey(T0)["llama-eu"] if seen.load is not None]
+    assert warmths == [1.0, 1.0, LEAST]
+
+
+def test_a_sleeper_is_found_or_is_not() -> None:
+    signals = tracker()
+    signals.found("llama-eu", EU.urls[1], T0, present=False)
+    signals.found("llama-eu", "http://unheard-of/v1", T0, present=False)
+    assert [seen.breaker for seen in signals.survey(T0)["llama-eu"]] == [Breaker.CLOSED, Breaker.OPEN]
+    signals.found("llama-eu", EU.urls[1], T0 + 1.0, present=True)
+    assert [seen.breaker for seen in signals.survey(T0 + 1.0)["llama-eu"]] == [Breaker.CLOSED, Breaker.CLOSED]
