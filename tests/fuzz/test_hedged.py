@@ -107,7 +107,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield one
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=traffic())
 def test_a_copy_is_as_lawful_as_the_request(runner: asyncio.Runner, case: Any) -> None:
     snapshots, asked, faults, purses = case
