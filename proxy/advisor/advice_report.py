@@ -51,7 +51,7 @@ def _part(advice: Advice) -> str:
             _section("Is there work for it, and for how long?", plots.duration(advice), _DURATION_NOTE),
             _section("How busy each replica would be", plots.use(advice), _USE_NOTE),
             _section("Where the next one begins to pay", plots.by_volume(advice), _VOLUME_NOTE),
-            _section("What the saving hangs on", plots.tornado(advice), _TORNADO_NOTE),
+            _section("What the saving hangs on", plots.tornado(advice), _TORNADO_NOTE) if advice.mean.usd else "",
             _listed("What would flip it", words.turning_points(advice)),
             _listed("Other replicas", words.alternatives(advice)),
             _listed("If demand grows", words.growth(advice)),

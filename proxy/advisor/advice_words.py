@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proxy.advisor import engine_advice
-from proxy.advisor.advice import ENOUGH_DAYS, FULL_WEEK_DAYS, SURE, WORTHWHILE, Advice, Verdict
+from proxy.advisor.advice import (
+    CAPTIVE_QUANTILE,
+    ENOUGH_DAYS,
+    FULL_WEEK_DAYS,
+    SURE,
+    WORTHWHILE,
+    Advice,
+    Verdict,
+    captive_share,
+)
 from proxy.advisor.bootstrap import Block
 from proxy.advisor.breakeven import HOURS_A_MONTH, SECONDS_AN_HOUR
 from proxy.advisor.reasons import Why
@@ -95,7 +104,9 @@ def _noun(count: int) -> str:
 def _gain(advice: Advice, have: int, to: int) -> str:
     sizing = advice.sizing
     if to <= sizing.least and to > have:
-        return f"no shared target that is allowed may serve {percent(1.0)} of this, so there is nothing to compare with"
+        share = captive_share(advice.asked.demand, advice.value)
+        need = f"{number(to)} serve it in time in {CAPTIVE_QUANTILE:.0%} of all moments"
+        return f"no allowed shared target may serve {percent(share)} of the work, and {need}"
     gain = float(sizing.usd_per_hour[have] - sizing.usd_per_hour[to]) if have >= sizing.least else advice.saving(to)
     before = float(sizing.usd_per_hour[max(have, sizing.least)])
     return f"{hourly(gain)} less ({monthly(gain)}), {percent(gain / before if before else 0.0)} of the bill"
@@ -244,7 +255,7 @@ def chunk_tokens(advice: Advice) -> int | None:
 
 def cases(advice: Advice) -> Iterator[str]:
     """Each "what if": what the replicas would save then, and which number would be best."""
-    for case in (*advice.cases, *advice.providers):
+    for case in (*advice.cases, *advice.providers) if advice.mean.usd else ():
         least = advice.sizing.least
         world, count = f"{case.quantity} {case.change}", replicas(case.replicas)
         more = case.usd_per_hour - case.base_usd_per_hour
@@ -300,7 +311,7 @@ def demand(advice: Advice) -> str:
     mean = advice.mean
     rate = f"{requests_per_s(advice):.2f} requests/s of {mean.input_tokens:,.0f} + {mean.output_tokens:,.0f} tokens"
     mix = ", ".join(f"{name} {percent(share)}" for name, share in shared_mix(advice).items())
-    priced = f", priced at {mix}" if mix else ", and nobody's price"
+    priced = f", priced at {mix}" if mix else ", which no allowed shared target may serve"
     base = advice.base_usd_per_hour
     return (
         f"{watched(advice)} of {rate}{priced}: {hourly(base)}, {monthly(base)}"
@@ -315,6 +326,8 @@ def even(advice: Advice) -> str:
     full_rate = rate(there.full_requests_per_s)
     full = f"a replica of {offer.name} ({hourly(offer.usd_per_hour)}) takes {full_rate} of these"
     price = f"at full use {per_mtok(there.usd_per_mtok)}, shared {per_mtok(there.shared_usd_per_mtok)}"
+    if not advice.mean.usd:
+        return f"{full}, at full use {per_mtok(there.usd_per_mtok)}"
     if not there.ever:
         return f"{full}, {price}: it can never pay"
     volume = f"{rate(there.requests_per_s)}, {there.tokens_per_month / 1e9:,.1f} G tokens a month"
@@ -324,6 +337,8 @@ def even(advice: Advice) -> str:
 def moving(advice: Advice) -> str:
     """What replicas that come and go could save beyond."""
     best = float(advice.sizing.usd_per_hour[advice.sizing.best])
+    if not advice.mean.usd:
+        return f"the last of them is used {percent(float(advice.sizing.use[advice.sizing.best - 1]))} of the time"
     plan, knowing = advice.schedule.usd_per_hour, advice.sizing.clairvoyant_usd_per_hour
     return (
         f"replicas that come and go by a schedule: {hourly(plan)} at best; by the hour, known beforehand: "

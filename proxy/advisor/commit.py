@@ -54,7 +54,9 @@ def commitment(sizing: Sizing, replica: int, terms: Terms) -> Commitment:
     fee = hourly * terms.months * HOURS_A_MONTH
     use = sizing.use_by_hour[replica - 1]
     tokens = sizing.usd_per_work_s * use * sizing.offer.capacity * SECONDS_AN_HOUR
-    paid = float((np.minimum(tokens, on_demand) * sizing.hours).sum())
+    # What captive work needs is rented for every hour, if it is not committed to.
+    rent = np.full_like(tokens, on_demand) if replica <= sizing.least else np.minimum(tokens, on_demand)
+    paid = float((rent * sizing.hours).sum())
     flexible = paid / float(sizing.hours.sum())
     return Commitment(
         replica=replica,

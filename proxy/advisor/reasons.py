@@ -76,6 +76,8 @@ class Steps:
 
 def scale(even: BreakEven, use: float) -> Reason:
     """Whether the first replica is used as much as it must be."""
+    if not even.shared_usd_per_mtok:
+        return Reason(why=Why.SCALE, holds=False, because="none of it has a price elsewhere that could be saved")
     if not even.ever:
         why = f"a replica that is always full serves a million tokens for ${even.usd_per_mtok:.3f}"
         return Reason(

@@ -75,8 +75,8 @@ def value_of(demand: Demand, lawful: Sequence[Sequence[Shared]]) -> Value:
 
 
 def mean_request(demand: Demand, value: Value, profile: EngineProfile) -> Mean:
-    """The mean of the requests that have a price."""
-    priced = ~value.captive
+    """The mean of the requests that have a price; of all of them, at no price, where none has."""
+    priced = ~value.captive if not value.captive.all() else value.captive
     sums = dict(zip(SUMS, demand.sums[:, priced].sum(axis=(0, 1)), strict=True))
     requests = max(1e-9, float(sums["requests"]))
     return Mean(

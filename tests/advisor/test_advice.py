@@ -123,7 +123,13 @@ def test_all_captive_is_sized_by_its_own_quantile() -> None:
     quantile = of.edges[1:][np.searchsorted(reached, 0.99)]
     assert found.recommended == int(np.ceil(quantile / OFFER.capacity))
     assert found.verdict is Verdict.BUY
-    assert "no shared target" in words.headline(found)
+    assert "no allowed shared target may serve 100% of the work" in words.headline(found)
+    assert found.mean.input_tokens == pytest.approx(6000, rel=0.02)
+    assert all(one.worth for one in found.commitments[: found.recommended])
+    assert list(words.cases(found)) == []
+    page = to_html([found])
+    assert page.count("<svg") == 4
+    assert "inf" not in words.even(found)
 
 
 def test_more_replicas_are_looked_at_until_the_best_is_among_them() -> None:
