@@ -23,7 +23,7 @@ SECONDS = 20.0
 TTFT_S, ITL_S = 1.0, 0.06
 
 WORTH_HAVING = 0.5
-"""What the rule keeps on the engine, at the least, of what the threshold does: to spill everything keeps objectives too.
+"""What the rule keeps on the engine, at the least, of what the threshold does: spilling all of it keeps objectives too.
 It is about 0.95 on a machine that has the same to do beside all the time."""
 
 POLICY = """
