@@ -92,7 +92,7 @@ class Mode(StrEnum):
 
 
 class Secret:
-    """A provider credential. It prints as `***`; only the upstream edge and `calibrate`, which ask upstreams, call `reveal()`."""
+    """A provider credential. It prints as `***`; only what asks upstreams calls `reveal()`: the edge, and `calibrate`."""
 
     __slots__ = ("_value",)
 
