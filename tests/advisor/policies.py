@@ -25,7 +25,7 @@ targets:
     url: https://api.example.com/v1
     provider: openai
     model: meta-llama/Llama-3.3-70B-Instruct
-    api_key: sk-test
+    api_key: ${{KEY}}
     price: {{input: {input}, output: {output}}}
 models:
   llama: [gpu, api]
@@ -42,4 +42,4 @@ def pool(price_input: float = 0.72, price_output: float = 0.72, prefer: str = "c
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.yaml"
         path.write_text(POLICY.format(input=price_input, output=price_output, prefer=prefer), encoding="utf-8")
-        return compile_policy(path, env={}, price_of=lambda *_: None)
+        return compile_policy(path, env={"KEY": "test"}, price_of=lambda *_: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from proxy.advisor.fleet import dedicated_only, with_replicas
-
 from tests.advisor.policies import pool
 
 
