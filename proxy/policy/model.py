@@ -92,7 +92,7 @@ class Mode(StrEnum):
 
 
 class Secret:
-    """A provider credential. It prints as `***`; only what asks upstreams calls `reveal()`: the edge, and `calibrate`."""
+    """A provider credential. It prints as `***`; only who asks upstreams, the edge or `calibrate`, calls `reveal()`."""
 
     __slots__ = ("_value",)
 
