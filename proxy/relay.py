@@ -105,14 +105,16 @@ class Relay:
         now = time.monotonic()
         snapshot, waited_s = router.snapshot, 0.0
         decision, hold, patience = self._at_once(router, facts, now)
+        self._miss_room(decision, facts, now)
         if patience is not None:
+            untold = decision is None
             ask = partial(self._again, router, facts)
             refused = isinstance(decision, Refusal)
             waited = await self.waiting.wait(patience, client, ask, stream=call.stream, refused=refused)
             (decision, hold, waited_s), now = waited, time.monotonic()
+            if untold:
+                self._miss_room(decision, facts, now)
         assert decision is not None
-        if decision.excluded and self._unmet is not None:
-            self._unmet.left(decision, facts, now)
         admitted = None
         if isinstance(decision, Plan) and decision.scopes:
             # With nothing awaited since the decision, so that no two requests take the same last place.
@@ -151,6 +153,11 @@ class Relay:
         client.refuse(refusal)
         elapsed_s = time.monotonic() - received_at
         self._telemetry.record(Record(snapshot, facts, refusal, (), (), refusal, elapsed_s, elapsed_s))
+
+    def _miss_room(self, decision: Decision | None, facts: Facts, now: float) -> None:
+        """Say what a request had no room on, once: when it comes, though it may wait for it."""
+        if decision is not None and decision.excluded and self._unmet is not None:
+            self._unmet.left(decision, facts, now)
 
     def _at_once(
         self, router: Router, facts: Facts, now: float

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from proxy.policy.model import Lane
+from proxy.policy.model import Lane, Route
 from proxy.policy.wake import HttpWake
 from proxy.simulator.engine import EngineSimulator
 from proxy.simulator.profile import PROFILES
@@ -77,6 +77,22 @@ async def test_a_target_at_zero_is_bridged_by_shared_woken_once_and_ramped_up(po
     assert asleep["replicas_needed"] > 0.0
     assert asleep["spilled_work_seconds_total"] > 10 * 2000 * 70e-6
     assert asleep["wake_calls_total"] == 1.0
+
+
+async def test_a_request_that_waits_for_room_wakes_it_at_once_and_is_served_when_it_is_up(port: int) -> None:
+    async with scripted([reply(b"", "202 Accepted")]) as hook:
+        gpu = dedicated(GPU, f"http://127.0.0.1:{port}/v1", wake=HttpWake(url=f"http://127.0.0.1:{hook.port}/wake"))
+        routes = (Route(name="patient", wait_s=PATIENCE_S),)
+        async with proxy(snapshot_of(gpu, routes=routes)) as spillway:
+            first = await spillway.post(CHAT, LONG)  # finds out that nobody is there
+            await asyncio.wait_for(hook.arrived.get(), PATIENCE_S)
+            waiting = asyncio.create_task(spillway.post(CHAT, LONG))
+            await asyncio.sleep(0)
+            async with EngineSimulator(PROFILES["70b-fp8-2xh100"], model="up", port=port):
+                served = await waiting
+    assert (first.status, served.status) == (502, 200)
+    assert served.headers["x-spillway-lane"] == Lane.DEDICATED
+    assert len(hook.requests) == 1
 
 
 async def test_without_a_hook_the_need_is_only_told(port: int) -> None:
