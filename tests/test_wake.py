@@ -215,10 +215,12 @@ def test_outside_a_cluster_nothing_is_scaled() -> None:
         call(KubernetesWake(workload=Workload.DEPLOYMENT, name="vllm", namespace="inference"))
 
 
-def test_an_engine_is_up_when_it_lists_its_models(server: Any) -> None:
+def test_an_engine_is_up_when_it_answers(server: Any) -> None:
     base = f"http://127.0.0.1:{server.server_address[1]}/v1"
     assert is_up(replace(GPU, api_key=Secret("sk-ours")), base)
     assert server.asked == [("GET", "/v1/models", "Bearer sk-ours")]
+    server.status = 404
+    assert is_up(GPU, base)
     server.status = 503
     assert not is_up(GPU, base)
     assert not is_up(GPU, "http://127.0.0.1:1/v1")
