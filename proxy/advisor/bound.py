@@ -181,7 +181,8 @@ def lower_bound(
         raise ValueError("every request has a price, of zero or more")
     if terms.replica_nano_usd_per_hour <= 0:
         raise ValueError("a replica costs something: say its price by the hour")
-    fluid = fluid_of(trace, price, terms, hit_tokens)
+    hopeless = _hopeless(trace, price, terms, hit_tokens)
+    fluid = fluid_of(trace, np.where(hopeless, 0.0, price), terms, hit_tokens)
     solver = _Solver(fluid, terms.replica_nano_usd_per_hour * trace.span_s / HOUR_S)
     counts = None if replicas is None else sorted(set(replicas))
     if counts is not None and (not counts or counts[0] < 0):
@@ -191,12 +192,23 @@ def lower_bound(
     if counts is None:
         counts = solver.search(_guess(trace, fluid, solver.replica_nano_usd))
     options = {None: solver.sharpest, Method.DUAL: solver.dual, Method.EXACT: solver.exact}[method](counts)
+    spilled_anyway = float(price[hopeless].sum())
+    for option in options:
+        option.kept[hopeless] = 0.0
     return Bound(
-        options=tuple(options),
+        options=tuple(replace(one, shared_nano_usd=one.shared_nano_usd + spilled_anyway) for one in options),
         span_s=trace.span_s,
         replica_nano_usd_per_hour=terms.replica_nano_usd_per_hour,
         all_shared_nano_usd=float(price.sum()),
     )
+
+
+def _hopeless(trace: Trace, price: Floats, terms: BoundTerms, hit_tokens: NDArray[np.int64] | int) -> NDArray[np.bool_]:
+    """Which prompts no single replica can read in time, though it had nothing else to do: pooling is perfect, but a
+    prompt is read by one. What must not be spilled stays, and makes any number of replicas infinitely dear or not.
+    """
+    alone_s = terms.profile.step_s + prefill_s(trace, terms.profile, hit_tokens)
+    return (alone_s > terms.ttft_s) & np.isfinite(price)
 
 
 def fluid_of(trace: Trace, price: Floats, terms: BoundTerms, hit_tokens: NDArray[np.int64] | int = 0) -> Fluid:

@@ -50,11 +50,23 @@ def test_a_good_policy_on_a_real_engine_comes_close() -> None:
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_it_is_below_the_best_choice_of_all(seed: int) -> None:
-    of = trace(seed, 5, 1.0, longest=30_000)
+    of = trace(seed, 5, 1.0, longest=20_000)  # longer prompts no single replica reads in time
     price = prices(of, seed)
     hourly = BINNED.replica_nano_usd_per_hour * of.span_s / 3600
     best = min([price.sum()] + [k * hourly + best_choice(of, price, BINNED, k, 1.0) for k in (1, 2)])
     assert lower_bound(of, price, BINNED, replicas=range(3)).nano_usd <= best + 1e3
+
+
+@pytest.mark.parametrize("method", Method)
+def test_a_prompt_that_one_replica_cannot_read_in_time_is_spilled_by_everybody(method: Method) -> None:
+    of = trace(3, 20, 60.0, longest=2000)
+    of.input_tokens[7] = 60_000
+    price = prices(of)
+    bound = lower_bound(of, price, TERMS, replicas=[50], method=method)
+    assert bound.best.shared_nano_usd == pytest.approx(price[7], rel=1e-6)
+    assert bound.best.kept[7] == 0.0
+    late = replace(TERMS, ttft_s=60.0)
+    assert lower_bound(of, price, late, replicas=[50], method=method).best.shared_nano_usd < price[7] / 100
 
 
 @FEW
