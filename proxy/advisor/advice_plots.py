@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -18,35 +12,15 @@ from numpy.typing import NDArray
 from proxy.advisor import advice_words as words
 from proxy.advisor.advice import Advice
 from proxy.advisor.bootstrap import Block, Certainty
+from proxy.advisor.drawing import ALARM, INK, drawn
 from proxy.advisor.sensitivity import Case
 
 Floats = NDArray[np.float64]
-WIDTH = 9.0
-INK, FAINT, ALARM = "#1a1a1a", "#8a8a8a", "#a11d1d"
 DARK, LIGHT, HATCH = "#1f4e79", "#f0b775", "////"
 DASHED: Any = (0, (6, 3))
 MOST_SHOWN = 8
 POINTS = 41
 LARGEST_VOLUME = 2.0
-_SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "hatch.linewidth": 0.7,
-    "legend.frameon": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-}
 
 
 def shown_replicas(advice: Advice) -> list[int]:
@@ -59,7 +33,7 @@ def shown_replicas(advice: Advice) -> list[int]:
 def bills(advice: Advice) -> str:
     """The bill by number of replicas: GPU hours and shared tokens, with the interval of the whole."""
     sizing, certainty, counts = advice.sizing, advice.certainty, shown_replicas(advice)
-    with _drawn(3.7) as (figure, draw):
+    with drawn(3.7) as (figure, draw):
         axes = figure.add_subplot()
         whole = sizing.usd_per_hour[counts]
         gpus = np.array(counts) * sizing.offer.usd_per_hour
@@ -113,7 +87,7 @@ def duration(advice: Advice) -> str:
     """For which share of the time demand was above so much, against the capacity of each number of replicas."""
     sizing = advice.sizing
     demand = advice.asked.demand.on(sizing.offer.profile)
-    with _drawn(3.7) as (figure, draw):
+    with drawn(3.7) as (figure, draw):
         axes = figure.add_subplot()
         counts = demand.counts.sum(axis=0)
         above = counts[::-1].cumsum()[::-1] / counts.sum()
@@ -158,7 +132,7 @@ def duration(advice: Advice) -> str:
 def use(advice: Advice) -> str:
     """How much of each replica is used, against what pays."""
     sizing, need = advice.sizing, advice.even.utilisation
-    with _drawn(3.2) as (figure, draw):
+    with drawn(3.2) as (figure, draw):
         axes = figure.add_subplot()
         numbers = np.arange(1, max(2, len(shown_replicas(advice))))
         numbers = numbers[numbers <= sizing.most]
@@ -198,7 +172,7 @@ def use(advice: Advice) -> str:
 def by_volume(advice: Advice) -> str:
     """The bill against volume, for each number of replicas: where lines cross is where the next one pays."""
     question = advice.question
-    with _drawn(3.5) as (figure, draw):
+    with drawn(3.5) as (figure, draw):
         axes = figure.add_subplot()
         factors = np.linspace(0.02, LARGEST_VOLUME, POINTS)
         now = words.requests_per_s(advice)
@@ -240,7 +214,7 @@ def tornado(advice: Advice) -> str:
     base = advice.base_usd_per_hour
     shown = advice.cases[0].replicas
     middle = advice.saving(shown)
-    with _drawn(0.9 + 0.36 * len(pairs)) as (figure, draw):
+    with drawn(0.9 + 0.36 * len(pairs)) as (figure, draw):
         axes = figure.add_subplot()
         for row, (_, worlds) in enumerate(reversed(pairs)):
             for case in worlds:
@@ -308,19 +282,3 @@ def _dollars(axes: Any) -> None:
 
 def _legend(axes: Any, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=9, borderaxespad=0.2)
-
-
-@contextmanager
-def _drawn(height: float) -> Iterator[tuple[Figure, Callable[[str], str]]]:
-    """A figure, and what makes an SVG of it with a title for those who cannot see it."""
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": f"{height}"}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        canvas: Any = FigureCanvasSVG(figure)
-
-        def draw(title: str) -> str:
-            out = io.StringIO()
-            canvas.print_svg(out, metadata={"Date": None, "Creator": None, "Title": title})
-            text = out.getvalue()
-            return text[text.index("<svg") :]
-
-        yield figure, draw
