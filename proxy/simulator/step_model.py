@@ -40,8 +40,8 @@ class Admission(Enum):
     TOO_LONG = "too long"
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One engine step, or `count` successive ones that only decoded.
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """One engine step, or `count` successive ones of which only the last let anybody begin, finish or lose its place.
 
     Tokens leave at the end of the step. `first` are the requests whose first token this is, `finished` those whose last
     one is, `preempted` those sent back to the queue. `input_tokens` were prefilled, `output_tokens` emitted.
@@ -71,6 +71,9 @@ class _Sequence:
         self.spoken = 0
         self.joined = 0
         self.finish_step = 0  # 0 while it does not decode
+
+
+NOBODY: list[_Sequence] = []
 
 
 class StepModel:
@@ -144,37 +147,52 @@ class StepModel:
     def step(self, within_s: float = 0.0) -> Step | None:
         """Take one step; None when there is nothing to do.
 
-        A step that only decodes is followed at once by more of the same, until `within_s` seconds are filled or a
-        request finishes: a caller that knows the time of the next arrival passes the time until then.
+        Until `within_s` seconds are filled it is followed at once by more, up to one that lets somebody begin, finish
+        or lose its place: a caller that knows the time of the next arrival passes the time until then.
         """
         if not self._sequences:
             return None
-        preempted = self._make_room()
-        decoders = len(self._decoding)
-        profile = self.profile
+        elapsed_s, count, read_tokens, said_tokens = 0.0, 0, 0, 0
+        while True:
+            preempted = self._make_room() if self._is_tight else ()
+            decoders = len(self._decoding)
+            seconds, steps, tokens, joined = self._advance(decoders, within_s - elapsed_s, admit=not preempted)
+            elapsed_s += seconds
+            count += steps
+            read_tokens += tokens
+            said_tokens += decoders * steps + len(joined)
+            finished = self._finish() if self._finishing and self._finishing[0][0] <= self._steps else ()
+            if joined or finished or preempted or elapsed_s >= within_s:
+                break
+        first = tuple([sequence.request for sequence in joined if sequence.spoken == 1]) if joined else ()
+        return Step(elapsed_s, count, decoders, read_tokens, said_tokens, first, finished, preempted)
+
+    @property
+    def _is_tight(self) -> bool:
+        """Whether not every decoder can write one more token."""
+        return self._kv_tokens + len(self._decoding) > self.profile.kv_tokens
+
+    def _advance(self, decoders: int, within_s: float, *, admit: bool) -> tuple[float, int, int, list[_Sequence]]:
+        """One step, or several that only decode: seconds, steps, prompt tokens, and whose prompts are now complete."""
+        profile, count = self.profile, 1
         self._kv_tokens += decoders
         self._kv_decoding += decoders
         seconds = profile.step_s + profile.decode_s * decoders + profile.kv_s * self._kv_decoding
-        prefill_s, input_tokens, joined = self._prefill(profile.max_batched_tokens - decoders, not preempted)
-        count = 1
-        if input_tokens:
+        if self._prefilling is not None or (admit and self._waiting):
+            prefill_s, tokens, joined = self._prefill(profile.max_batched_tokens - decoders, admit)
+        else:
+            prefill_s, tokens, joined = 0.0, 0, NOBODY
+        if tokens:
             seconds += prefill_s
-        elif within_s > seconds and not preempted:
+        elif within_s > seconds and admit:
             count = self._decode_steps(decoders, seconds, within_s)
             seconds = _arithmetic_sum(seconds, profile.kv_s * decoders, count)
         self._steps += count
         self._kv_tokens += decoders * (count - 1)
-        self._kv_decoding += decoders * (count - 1) + sum(sequence.target for sequence in joined)
-        return Step(
-            duration_s=seconds,
-            count=count,
-            decoding=decoders,
-            input_tokens=input_tokens,
-            output_tokens=decoders * count + len(joined),
-            first=tuple(sequence.request for sequence in joined if sequence.spoken == 1),
-            finished=self._finish(),
-            preempted=preempted,
-        )
+        self._kv_decoding += decoders * (count - 1)
+        for sequence in joined:
+            self._kv_decoding += sequence.target
+        return seconds, count, tokens, joined
 
     def _spoken(self, sequence: _Sequence) -> int:
         return sequence.spoken + (self._steps - sequence.joined if sequence.finish_step else 0)
@@ -182,7 +200,7 @@ class StepModel:
     def _make_room(self) -> tuple[int, ...]:
         """Preempt the sequences admitted last until every decoder can write one more token."""
         preempted: list[int] = []
-        while self._kv_tokens + len(self._decoding) > self.profile.kv_tokens:
+        while self._is_tight:
             sequence = self._prefilling or next(reversed(self._decoding.values()))
             spoken = self._spoken(sequence)
             self._release(sequence)
