@@ -33,7 +33,8 @@ def advise(
         typer.Option(metavar="PROFILE=USD", help="Another replica and its price an hour: 70b-fp8-1xh200=3.50"),
     ] = [],  # noqa: B006
     price: Annotated[
-        list[str], typer.Option(metavar="NAME=IN/OUT", help="Dollars a million tokens: deepinfra=0.23/0.40")
+        list[str],
+        typer.Option(metavar="NAME=IN/OUT", help="Dollars a million tokens, and allowed: deepinfra=0.23/0.40"),
     ] = [],  # noqa: B006
     have: Annotated[
         int | None, typer.Option(min=0, help="Replicas that you have; default: none, with --from-meters the policy's")

@@ -39,7 +39,8 @@ class Pool:
     """The replicas that advice is asked on, and what they compete with.
 
     `names` are all targets of the pool, as meters may call it, and `apps[i]` is what is lawful for the i-th app that
-    was asked about. `have` is how many replicas the policy has of the first.
+    was asked about. `have` is how many replicas the policy has of the first. `priced` are the shared targets of the
+    policy whose price is known, and their providers, whether or not they are lawful for anybody here.
     """
 
     offer: Offer
@@ -48,6 +49,7 @@ class Pool:
     have: int
     ttft_s: float
     apps: tuple[Lawfully, ...]
+    priced: frozenset[str]
 
 
 def pools(snapshot: Snapshot | None, choices: Choices, apps: Sequence[App]) -> list[Pool]:
@@ -66,8 +68,14 @@ def pools(snapshot: Snapshot | None, choices: Choices, apps: Sequence[App]) -> l
         )
         taken |= {index for index, one in enumerate(mine) if one.dedicated}
         if any(one.dedicated for one in mine):
-            found.append(_pool(group, choices, mine))
+            found.append(_pool(group, choices, mine, _priced_names(snapshot, choices.prices)))
     return found
+
+
+def _priced_names(snapshot: Snapshot, prices: Mapping[str, Price]) -> frozenset[str]:
+    shared = [one for one in snapshot.targets.values() if one.lane is Lane.SHARED]
+    known = [one for one in shared if one.price is not None or one.name in prices or one.provider in prices]
+    return frozenset(name for one in known for name in (one.name, one.provider) if name)
 
 
 def _groups(snapshot: Snapshot, wanted: str | None) -> list[list[Target]]:
@@ -84,7 +92,7 @@ def _groups(snapshot: Snapshot, wanted: str | None) -> list[list[Target]]:
     return there[:1] if wanted is not None else there
 
 
-def _pool(group: Sequence[Target], choices: Choices, apps: tuple[Lawfully, ...]) -> Pool:
+def _pool(group: Sequence[Target], choices: Choices, apps: tuple[Lawfully, ...], priced: frozenset[str]) -> Pool:
     routed_ttft_s, routed_itl_s = objectives(apps, DEFAULT_ITL_S)
     itl_s = choices.itl_s or routed_itl_s
     offers = [_offer(one, itl_s) for one in group]
@@ -102,6 +110,7 @@ def _pool(group: Sequence[Target], choices: Choices, apps: tuple[Lawfully, ...])
         have=_have(group[0]),
         ttft_s=choices.ttft_s or routed_ttft_s,
         apps=apps,
+        priced=priced,
     )
 
 
@@ -136,6 +145,7 @@ def _without_policy(choices: Choices, apps: int) -> Pool:
         have=0,
         ttft_s=choices.ttft_s or DEFAULT_TTFT_S,
         apps=(Lawfully(dedicated=True, shared=shared),) * apps,
+        priced=frozenset(choices.prices),
     )
 
 
@@ -143,20 +153,22 @@ Lawful = list[list[Shared]]
 
 
 def allowed(pool: Pool, choices: Choices, price_of: PriceOf) -> Lawful:
-    """The shared targets of each app whose prices may be used."""
+    """The shared targets of each app whose prices may be used; a price that is stated allows whom it names."""
     priced = [_priced(one, choices.prices) for one in pool.apps]
+    extra = _extra(pool, choices, price_of)
     if choices.allow is None:
-        _all_priced(pool, priced)
-        return priced
-    there = [one for some in priced for one in some]
-    extra = _extra(there, choices.allow, price_of)
-    chosen = [[one for one in some if one.target in choices.allow or one.provider in choices.allow] for some in priced]
-    return [[*some, *extra] for some in chosen]
+        found = [[*some, *extra] for some in priced]
+        _all_priced(pool, found)
+        return found
+    names = {*choices.allow, *choices.prices}
+    return [[*(one for one in some if names & {one.target, one.provider}), *extra] for some in priced]
 
 
 def _priced(lawful: Lawfully, prices: Mapping[str, Price]) -> list[Shared]:
     """What is lawful, at the prices of the command line where it states any."""
-    known = [replace(one, price=prices.get(one.target, one.price)) for one in lawful.shared]
+    known = [
+        replace(one, price=prices.get(one.target) or prices.get(one.provider) or one.price) for one in lawful.shared
+    ]
     return known + [Shared(target=name, provider="", price=prices[name]) for name in lawful.unpriced if name in prices]
 
 
@@ -169,20 +181,21 @@ def _all_priced(pool: Pool, priced: Lawful) -> None:
             raise CannotAdvise(f"nobody knows what `{name}` costs (hint: {hint})")
 
 
-def _extra(there: Sequence[Shared], allow: Sequence[str], price_of: PriceOf) -> list[Shared]:
-    """Those that the policy does not have: `deepinfra/meta-llama/Llama-3.3-70B-Instruct`, by the price list."""
-    known = {name for one in there for name in (one.target, one.provider)}
+def _extra(pool: Pool, choices: Choices, price_of: PriceOf) -> list[Shared]:
+    """Those that the policy does not have: at a price that was stated, or by the price list as `provider/model`.
+
+    Everybody may use them, as nothing is known of them that the policy's gates could look at.
+    """
     found = []
-    for name in allow:
-        if name in known:
+    for name in dict.fromkeys((*choices.prices, *(choices.allow or ()))):
+        if name in pool.priced:
             continue
         provider, _, model = name.partition("/")
-        price = price_of(provider, model) if model else None
+        price = choices.prices.get(name) or (price_of(provider, model) if model else None)
         if price is None:
-            listed = "the price list has no such model" if model else did_you_mean(name, sorted(known - {""}))
-            raise CannotAdvise(
-                f"nobody named `{name}` has a price here (hint: {listed}; a target, a provider, or `provider/model`)"
-            )
+            listed = "the price list has no such model" if model else did_you_mean(name, sorted(pool.priced))
+            ways = f"a target, a provider, `provider/model`, or `--price {name}=0.72/0.72`"
+            raise CannotAdvise(f"nobody named `{name}` has a price here (hint: {listed}; {ways})")
         found.append(Shared(target=name, provider=provider, price=price))
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.advisor.reasons import ENOUGH_ATTEMPTS, Seen
 from proxy.cli.advise_options import CannotAdvise
-from proxy.cli.meters_source import Ledger, LedgerUnavailable
+from proxy.cli.meters_source import Ledger, MetersUnavailable
 from proxy.cli.meters_time import point_in_time
 from proxy.cli.policy_observed import ObservationsUnreadable, read_observations
 from proxy.meters.aggregates import Grain
@@ -32,7 +32,7 @@ def recorded(admin_url: str, from_: str, to: str) -> dict[str, Seen]:
     try:
         ledger = Ledger(admin_url, point_in_time(from_, now_s), point_in_time(to, now_s), Grain.HOUR)
         return seen(ledger.bill())
-    except (LedgerUnavailable, ValueError) as error:
+    except (MetersUnavailable, ValueError) as error:
         raise CannotAdvise(str(error)) from None
 
 

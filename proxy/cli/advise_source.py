@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
-import msgspec
 import numpy as np
 
 from proxy.advisor.demand import Demand, of_trace
@@ -22,12 +18,11 @@ from proxy.advisor.trace_table import TraceUnreadable
 from proxy.advisor.usage_files import is_usage, read_usage
 from proxy.cli.advise_options import CannotAdvise
 from proxy.cli.advise_question import Pool
-from proxy.meters.demand_rows import DemandRow, read_demand_line
-from proxy.meters.usage_rows import Complete, Failed
+from proxy.cli.meters_source import MetersUnavailable, rows_from
+from proxy.meters.demand_rows import read_demand_line
 
 BIN_OF_OBJECTIVE = 1.5
 """How long a bin is, relative to the objective of the first token: bursts of that length are carried by its slack."""
-TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,39 +124,7 @@ def from_file(path: Path, samples: Sequence[Path], began_at_s: float | None, see
 def from_meters(admin_url: str, from_s: float, to_s: float) -> Metered:
     """What the proxy behind `admin_url` metered between two points in time. Raises CannotAdvise."""
     url = f"{admin_url.rstrip('/')}/admin/demand?{urlencode({'from': int(from_s), 'to': int(to_s)})}"
-    return Metered(meters=gathered(_rows(url, admin_url)))
-
-
-def _rows(url: str, admin_url: str) -> Iterator[DemandRow]:
-    count, complete = -1, None
-    for line in _lines(url, admin_url):
-        try:
-            row = read_demand_line(line)
-        except msgspec.MsgspecError:
-            raise CannotAdvise(f"`{url}` does not answer like a Spillway of this release") from None
-        match row:
-            case Failed():
-                raise CannotAdvise(f"the proxy could not read all of its meters: {row.message}")
-            case Complete():
-                complete = row.rows
-            case _:
-                count += 1
-                yield row
-    if complete is None:
-        raise CannotAdvise("the proxy's answer was cut off (hint: try again, or ask for a shorter time)")
-
-
-def _lines(url: str, admin_url: str) -> Iterator[bytes]:
-    if not url.startswith(("http://", "https://")):
-        raise CannotAdvise(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as lines:  # noqa: S310  (scheme checked above)
-            yield from lines
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise CannotAdvise(f"`{url}` answers {error.code} (hint: is that the admin port of a Spillway?)") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise CannotAdvise(
-            f"no proxy answers at `{admin_url}`: {getattr(error, 'reason', error) or type(error).__name__}"
-            " (hint: name the admin port of a running proxy with `--admin-url`, or give a `--trace`)"
-        ) from None
+        return Metered(meters=gathered(rows_from(url, admin_url, read_demand_line)))
+    except MetersUnavailable as error:
+        raise CannotAdvise(str(error)) from None

@@ -147,11 +147,11 @@ def _dimensions(by: str) -> tuple[Dimension, ...]:
 @contextlib.contextmanager
 def _told_errors() -> Iterator[None]:
     from proxy.cli.meters_export import NotInstalled
-    from proxy.cli.meters_source import LedgerUnavailable
+    from proxy.cli.meters_source import MetersUnavailable
 
     try:
         yield
-    except (LedgerUnavailable, NotInstalled) as error:
+    except (MetersUnavailable, NotInstalled) as error:
         _fail(str(error))
 
 

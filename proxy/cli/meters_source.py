@@ -1,11 +1,12 @@
-"""Reads the ledger from a running proxy's admin port, a line at a time."""
+"""Reads what a running proxy metered from its admin port, a line at a time."""
 
 from __future__ import annotations
 
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,10 +16,11 @@ from proxy.meters.bill import BillLine, bill
 from proxy.meters.usage_rows import Complete, Failed, GpuHour, TargetRow, UsageRow, read_line
 
 TIMEOUT_S = 60.0
+Row = TypeVar("Row")
 
 
-class LedgerUnavailable(Exception):
-    """The ledger could not be read, or not to its end; the text says why, and what to do."""
+class MetersUnavailable(Exception):
+    """They could not be read, or not to its end; the text says why, and what to do."""
 
 
 class Ledger:
@@ -31,43 +33,54 @@ class Ledger:
         self._url = f"{admin_url.rstrip('/')}/admin/meters/rows?{asked}"
 
     def bill(self) -> Iterator[BillLine]:
-        """The bill, as its rows come in. Raises LedgerUnavailable; a bill that was cut off is never taken for whole."""
+        """The bill, as its rows come in. Raises MetersUnavailable; a bill that was cut off is never taken for whole."""
         return bill(self._rows())
 
     def _rows(self) -> Iterator[UsageRow | GpuHour]:
-        count, complete = 0, None
-        for line in lines_from(self._url, self._admin_url):
-            try:
-                row = read_line(line)
-            except msgspec.MsgspecError:
-                raise LedgerUnavailable(f"`{self._url}` does not answer like a Spillway of this release") from None
+        for row in rows_from(self._url, self._admin_url, read_line):
             match row:
                 case TargetRow():
                     self.targets[row.name] = row
-                case Failed():
-                    raise LedgerUnavailable(f"the proxy could not read all of its ledger: {row.message}")
-                case Complete():
-                    complete = row.rows
-                case _:
-                    count += 1
+                case UsageRow() | GpuHour():
                     yield row
-        if complete != count:
-            raise LedgerUnavailable("the proxy's answer was cut off (hint: try again, or ask for a shorter time)")
 
 
-def lines_from(url: str, admin_url: str) -> Iterator[bytes]:
-    """The lines that the admin port at `admin_url` answers to `url`. Raises LedgerUnavailable."""
+def rows_from(url: str, admin_url: str, read: Callable[[bytes], Row | Failed | Complete]) -> Iterator[Row]:
+    """The rows that the admin port at `admin_url` answers to `url`, all of them. Raises MetersUnavailable.
+
+    The last line tells how many of a dated kind came, those with a `start_s`, so that an answer that was cut off is
+    never taken for whole.
+    """
+    count, complete = 0, None
+    for line in _lines(url, admin_url):
+        try:
+            row = read(line)
+        except msgspec.MsgspecError:
+            raise MetersUnavailable(f"`{url}` does not answer like a Spillway of this release") from None
+        match row:
+            case Failed():
+                raise MetersUnavailable(f"the proxy could not read all of its meters: {row.message}")
+            case Complete():
+                complete = row.rows
+            case _:
+                count += hasattr(row, "start_s")
+                yield row
+    if complete != count:
+        raise MetersUnavailable("the proxy's answer was cut off (hint: try again, or ask for a shorter time)")
+
+
+def _lines(url: str, admin_url: str) -> Iterator[bytes]:
     if not url.startswith(("http://", "https://")):
-        raise LedgerUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
+        raise MetersUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as lines:  # noqa: S310  (scheme checked above)
             yield from lines
     except urllib.error.HTTPError as error:
-        raise LedgerUnavailable(f"`{url}` answers {error.code}: {_reason(error)}") from None
+        raise MetersUnavailable(f"`{url}` answers {error.code}: {_reason(error)}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise LedgerUnavailable(
+        raise MetersUnavailable(
             f"no proxy answers at `{admin_url}`: {getattr(error, 'reason', error) or type(error).__name__}"
-            " (hint: the ledger is read through the admin port of a running proxy: name it with `--admin-url`)"
+            " (hint: meters are read through the admin port of a running proxy: name it with `--admin-url`)"
         ) from None
 
 

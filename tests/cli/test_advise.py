@@ -185,6 +185,26 @@ def test_the_price_list_can_be_asked_for_a_provider_that_the_policy_lacks(folder
     assert list(found["shared"]) == ["deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo"]
 
 
+def test_a_price_that_is_stated_allows_whom_it_names(folder: Path) -> None:
+    given = ("--trace", folder / "week.parquet", "--policy", folder / "policy.yaml", "--allow", "bedrock")
+    (of_the_policy,) = told(*given, "--price", "cheap=0.20/0.30")
+    assert of_the_policy["shared"] == {"cheap": 1.0}
+    (of_a_provider,) = told(*given, "--price", "deepinfra=0.20/0.30")
+    assert of_a_provider["replicas"] == of_the_policy["replicas"]
+    (elsewhere,) = told(*given, "--price", "elsewhere=0.20/0.30")
+    assert (elsewhere["verdict"], elsewhere["shared"]) == ("do not buy", {"elsewhere": 1.0})
+    (dear,) = told(*given, "--price", "elsewhere=9/9")
+    assert (dear["verdict"], dear["shared"]) == ("buy", {"bedrock": 1.0})
+
+
+def test_a_price_makes_nothing_lawful_that_the_policy_forbids(folder: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY.replace("default, want", "default, require: {region: eu-*}, want"))
+    given = ("--trace", folder / "week.parquet", "--policy", policy)
+    (found,) = told(*given, "--price", "cheap=0.01/0.01")
+    assert found["shared"] == {"bedrock": 1.0}
+
+
 def test_a_target_without_a_price_is_asked_for_one(folder: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     unpriced = POLICY.replace("    price: {input: 0.72, output: 0.72}\n", "").replace(", cheap]", "]")
@@ -274,6 +294,7 @@ def test_advice_from_what_a_proxy_metered(admin: HTTPServer, folder: Path) -> No
     ("body", "wrong"),
     [
         (lines(Watched(from_s=0, to_s=0)), "was cut off"),
+        (lines(Watched(from_s=0, to_s=0), Complete(rows=1)), "was cut off"),
         (lines(Failed(message="store gone")), "could not read all of its meters: store gone"),
         (b"hello\n", "does not answer like a Spillway"),
         (lines(Watched(from_s=0, to_s=0), Complete(rows=0)), "nothing was asked for in that time"),

@@ -229,7 +229,7 @@ def test_without_pyarrow_the_extra_is_named_and_nothing_written(
     [
         (lines(*LEDGER), "the proxy's answer was cut off"),
         (lines(*LEDGER, Complete(rows=9)), "the proxy's answer was cut off"),
-        (lines(*LEDGER, Failed(message="no answer")), "could not read all of its ledger: no answer"),
+        (lines(*LEDGER, Failed(message="no answer")), "could not read all of its meters: no answer"),
         (lines(*LEDGER)[:-5], "does not answer like a Spillway of this release"),
         (b"<html>", "does not answer like a Spillway of this release"),
     ],
