@@ -38,6 +38,7 @@ async def test_a_slow_engine_loses_to_a_provider_and_is_let_go_at_once(tmp_path:
 
             await eventually(settled)
             meters = await served.meters()
+            await served.stop()  # its last lines are written by then
     sys.stdout.write(f"the engine was let go at most {max(late) * 1000:.1f} ms after the provider's first token\n")
     assert len(late) == REQUESTS
     assert max(late) <= LIMIT_S
