@@ -7,7 +7,7 @@ SLOW := tests/e2e tests/faults tests/redis tests/fuzz tests/engine tests/clients
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-e2e test-faults test-redis test-fuzz test-engine test-clients bench check format lock clean
+.PHONY: help setup demo test test-e2e test-faults test-redis test-fuzz test-engine test-clients bench regret check format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -41,6 +41,9 @@ test-clients: setup  ## unchanged OpenAI, Anthropic and LangChain clients: the s
 
 bench: setup  ## speed, interleaved with direct, nginx and LiteLLM's proxy; prints a table
 	$(BIN)/python -m tests.bench $(BENCH)
+
+regret: setup  ## what routing costs beside the least anybody could pay: REGRET="TRACE... --robust TRACE:3"
+	$(BIN)/python -m tests.bench.regret $(REGRET)
 
 check: setup  ## lint, formatting, types, and which module may import which
 	$(BIN)/ruff check .
