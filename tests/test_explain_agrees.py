@@ -36,7 +36,7 @@ from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Decision
-from proxy.routing.readings import NO_FUNDS, NO_RATES, Funds, Rates, Readings
+from proxy.routing.readings import NO_FUNDS, NO_OUTLOOK, NO_RATES, Funds, Outlook, Rates, Readings
 from proxy.telemetry.log import Line
 
 from tests.harness import Proxy, dedicated, proxy, shared, snapshot_of
@@ -45,11 +45,16 @@ from tests.scripted import CHAT_REPLY, RESET, Script, reply, scripted
 REQUESTS, AT_ONCE = 400, 12
 
 BANK = Tenant(name="bank", tags=frozenset({"gdpr"}), limits=Limits(rpm=40))
-GROWTH = Tenant(name="growth", request_tags=frozenset({"eval", "tight"}), limits=Limits(concurrency=9))
+GROWTH = Tenant(name="growth", request_tags=frozenset({"eval", "tight", "hasty"}), limits=Limits(concurrency=9))
 ROUTES = (
     Route(name="gdpr", match=Match(tags=frozenset({"gdpr"})), require=Rules(regions=("eu-*",))),
     Route(name="eval", match=Match(tags=frozenset({"eval"})), target_override=True, max_failovers=0),
     Route(name="tight", match=Match(tags=frozenset({"tight"})), require=Rules(limits=Limits(rpm=8))),
+    Route(
+        name="hasty",
+        match=Match(tags=frozenset({"hasty"})),
+        want=Rules(objectives=(Objective(rule="ttft_p99", field="ttft_p99_s", limit_s=0.03),)),
+    ),
     Route(name="pictures", match=Match(modalities=frozenset({Modality.IMAGE})), shadow_require=Rules(no_training=True)),
     Route(
         name="night",
@@ -83,9 +88,10 @@ class Witness(Router):
         draw: float,
         rates: Rates = NO_RATES,
         funds: Funds = NO_FUNDS,
+        outlook: Outlook = NO_OUTLOOK,
     ) -> Decision:
-        self.seen[facts.request_id] = (facts, dict(readings), now, draw, dict(rates), dict(funds))
-        return super().decide(facts, readings, now, draw, rates, funds)
+        self.seen[facts.request_id] = (facts, dict(readings), now, draw, dict(rates), dict(funds), outlook)
+        return super().decide(facts, readings, now, draw, rates, funds, outlook)
 
 
 def scripts(rng: random.Random) -> list[Script]:
@@ -111,7 +117,7 @@ def question(rng: random.Random, number: int) -> tuple[dict[str, Any], dict[str,
         body["max_tokens"] = rng.choice((10, 3000))
     headers = {"authorization": f"Bearer sk-{rng.choice(('bank', 'growth', 'growth'))}", "x-request-id": f"r{number}"}
     for name, values, share in (
-        ("x-spillway-tags", ("eval", "tight"), 0.3),
+        ("x-spillway-tags", ("eval", "tight", "hasty", "hasty"), 0.4),
         ("x-spillway-lane", ("dedicated", "shared"), 0.2),
         ("x-spillway-target", ("gpu", "api", "other"), 0.1),
         ("x-spillway-traffic", ("offline",), 0.2),
@@ -171,7 +177,12 @@ def assert_says(found: Explanation, line: Line) -> None:
         first = found.first.places[0]
         tried = line.attempts[0]
         assert (found.first.target, first.replica, first.reason) == (tried.target, tried.replica, tried.reason)
-    left_out = {one for standing in found.targets for one in (standing.out, *standing.wants) if one is not None}
+    left_out = {
+        one
+        for standing in found.targets
+        for one in (standing.out, *standing.wants, *standing.despite)
+        if one is not None
+    }
     assert left_out == {one for one in line.excluded if one.target}
     over = {one.rule for one in found.rates if one.over and one.mode != "shadow"}
     assert {one.rule for one in line.excluded if not one.target} <= over
@@ -179,8 +190,12 @@ def assert_says(found: Explanation, line: Line) -> None:
     if line.plan is None:
         assert line.refusal is not None
         assert found.refusal is not None
-        told = found.refusal
-        assert (told.status, told.code, told.rule) == (line.refusal.status, line.refusal.code, line.refusal.rule)
+        refused = found.refusal
+        assert (refused.status, refused.code, refused.rule) == (
+            line.refusal.status,
+            line.refusal.code,
+            line.refusal.rule,
+        )
     else:
         assert found.refusal is None
 
@@ -211,5 +226,6 @@ def assert_was_worth_it(lines: list[Line]) -> None:
     assert set(routes) >= {route.name for route in ROUTES}, routes
     assert len(rules) >= 7, rules
     assert rules["capacity"] >= 1, rules
+    assert rules["ttft"] >= 1, rules
     assert len(refused) >= 4, refused
     assert any(len(line.attempts) > 1 for line in lines)

@@ -30,8 +30,9 @@ from proxy.routing import limits
 from proxy.routing.decide import Router
 from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
+from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
-from proxy.routing.readings import NO_FUNDS, NO_RATES, Fund, Funds, Rates, Reading, Readings
+from proxy.routing.readings import NO_FUNDS, NO_RATES, Fund, Funds, Outlook, Rates, Reading, Readings
 
 MAX_BODY_BYTES = 1 << 16
 _MEMBERS = ("request", "readings", "rates", "budgets")
@@ -43,6 +44,8 @@ class Observations(Protocol):
     """What this process observes of its targets; the relay reads the same."""
 
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings: ...
+
+    def outlook(self, facts: Facts, candidates: tuple[Candidate, ...], readings: Readings, now: float) -> Outlook: ...
 
 
 class Explainer:
@@ -84,7 +87,8 @@ class Explainer:
             facts = msgspec.structs.replace(facts, at_s=time.time())
         readings, rates = self._seen(router.snapshot, given, now)
         funds = ChainMap({**given.funds}, cast("MutableMapping[str, Fund]", self._funds(now)))
-        return explain(router, facts, readings, now, given.draw, rates, funds)
+        outlook = self._observations.outlook(facts, router.concerned(facts.model), readings, now)
+        return explain(router, facts, readings, now, given.draw, rates, funds, outlook)
 
     def _seen(self, snapshot: Snapshot, given: Given, now: float) -> tuple[Readings, Rates]:
         """What is observed now, where nothing else is given."""
@@ -100,7 +104,10 @@ def moved(readings: Readings, by_s: float) -> Readings:
 
 def _moved(reading: Reading, by_s: float) -> Reading:
     times = {name: getattr(reading, name) for name in _TIMES}
-    return msgspec.structs.replace(reading, **{name: at + by_s for name, at in times.items() if at})
+    load = reading.load
+    if load is not None and load.begun_at:
+        load = msgspec.structs.replace(load, begun_at=load.begun_at + by_s)
+    return msgspec.structs.replace(reading, load=load, **{name: at + by_s for name, at in times.items() if at})
 
 
 async def read_body(request: Request, limit: int) -> bytes | Refusal:

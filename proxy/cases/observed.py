@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 The words are those of a policy's rules (`ttft_p99`, `uptime`, `perceived_tps`), so that a case reads like the rule that
-it is about. All times are relative: `full: 5s` is full for five more seconds after `NOW_S`. What is not said is not
-known, and a target of which nothing is said is one that nobody has observed.
+it is about; the work of a dedicated replica is told in those of its `Load`. All times are relative: `full: 5s` is full
+for five more seconds after `NOW_S`. What is not said is not known, and a target of which nothing is said is one that
+nobody has observed.
 """
 
 # ruff: noqa: RUF009 - `key()` is `dataclasses.field()` with a reader in it
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from math import nan
 from typing import Any
 
 import msgspec
@@ -22,12 +24,12 @@ from proxy.cases.request import whole
 from proxy.policy import units, words
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
-from proxy.policy.model import Snapshot, Target
+from proxy.policy.model import Lane, Snapshot, Target
 from proxy.policy.problem import Mistake
 from proxy.policy.shape import BROKEN, key, one, shaped
 from proxy.policy.variables import shown
 from proxy.policy.words import did_you_mean
-from proxy.routing.readings import Breaker, Quantiles, Rate, Rates, Reading, Readings
+from proxy.routing.readings import Breaker, Load, Quantiles, Rate, Rates, Reading, Readings
 from proxy.routing.rules import FAILURES_THAT_CONDEMN
 
 NOW_S = 1000.0
@@ -38,6 +40,9 @@ USUAL_WAIT_S = 1.0
 
 USUAL_EJECTION_S = 5.0
 """How long a breaker stays open of which only that is said."""
+
+MOST_FACTOR = 1000
+"""An engine that is so many times slower than its profile has another."""
 
 
 def span(value: object) -> float:
@@ -50,6 +55,19 @@ def span(value: object) -> float:
         raise Mistake(f"expected `true` or a duration, got {shown(value)}", "write `true` or `5s`") from None
 
 
+def factor(value: object) -> float:
+    """`1.4` -> 1.4: how many times as long as its profile says."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = nan
+    if not MOST_FACTOR >= number > 0:
+        raise Mistake(
+            f"expected a factor, got {shown(value)}", f"write a number above 0, to {MOST_FACTOR}, such as `1.4`"
+        )
+    return number
+
+
 def successes(value: object) -> float:
     """`98%` -> 0.98; unlike an objective it may be `0%`."""
     return 0.0 if re.fullmatch(r"0+(\.0+)?\s?%", str(value)) else units.share(value)
@@ -59,11 +77,16 @@ _DURATION = one(units.duration_s)
 _SPEED = one(units.tokens_per_s)
 _WHOLE = one(whole)
 _SPAN = one(span)
+_FACTOR = one(factor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingSpec:
-    """One replica as observed; `in_flight` is the replica's own."""
+    """One replica as observed; `in_flight` is the replica's own.
+
+    From any of the last six on, its work is known, and decides; without them its requests in flight do. A queue without
+    a number of requests is one request's.
+    """
 
     in_flight: int = key(_WHOLE, default=0)
     breaker: Breaker = key(one(words.one_of(Breaker)), default=Breaker.CLOSED)
@@ -87,6 +110,12 @@ class ReadingSpec:
     perceived_tps_p50: float | None = key(_SPEED, default=None)
     perceived_tps_p90: float | None = key(_SPEED, default=None)
     perceived_tps_p95: float | None = key(_SPEED, default=None)
+    waiting: int | None = key(_WHOLE, default=None)
+    queued_tokens: int | None = key(_WHOLE, default=None)
+    decoding: int | None = key(_WHOLE, default=None)
+    context_tokens: int | None = key(_WHOLE, default=None)
+    ttft_factor: float | None = key(_FACTOR, default=None)
+    itl_factor: float | None = key(_FACTOR, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +143,10 @@ def read_readings(values: object, snapshot: Snapshot, loc: Loc, findings: Findin
             findings.problem(at, f"unknown target `{name}`", hint, key=True)
             continue
         specs = _per_replica(value, target, at, findings)
-        if specs is not None:
+        if specs is not None and target.lane is not Lane.DEDICATED and any(map(_load, specs)):
+            hint = "state `in_flight`, `full` or `paced`"
+            findings.problem(at, f"nobody knows the work of shared target `{name}`", hint)
+        elif specs is not None:
             found[name] = tuple(_reading(name, index, spec) for index, spec in enumerate(specs))
     return found
 
@@ -183,7 +215,17 @@ def _reading(target: str, replica: int, spec: ReadingSpec) -> Reading:
         latency=_quantiles(spec),
         uptime=spec.uptime,
         failures=_failures(spec),
+        load=_load(spec),
     )
+
+
+def _load(spec: ReadingSpec) -> Load | None:
+    """The work as stated, by a replica that has just been sent a request, and so is not due to be tried again."""
+    told = {name: value for name in _WORK if (value := getattr(spec, name)) is not None}
+    if not told:
+        return None
+    waiting = told.pop("waiting", 1 if told.get("queued_tokens") else 0)
+    return Load(waiting=waiting, step_factor=told.get("itl_factor", 1.0), begun_at=NOW_S, **told)
 
 
 def _failures(spec: ReadingSpec) -> int:
@@ -203,6 +245,7 @@ def _quantiles(spec: ReadingSpec) -> Quantiles:
     return Quantiles(**told)
 
 
+_WORK = ("waiting", "queued_tokens", "decoding", "context_tokens", "ttft_factor", "itl_factor")
 _QUANTILES = tuple(one.name for one in msgspec.structs.fields(Quantiles))
 _SPEEDS = {
     one.name: f"itl_{one.name.removeprefix('perceived_tps').removeprefix('_') or 'p99'}_s"

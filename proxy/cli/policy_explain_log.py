@@ -3,8 +3,10 @@
 Theory of operation
 -------------------
 The log has the facts of a request, what was decided, and what was observed of each target that was left out. Said again
-as facts and readings, these lead the router to the same decision by the same policy. What the log does not have is what
-was seen of the targets that were not left out; where a route prefers latency, their order may differ.
+as facts and readings, these lead the router to the same decision by the same policy. Of a replica that would be late,
+the log has the queue, the streams and the prediction; what else was known of it is put into its factor. What the log
+does not have is what was seen of the targets that were not left out; where a route prefers latency, their order may
+differ. Nor does it have what others would have paid for engine time: who was outbid is told, and not decided again.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from typing import Any
 
 import msgspec
 
+from proxy.cases.observed import MOST_FACTOR
 from proxy.policy.model import Target
 from proxy.routing.budgets import name_of
 from proxy.routing.capacity import max_in_flight
 from proxy.routing.plan import Exclusion
+from proxy.routing.predict import Steps
+from proxy.routing.readings import Load
 from proxy.telemetry.log import Line
 
 _NUMBER = re.compile(r"[0-9]+")
@@ -78,7 +83,7 @@ def readings_words(line: Line, targets: Mapping[str, Target]) -> dict[str, dict[
     found: dict[str, dict[str, object]] = {}
     for one in line.excluded:
         if one.target in targets:
-            seen = _seen(one, targets[one.target])
+            seen = _seen(one, targets[one.target], line)
             if seen:
                 found.setdefault(one.target, {}).update(seen)
     return found
@@ -102,13 +107,18 @@ def budgets_words(line: Line) -> dict[str, str]:
     return {name: word for one in line.excluded if (name := name_of(one)) is not None}
 
 
-def _seen(one: Exclusion, target: Target) -> dict[str, Any]:
+def _seen(one: Exclusion, target: Target, line: Line) -> dict[str, Any]:
     """One exclusion as a reading; nothing where the policy alone excluded."""
     measured = one.rule.rpartition(".")[2]
     if one.rule == "capacity":
         used, limit = (int(number) for number in _NUMBER.findall(one.observed)[:2])
         each = max_in_flight(target) or limit
         return {"in_flight": max(each, used * each // (limit or 1))}
+    if one.rule in ("ttft", "itl"):
+        return _late(one, target, line)
+    if one.rule == "kv":
+        held = max(_tokens(one.observed), _tokens(one.limit))
+        return {"context_tokens": held, "decoding": 1}
     if one.rule in _STATES:
         return dict(_STATES[one.rule])
     if measured.startswith("perceived_tps"):
@@ -116,6 +126,41 @@ def _seen(one: Exclusion, target: Target) -> dict[str, Any]:
     if measured == "uptime" or measured.startswith(("ttft_", "itl_", "e2e_")):
         return {measured: one.observed}
     return {}
+
+
+def _late(one: Exclusion, target: Target, line: Line) -> dict[str, Any]:
+    """The work of a replica that was predicted to be late, with the factor that makes the prediction what it was."""
+    said = _LATE.match(one.observed)
+    if said is None:
+        return {}
+    queued_tokens = _tokens(said["queue"])
+    load = Load(waiting=min(queued_tokens, 1), queued_tokens=queued_tokens, decoding=int(said["streams"]))
+    raw = Steps(target).predict(load, line.input_tokens, 0, 0.0)
+    raw_s = raw.raw_ttft_s if one.rule == "ttft" else raw.raw_itl_s
+    said_s, rounded_by_s = _seconds(said["time"])
+    predicted_s = min(max(raw_s, said_s - rounded_by_s), said_s + rounded_by_s)
+    # What was rounded to its limit was still above it.
+    times = max(predicted_s, OVER * _seconds(one.limit)[0]) / raw_s
+    words = {"waiting": load.waiting, "queued_tokens": load.queued_tokens, "decoding": load.decoding}
+    return {**words, f"{one.rule}_factor": min(max(times, LEAST_FACTOR), MOST_FACTOR)}
+
+
+_LATE = re.compile(
+    r"predicted (?P<time>[0-9.]+ m?s) \(queue (?P<queue>[0-9.]+k?) tokens, (?P<streams>[0-9]+) streams\)"
+)
+OVER = 1.001
+LEAST_FACTOR = 0.001
+
+
+def _seconds(words: str) -> tuple[float, float]:
+    """A time in words, and by how much it may have been rounded."""
+    number, unit = words.split()
+    return (float(number) / 1000, 0.00049) if unit == "ms" else (float(number), 0.0049)
+
+
+def _tokens(words: str) -> int:
+    number = words.split(maxsplit=1)[0]
+    return round(float(number.removesuffix("k")) * (1000 if number.endswith("k") else 1))
 
 
 _STATES: Mapping[str, dict[str, Any]] = {

@@ -83,7 +83,11 @@ def _print_recorded(found: Found, console: Console) -> None:
         other = f"It was decided by policy {line.policy}; this one, {now}, decides the same."
         console.print(Text("It was decided by this very policy." if line.policy == now else other))
     else:
-        other = f"It was decided by policy {line.policy}." if line.policy != now else "It met readings that no log has."
+        other = (
+            f"It was decided by policy {line.policy}."
+            if line.policy != now
+            else "It met what no log has: readings, or a bid."
+        )
         console.print(Text(f"{other} This is what policy {now} makes of it, and not what happened:", style=FOR_NOW))
     console.print()
 
@@ -139,6 +143,7 @@ def _why(found: Found, one: Standing) -> Text:
         lines.append(("nothing would keep it out", ASIDE))
     lines += [(f"{'also' if one.out else 'in any case'}: {words.barred(bar)}", ASIDE) for bar in one.others]
     lines += [(f"misses a wish: {words.barred(miss)}", FOR_NOW) for miss in one.wants]
+    lines += [(f"although {words.barred(bar)}", FOR_NOW) for bar in one.despite]
     if found.informed and (found.recorded is None or one.observed[0].seen):
         lines += [(seen, ASIDE) for seen in words.observed(one.observed)]
     lines.append((words.cost(one), ASIDE))

@@ -19,6 +19,7 @@ from proxy.routing.explain.explained import (
     Stated,
     Told,
     Uptime,
+    Work,
 )
 from proxy.routing.plan import Cause, Exclusion
 from proxy.routing.readings import Breaker, Quantiles
@@ -185,6 +186,7 @@ def _observed(one: Observed) -> str:
         _breaker(one),
         f"full for {wording.seconds(one.full_for_s)} more" if one.full_for_s else "",
         f"held back for {wording.seconds(one.paced_for_s)} by its quota" if one.paced_for_s else "",
+        *([] if one.work is None else [_work(one.work)]),
         *_latency(one.latency),
         f"uptime {wording.percent(one.uptime)}" if one.uptime is not None else "",
     ]
@@ -192,6 +194,14 @@ def _observed(one: Observed) -> str:
         quota = one.quota
         parts.append(f"quota {quota.remaining:,} of {quota.limit:,} {quota.unit} for {quota.resets_in_s:.0f} s")
     return ", ".join(part for part in parts if part)
+
+
+def _work(one: Work) -> str:
+    """What stands before the request, and what is predicted of it there."""
+    learned = f"{one.ttft_factor:.2f} and {one.itl_factor:.2f} times the profile's, of {one.samples:,} waits"
+    cached = f", {one.hit_tokens:,} tokens cached" if one.hit_tokens else ""
+    work = f"queue {one.queued_tokens:,} tokens, {one.decoding:,} streams over {one.context_tokens:,}{cached}"
+    return f"predicted TTFT {wording.seconds(one.ttft_s)} and ITL {wording.seconds(one.itl_s)} ({work}; {learned})"
 
 
 def _breaker(one: Observed) -> str:

@@ -195,16 +195,22 @@ def _make_do(field: _Field) -> bool:
         if option not in kept:
             field.leave_late(option, patience_s)
     field.firsts = kept
-    late = [option for option in field.late if _keeps_gates(option, aims)]
+    late = [
+        option
+        for option in field.late
+        if (_wait_s(option) <= patience_s or _is_idle(option)) and _keeps_gates(option, aims)
+    ]
     if kept or not late:
         return False
     best = min(late, key=_wait_s)
-    as_ever = best.placed is not None and not best.placed.load.waiting
-    if _wait_s(best) > patience_s and not as_ever:
-        return False
     field.late.remove(best)
     field.firsts = [best]
     return aims.stated
+
+
+def _is_idle(option: Option) -> bool:
+    """Whether nobody waits there, so that it is as fast as it ever is."""
+    return option.placed is not None and not option.placed.load.waiting
 
 
 def _wait_s(option: Option) -> float:

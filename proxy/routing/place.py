@@ -122,6 +122,14 @@ def _placed(seen: _Seen | None) -> Placed | None:
     return Placed(reading, Prediction(*figures, hit_tokens))
 
 
+def predicted(steps: Steps, reading: Reading, facts: Facts, outlook: Outlook) -> Prediction:
+    """What one replica would make of the request, whatever is wanted."""
+    found = place(steps, (reading,), facts, UNHURRIED, outlook, reading.as_of)
+    placed = found.best or found.nearest
+    assert placed is not None
+    return placed.prediction
+
+
 def estimate(placed: Placed, facts: Facts, aims: Aims, outlook: Outlook) -> Estimate:
     """What was predicted, for whoever will see how it went."""
     prediction = placed.prediction
@@ -153,7 +161,9 @@ def too_slow(steps: Steps, placed: Placed, ttft_limit_s: float, itl_aim_s: float
 
 
 def _s(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s"
+    if seconds < 1:
+        return _ms(seconds)
+    return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
 
 
 def _ms(seconds: float) -> str:

@@ -18,6 +18,7 @@ from proxy.policy.model import (
     Exhausted,
     Limits,
     Match,
+    Objective,
     Per,
     Route,
     Rules,
@@ -27,7 +28,8 @@ from proxy.policy.model import (
 )
 from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Explanation
-from proxy.routing.readings import Fund, Rate, Reading, Readings
+from proxy.routing.facts import Facts
+from proxy.routing.readings import NO_OUTLOOK, Fund, Load, Outlook, Rate, Reading, Readings
 from starlette.requests import Request
 from tests.harness import Proxy, Reply, dedicated, proxy, shared, snapshot_of
 from tests.scripted import HOLD, scripted
@@ -141,6 +143,9 @@ class Unobserved:
     def read(self, candidates: tuple[Candidate, ...], now: float) -> Readings:
         return {}
 
+    def outlook(self, facts: Facts, candidates: tuple[Candidate, ...], readings: Readings, now: float) -> Outlook:
+        return NO_OUTLOOK
+
 
 async def test_a_request_that_names_no_time_comes_now() -> None:
     never = Route(name="never", match=Match(schedule=Schedule(zone=UTC, days=frozenset())))
@@ -212,3 +217,25 @@ def test_readings_are_moved_to_another_clock() -> None:
     reading = Reading(target="gpu", replica=0, as_of=10.0, full_until=12.0)
     (got,) = moved({"gpu": (reading,)}, 100.0)["gpu"]
     assert (got.as_of, got.full_until, got.open_until, got.paced_until) == (110.0, 112.0, 0.0, 0.0)
+
+
+def test_what_a_replica_was_last_sent_moves_along() -> None:
+    reading = Reading(target="gpu", replica=0, as_of=10.0, load=Load(queued_tokens=5, begun_at=10.0))
+    (got,) = moved({"gpu": (reading,)}, 100.0)["gpu"]
+    assert got.load == Load(queued_tokens=5, begun_at=110.0)
+
+
+async def test_work_may_be_made_up_and_what_is_predicted_of_it_is_told() -> None:
+    route = Route(name="default", want=Rules(objectives=(Objective(rule="ttft_p99", field="ttft_p99_s", limit_s=2.0),)))
+    asked_for = {"request": {"model": "m"}, "readings": {"gpu": {"queued_tokens": "40k", "decoding": 38}}}
+    found = read(await asked(snapshot_of(GPU, API, routes=(route,)), asked_for))
+    assert found.first is not None
+    assert found.first.target == "api"
+    (gpu,) = [one for one in found.targets if one.target == "gpu"]
+    work = gpu.observed[0].work
+    assert work is not None
+    assert (work.waiting, work.queued_tokens, work.decoding) == (1, 40_000, 38)
+    assert gpu.out is not None
+    assert found.first.places[0].reason == (
+        f"spilled: predicted ttft {work.ttft_s:.2f} s > 1.8 s (queue 40k tokens, 38 streams) on gpu"
+    )

@@ -9,7 +9,7 @@ from proxy.cases.given import read_given
 from proxy.cases.observed import NOW_S, USUAL_EJECTION_S, USUAL_WAIT_S, scopes_of, span, successes
 from proxy.policy.model import Snapshot
 from proxy.policy.problem import Mistake
-from proxy.routing.readings import Breaker, Rate, Reading
+from proxy.routing.readings import Breaker, Load, Rate, Reading
 from tests.cases.policies import compiled
 
 
@@ -77,3 +77,32 @@ def test_scopes_are_those_of_the_policy(snapshot: Snapshot) -> None:
 def test_a_span_is_a_flag_or_a_duration() -> None:
     with pytest.raises(Mistake, match="expected `true` or a duration, got `soon`"):
         span("soon")
+
+
+def loads(snapshot: Snapshot, **keys: object) -> list[Load | None]:
+    readings = read_given(snapshot, {"model": "chat", "tenant": "games"}, {"own": keys}).readings
+    return [one.load for one in readings["own"]]
+
+
+def test_the_work_of_a_dedicated_replica_may_be_stated(snapshot: Snapshot) -> None:
+    stated = {"waiting": 9, "queued_tokens": "21k", "decoding": 38, "context_tokens": "60k", "ttft_factor": 1.4}
+    load = Load(waiting=9, queued_tokens=21_000, decoding=38, context_tokens=60_000, ttft_factor=1.4, begun_at=NOW_S)
+    assert loads(snapshot, **stated) == [load, load]
+    assert loads(snapshot, itl_factor=0.5) == [Load(itl_factor=0.5, step_factor=0.5, begun_at=NOW_S)] * 2
+
+
+def test_a_queue_is_somebodys_and_no_work_is_work_that_is_not_known(snapshot: Snapshot) -> None:
+    assert loads(snapshot, queued_tokens=10) == [Load(waiting=1, queued_tokens=10, begun_at=NOW_S)] * 2
+    assert loads(snapshot, queued_tokens=0) == [Load(begun_at=NOW_S)] * 2
+    assert loads(snapshot, in_flight=3) == [None, None]
+
+
+def test_nobody_knows_the_work_of_a_shared_target(snapshot: Snapshot) -> None:
+    with pytest.raises(Mistake, match="nobody knows the work of shared target `api`"):
+        observed(snapshot, decoding=3)
+
+
+@pytest.mark.parametrize("value", [0, -1, "fast", "nan", 1001])
+def test_a_factor_is_a_number_above_zero(snapshot: Snapshot, value: object) -> None:
+    with pytest.raises(Mistake, match="expected a factor"):
+        loads(snapshot, ttft_factor=value)

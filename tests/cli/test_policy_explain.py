@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from proxy.cli.policy import app
+from proxy.cli.policy_assumed import compiled
 from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words
 from proxy.cli.policy_explain_source import Unanswerable, find
 from proxy.meters.embedded import EmbeddedStore
@@ -510,3 +511,50 @@ async def _ask_a_running_proxy(policy: Path, store_url: str) -> None:
     assert (poor.exit_code, "429 budget_exceeded" in words(poor)) == (1, True)
     assert (unknown.exit_code, "unknown model `nope`" in unknown.stderr) == (2, True)
     assert (elsewhere.exit_code, "unknown request URL" in elsewhere.stderr) == (2, True)
+
+
+LATE = Exclusion("gpu", "ttft", "predicted 2.3 s (queue 21k tokens, 38 streams)", "1.8 s", False)
+QUEUE = '{gpu: {queued_tokens: "21k", decoding: 38, ttft_factor: 1.3}}'
+SPILLED = "spilled: predicted ttft 2.3 s > 1.8 s (queue 21k tokens, 38 streams) on gpu"
+
+
+def test_work_that_is_made_up_is_told_with_what_is_predicted_of_it(policy: Path) -> None:
+    result = explain(policy, "--model", "chat", "--tenant", "growth", "--readings", readings(policy, QUEUE))
+    said = words(result)
+    assert "Goes to `api` (shared): `gpu` (dedicated) would come first, but the request's ttft" in said
+    assert "seen of each replica: 0 of 64 in flight, predicted TTFT 2" in said
+    assert "(queue 21,000 tokens, 38 streams over 0; 1.30 and 1.00 times the profile's, of 0 waits)" in said
+
+
+def test_a_logged_spillover_is_decided_again_from_the_numbers_in_its_line(policy: Path) -> None:
+    line = logged(excluded=(LATE,), attempts=[tried("api", Lane.SHARED, SPILLED)], input_tokens=1000)
+    data = json.loads(explain(policy, "--request", "r1", "--format", "json", stdin=line).stdout)
+    assert data["agrees"]
+    first, *others = data["explanation"]["targets"]
+    assert (first["target"], first["places"][0]["reason"]) == ("api", SPILLED)
+    (gpu,) = [one for one in others if one["target"] == "gpu"]
+    assert gpu["out"] == {"target": "gpu", "rule": "ttft", "observed": LATE.observed, "limit": "1.8 s", "hard": False}
+    assert gpu["observed"][0]["work"]["queued_tokens"] == 21_000
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (
+            Exclusion("gpu", "itl", "predicted 61 ms (queue 900 tokens, 70 streams)", "43 ms", False),
+            {"waiting": 1, "queued_tokens": 900, "decoding": 70},
+        ),
+        (Exclusion("gpu", "ttft", "nothing that can be read", "1.8 s", False), {}),
+        (
+            Exclusion("gpu", "kv", "446k tokens of context", "447k tokens in memory", False),
+            {"context_tokens": 447_000, "decoding": 1},
+        ),
+        (Exclusion("gpu", "bid", "worth $2 an engine hour", "$3 an engine hour", False), {}),
+    ],
+)
+def test_what_a_line_tells_of_work_and_what_it_does_not(policy: Path, out: Exclusion, words: dict[str, int]) -> None:
+    (line,) = lines_of([logged(excluded=(out,))], "r1")
+    found = readings_words(line, compiled(policy).targets).get("gpu", {})
+    factor = found.pop("itl_factor", None)
+    assert found == words
+    assert (factor is not None) is (out.rule == "itl")

@@ -92,10 +92,10 @@ class TestSpilling:
         decision = plan(chosen(snapshot([US, EU], [WISHED]), DROWNED))
         assert order(decision) == ["together/0"]
         assert decision.attempts[0].cause is Cause.SPILLOVER
-        said = "spilled: predicted ttft 3.3 s > 1.8 s (queue 40k tokens, 38 streams) on llama-eu"
+        said = "spilled: predicted ttft 3.32 s > 1.8 s (queue 40k tokens, 38 streams) on llama-eu"
         assert decision.attempts[0].reason == said
         assert [str(one) for one in decision.excluded] == [
-            "llama-eu: ttft predicted 3.3 s (queue 40k tokens, 38 streams) against 1.8 s"
+            "llama-eu: ttft predicted 3.32 s (queue 40k tokens, 38 streams) against 1.8 s"
         ]
 
     def test_it_spills_with_the_numbers_when_the_gaps_would_be_too_long(self) -> None:
@@ -156,7 +156,7 @@ class TestRefusing:
         assert (found.status, found.code) == (503, "at_capacity")
         assert found.retryable
         assert found.retry_after_s == pytest.approx(wait_s(DROWNED) - 2.0)
-        assert "ttft predicted 3.3 s (queue 40k tokens, 38 streams)" in found.message
+        assert "ttft predicted 3.32 s (queue 40k tokens, 38 streams)" in found.message
         insisted = refusal(chosen(snapshot([US, EU], [WISHED]), DROWNED, lane_override=Lane.DEDICATED))
         assert (insisted.status, insisted.code) == (429, "dedicated_at_capacity")
 
@@ -197,6 +197,14 @@ class TestRefusing:
             assert order(decision) == ["llama-eu/0"]
             assert decision.relaxed
         assert isinstance(chosen(snapshot([EU], [WISHED]), replaced(slow, waiting=1)), Refusal)
+
+    def test_one_that_is_idle_serves_though_another_would_be_less_late(self) -> None:
+        other = replace(EU, name="llama-b")
+        slow = replaced(IDLE, ttft_factor=90.0)
+        assert 2.0 < wait_s(DROWNED) < wait_s(slow)
+        seen = readings(reading(EU.name, load=DROWNED), reading(other.name, load=slow))
+        decision = decide(snapshot([EU, other], [WISHED]), asked_for(), seen, NOW, 0.0)
+        assert order(decision) == ["llama-b/0"]
 
     def test_a_required_objective_is_not_given_up_for_an_idle_replica(self) -> None:
         slow = replaced(IDLE, ttft_factor=90.0)

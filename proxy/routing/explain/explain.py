@@ -34,12 +34,27 @@ from proxy.routing.explain.explained import (
     Scope,
     Standing,
     Told,
+    Work,
 )
 from proxy.routing.explain.headline import headline
 from proxy.routing.explain.paid import purses
 from proxy.routing.facts import Facts
+from proxy.routing.place import predicted
 from proxy.routing.plan import Decision, Exclusion, Plan, Refusal
-from proxy.routing.readings import NO_FUNDS, NO_RATES, Breaker, Funds, Quota, Rate, Rates, Reading, Readings
+from proxy.routing.predict import Steps
+from proxy.routing.readings import (
+    NO_FUNDS,
+    NO_OUTLOOK,
+    NO_RATES,
+    Breaker,
+    Funds,
+    Outlook,
+    Quota,
+    Rate,
+    Rates,
+    Reading,
+    Readings,
+)
 from proxy.routing.rules import estimated_nano_usd, missed_by_reading
 
 _WITHOUT: Mapping[str, dict[str, Any]] = {
@@ -57,10 +72,11 @@ def explain(
     draw: float,
     rates: Rates = NO_RATES,
     funds: Funds = NO_FUNDS,
+    outlook: Outlook = NO_OUTLOOK,
 ) -> Explanation:
     """Decide as `Router.decide` does with the same arguments, and say why."""
-    decision = router.decide(facts, readings, now, draw, rates, funds)
-    moment = Moment(readings, now, draw)
+    decision = router.decide(facts, readings, now, draw, rates, funds, outlook)
+    moment = Moment(readings, now, draw, outlook)
     lawful = router.lawful_set(facts)
     # A plan for another model has that model's route; what is explained is what became of the request's own.
     name = lawful.route if isinstance(lawful, Refusal) else lawful.route.name
@@ -172,7 +188,7 @@ class _Field:
 
     def __init__(self, router: Router, route: Route, facts: Facts, moment: Moment, funds: Funds) -> None:
         self._router, self._route = router, route
-        self._facts, self._readings, self._now = facts, moment.readings, moment.now
+        self._facts, self._readings, self._now, self._outlook = facts, moment.readings, moment.now, moment.outlook
         self._funds = funds
         self._asked = gates.Asked(
             require=route.require,
@@ -208,6 +224,7 @@ class _Field:
             out=out,
             others=tuple(others),
             wants=tuple(one for one in excluded if one.rule.startswith("want.")),
+            despite=tuple(bars) if places else (),
             observed=tuple(self._observed(target)),
             cost=_cost(target, self._facts),
         )
@@ -255,6 +272,7 @@ class _Field:
 
     def _observed(self, target: Target) -> Iterator[Observed]:
         now, known = self._now, target.name in self._readings
+        steps = Steps(target) if target.lane is Lane.DEDICATED else None
         for reading in self._seen(target):
             quota = reading.quota
             yield Observed(
@@ -270,7 +288,26 @@ class _Field:
                 uptime=reading.uptime,
                 failures=reading.failures,
                 quota=None if quota is None else _allowance(quota, now),
+                work=None if steps is None else self._work(steps, reading),
             )
+
+    def _work(self, steps: Steps, reading: Reading) -> Work | None:
+        load = reading.load
+        if load is None:
+            return None
+        found = predicted(steps, reading, self._facts, self._outlook)
+        return Work(
+            waiting=load.waiting,
+            queued_tokens=load.queued_tokens,
+            decoding=load.decoding,
+            context_tokens=load.context_tokens,
+            ttft_factor=load.ttft_factor,
+            itl_factor=load.itl_factor,
+            samples=load.samples,
+            ttft_s=found.ttft_s,
+            itl_s=found.itl_s,
+            hit_tokens=found.hit_tokens,
+        )
 
 
 def _places(target: Target, decision: Decision) -> tuple[Place, ...]:

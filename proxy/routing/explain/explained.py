@@ -104,10 +104,29 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     resets_in_s: float
 
 
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What one dedicated replica has before it, and what it is predicted to make of the request, in seconds.
+
+    The predictions have its factors in them; `hit_tokens` of the prompt are taken to be in its cache. See `Load`.
+    """
+
+    waiting: int
+    queued_tokens: int
+    decoding: int
+    context_tokens: int
+    ttft_factor: float
+    itl_factor: float
+    samples: int
+    ttft_s: float
+    itl_s: float
+    hit_tokens: int
+
+
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one replica. `seen` is False for one that nobody has observed: it counts as idle and healthy.
 
-    Times count from the decision, and None says that there is nothing to wait for.
+    Times count from the decision, and None says that there is nothing to wait for. `work` is None where it is not
+    known.
     """
 
     replica: int
@@ -122,13 +141,15 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     uptime: float | None
     failures: int
     quota: Allowance | None
+    work: Work | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How one target of the model fares: it has a place in the plan, or is left out for `out`.
 
     Both are empty when the request is refused before any target is looked at. `others` are further requirements that
-    it does not meet, and would have to before it could serve; `wants` are the wishes that it misses.
+    it does not meet, and would have to before it could serve; `wants` are the wishes that it misses, and `despite` is
+    what else speaks against it where it has a place all the same: it would be late, or others pay more for its time.
     """
 
     target: str
@@ -138,6 +159,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     out: Exclusion | None
     others: tuple[Exclusion, ...]
     wants: tuple[Exclusion, ...]
+    despite: tuple[Exclusion, ...] = ()
     observed: tuple[Observed, ...]
     cost: Cost
 

@@ -46,7 +46,8 @@ def _why_there(found: Explanation, first: Standing) -> str:
     if not found.relaxed:
         return why
     missed = (
-        " and ".join(clauses.barred(one) for one in first.wants) or "a rate that the route wants to keep is used up"
+        " and ".join(clauses.barred(one) for one in (*first.wants, *first.despite))
+        or "a rate that the route wants to keep is used up"
     )
     return f"{why}, although {missed}"
 
@@ -66,7 +67,7 @@ def _unpaid(found: Explanation, allowed: list[Standing]) -> str:
 def _why_spilled(found: Explanation, reason: str) -> str:
     """The clause for the exclusion that the decision gives as its reason."""
     for standing in found.targets:
-        for one in (standing.out, *standing.wants):
+        for one in (standing.out, *standing.wants, *standing.despite):
             if one is not None and spill_reason(one) == reason:
                 return f"`{standing.target}` ({standing.lane}) would come first, but {clauses.barred(one)}"
     return reason

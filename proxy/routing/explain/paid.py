@@ -54,7 +54,7 @@ def _then(router: Router, budget: Budget, facts: Facts, moment: Moment, rates: R
     if budget.enforce is Enforce.SHADOW:
         return "that is recorded, and changes nothing"
     spent = ChainMap({budget.name: _emptied(budget, funds)}, cast("MutableMapping[str, Fund]", funds))
-    decision = router.decide(facts, moment.readings, moment.now, moment.draw, rates, spent)
+    decision = router.decide(facts, moment.readings, moment.now, moment.draw, rates, spent, moment.outlook)
     return _told(decision, budget)
 
 

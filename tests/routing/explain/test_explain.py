@@ -12,7 +12,7 @@ from proxy.routing.decide import Router
 from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation, Standing
 from proxy.routing.plan import Plan, Refusal
-from proxy.routing.readings import Breaker, Quota, Rate
+from proxy.routing.readings import Breaker, Load, Outlook, Quota, Rate
 from tests.routing.policies import (
     NOW,
     dedicated,
@@ -46,7 +46,11 @@ def test_it_says_what_is_decided_and_each_target_stands_in_it_once(data: st.Data
     """Ten requests to each of a thousand policies, each with rates and readings of its own."""
     policy = data.draw(snapshots())
     router = Router(policy)
-    seen, used, draw = data.draw(readings_of(policy)), data.draw(rates), data.draw(draws)
+    seen, used, draw = (
+        data.draw(readings_of(policy, loaded=data.draw(st.booleans()))),
+        data.draw(rates),
+        data.draw(draws),
+    )
     for asked in data.draw(st.lists(requests, min_size=10, max_size=10)):
         decision = router.decide(asked, seen, NOW, draw, used)
         assert_is(explain(router, asked, seen, NOW, draw, used), decision, policy)
@@ -67,7 +71,7 @@ def assert_is(found: Explanation, decision: Plan | Refusal, policy: Snapshot) ->
         excluded = [found for found in decision.excluded if found.target == one.target]
         assert [*one.wants] == [found for found in excluded if found.rule.startswith("want.")]
         bars = [found for found in excluded if not found.rule.startswith("want.")]
-        assert ([one.out] if one.out else []) == bars
+        assert ([one.out] if one.out else [*one.despite]) == bars
         assert not (one.places and (one.out or one.others))
         assert one.out not in one.others
     assert msgspec.json.decode(msgspec.json.encode(found), type=Explanation) == found
@@ -233,3 +237,46 @@ def test_uptime_is_that_of_the_lawful_targets() -> None:
     found = explained(snapshot([dedicated(), shared(), shared("far", region="ap-1")], [route]), seen)
     assert found.uptime is not None
     assert (round(found.uptime.share, 9), found.uptime.known, found.uptime.targets) == (0.99, 2, 2)
+
+
+CHAT = Route(name="chat", want=Rules(objectives=ttft_p99(2.0)))
+LATE = Load(waiting=9, queued_tokens=22_000, decoding=38, context_tokens=60_000, ttft_factor=1.1, begun_at=NOW)
+
+
+def test_a_spilled_request_is_told_with_the_work_of_each_replica_and_what_was_predicted_there() -> None:
+    policy = snapshot([shared(), dedicated(replicas=2, max_in_flight=None)], [CHAT])
+    seen = readings(*[reading("llama-eu", replica, load=LATE) for replica in range(2)])
+    found = explained(policy, seen, input_tokens=1000)
+    assert found.summary == (
+        "Goes to `together` (shared): `llama-eu` (dedicated) would come first, but the request's ttft would be too "
+        "long there: predicted 2.06 s (queue 22k tokens, 38 streams), to stay below 1.8 s."
+    )
+    works = [work for one in standing(found, "llama-eu").observed if (work := one.work)]
+    assert [(work.waiting, work.queued_tokens, work.decoding) for work in works] == [(9, 22_000, 38)] * 2
+    assert [(work.ttft_factor, work.itl_factor, f"{work.ttft_s:.2f}") for work in works] == [(1.1, 1.0, "2.06")] * 2
+    assert standing(found, "together").observed[0].work is None
+
+
+def test_a_replica_that_is_late_but_still_in_time_has_a_place_and_what_speaks_against_it() -> None:
+    policy = snapshot([shared(), dedicated(max_in_flight=None)], [CHAT])
+    late = msgspec.structs.replace(LATE, ttft_factor=1.0)
+    found = explained(policy, readings(reading("llama-eu", load=late)), input_tokens=1000)
+    one = standing(found, "llama-eu")
+    assert [place.ordinal for place in one.places] == [1]
+    assert [bar.rule for bar in one.despite] == ["ttft"]
+    assert one.out is None
+    assert "but the request's ttft would be too long there: predicted 1.87 s" in found.summary
+
+
+def test_what_is_expected_of_the_request_is_what_the_decision_expected() -> None:
+    """Its prompt is in the cache of the second replica, and its answers are long."""
+    policy = snapshot([shared(price=price(1.0)), dedicated(replicas=2, max_in_flight=None)], [CHAT])
+    outlook = Outlook(output_tokens=900.0, hits={"llama-eu": (0, 7900)}, bid_nano_usd_per_s=1e12)
+    seen = readings(*[reading("llama-eu", replica, load=Load(begun_at=NOW)) for replica in range(2)])
+    found = explain(Router(policy), facts(input_tokens=8000), seen, NOW, 0.0, outlook=outlook)
+    one = standing(found, "llama-eu")
+    assert [work.hit_tokens for each in one.observed if (work := each.work)] == [0, 7900]
+    assert [bar.rule for bar in one.despite] == ["bid"]
+    assert found.first is not None
+    assert found.first.places[0].reason.startswith("bid: worth $")
+    assert "others pay more for its time" in found.summary
