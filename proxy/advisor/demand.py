@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.advisor.trace import App, Trace
+from proxy.meters.work_buckets import LAST, LEAST, PER_OCTAVE
 from proxy.policy.engine_profile import EngineProfile
 
 Numbers = NDArray[np.int64] | NDArray[np.float64]
@@ -37,15 +38,11 @@ answers.
 """
 HOUR_S = 3600.0
 DAY_HOURS = 24
-_LEAST = 2.0**-10
-_PER_OCTAVE = 16
-_OCTAVES = 20
 
 
 def work_edges() -> NDArray[np.float64]:
-    """The edges of buckets that are 4.4 % wide, from a thousandth of an engine to a thousand; the first begins at 0."""
-    steps = np.arange(_OCTAVES * _PER_OCTAVE + 1)
-    return np.concatenate(([0.0], _LEAST * 2.0 ** (steps / _PER_OCTAVE)))
+    """The edges of the meters' buckets (`meters.work_buckets`), in engines; the first begins at 0."""
+    return np.concatenate(([0.0], LEAST * 2.0 ** (np.arange(LAST + 1) / PER_OCTAVE)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

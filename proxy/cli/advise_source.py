@@ -20,9 +20,7 @@ from proxy.cli.advise_options import CannotAdvise
 from proxy.cli.advise_question import Pool
 from proxy.cli.meters_source import MetersUnavailable, rows_from
 from proxy.meters.demand_rows import read_demand_line
-
-BIN_OF_OBJECTIVE = 1.5
-"""How long a bin is, relative to the objective of the first token: bursts of that length are carried by its slack."""
+from proxy.meters.work_pools import BIN_OF_OBJECTIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from proxy.routing.table import Lawful
 MS_PER_HOUR = 3_600_000
 DEFAULT_BIN_MS = 3000
 BIN_OF_OBJECTIVE = 1.5
+"""How long a bin is, relative to the objective of the first token: bursts of that length are carried by its slack."""
 BINS_MS = tuple(ms for ms in range(500, 60_001, 50) if MS_PER_HOUR % ms == 0)
 """The lengths that bins may have."""
 

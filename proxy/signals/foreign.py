@@ -49,24 +49,16 @@ class Foreign(msgspec.Struct, frozen=True, gc=False):
 NOTHING = Foreign()
 
 
-class Pressure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How the engine's cache stands: the share in use, 1 is full, and how often a second a request was thrown out."""
-
-    kv_use: float | None
-    preemptions_per_s: float
-
-
 class ForeignLoad:
     """The foreign requests of one replica."""
 
-    __slots__ = ("_as_of", "_churn", "_last", "_moved_at", "_own", "_preemptions_per_s", "_seen")
+    __slots__ = ("_as_of", "_churn", "_last", "_moved_at", "_own", "_seen")
 
     def __init__(self) -> None:
         self._own: deque[tuple[float, int, int]] = deque()
         self._seen: deque[Foreign] = deque(maxlen=SCRAPES)
         self._last: EngineReading | None = None
         self._as_of = self._moved_at = 0.0
-        self._preemptions_per_s = 0.0
         self._churn = 0.0
 
     def observe(self, reading: EngineReading, own_running: int, own_waiting: int, now: float) -> None:
@@ -90,8 +82,6 @@ class ForeignLoad:
         # Whatever we have at this scrape is of the window before the next one.
         while self._own[0][0] < now - reading.lag_s:
             self._own.popleft()
-        if last is not None:
-            self._note_preemptions(last, reading)
         self._last, self._as_of = reading, now
 
     def at(self, now: float) -> Foreign | None:
@@ -100,12 +90,6 @@ class ForeignLoad:
             return None
         totals = sorted(self._seen, key=lambda one: one.waiting + one.decoding)
         return totals[(len(totals) - 1) // 2]
-
-    def pressure(self, now: float) -> Pressure | None:
-        """How the engine's cache stands; None where that is not known."""
-        if self._last is None or not self._is_believed(now):
-            return None
-        return Pressure(kv_use=self._last.kv_use, preemptions_per_s=self._preemptions_per_s)
 
     def _is_believed(self, now: float) -> bool:
         last = self._last
@@ -123,18 +107,10 @@ class ForeignLoad:
         waiting = min(foreign, max(0, reading.waiting - own_waiting))
         return Foreign(waiting, foreign - waiting)
 
-    def _note_preemptions(self, last: EngineReading, reading: EngineReading) -> None:
-        passed_s = reading.as_of - last.as_of
-        if last.preemptions is None or reading.preemptions is None or passed_s <= 0.0:
-            return
-        # An engine that was started anew counts from nothing.
-        self._preemptions_per_s = max(0, reading.preemptions - last.preemptions) / passed_s
-
     def _forget(self) -> None:
         self._own.clear()
         self._seen.clear()
         self._last = None
-        self._preemptions_per_s = 0.0
 
 
 def with_foreign(

@@ -84,7 +84,6 @@ def test_what_is_old_is_unknown_and_not_idle() -> None:
     foreign = alike(3, 10, 0, 0, 0)
     assert foreign.at(T0 + 2 + BELIEVED_S) == Foreign(0, 10)
     assert foreign.at(T0 + 2.1 + BELIEVED_S) is None
-    assert foreign.pressure(T0 + 2.1 + BELIEVED_S) is None
 
 
 def test_after_a_silence_it_begins_anew() -> None:
@@ -126,21 +125,6 @@ def test_an_engine_that_publishes_late_never_turns_our_own_past_into_others() ->
         foreign.observe(late, 24 if busy else 0, 0, T0 + turn)
         seen.append(foreign.at(T0 + turn))
     assert {one for one in seen if one is not None} == {Foreign()}
-
-
-def test_the_pressure_on_the_cache() -> None:
-    foreign = observed(
-        (reading(5, at=T0, kv_use=0.9, preemptions=10), 5, 0),
-        (reading(5, at=T0 + 2, kv_use=0.95, preemptions=14), 5, 0),
-    )
-    pressure = foreign.pressure(T0 + 2)
-    assert pressure is not None
-    assert (pressure.kv_use, pressure.preemptions_per_s) == (0.95, 2.0)
-    foreign.observe(reading(5, at=T0 + 3, kv_use=0.1, preemptions=0), 5, 0, T0 + 3)
-    after = foreign.pressure(T0 + 3)
-    assert after is not None
-    assert after.preemptions_per_s == 0.0  # it was started anew
-    assert ForeignLoad().pressure(T0) is None
 
 
 def test_foreign_requests_are_taken_to_be_like_ours() -> None:
