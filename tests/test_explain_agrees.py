@@ -18,6 +18,7 @@ import pytest
 from proxy.cases.given import read_given
 from proxy.cli.policy_explain_log import lines_of, rates_words, readings_words, request_words
 from proxy.meters.embedded import EmbeddedStore
+from proxy.policy.engine_profile import EngineProfile
 from proxy.policy.model import (
     Capability,
     Limits,
@@ -35,7 +36,7 @@ from proxy.routing.decide import Router
 from proxy.routing.explain.explain import explain
 from proxy.routing.explain.explained import Explanation
 from proxy.routing.facts import Facts
-from proxy.routing.plan import Decision
+from proxy.routing.plan import Cause, Decision
 from proxy.routing.readings import NO_FUNDS, NO_OUTLOOK, NO_RATES, Funds, Outlook, Rates, Readings
 from proxy.telemetry.log import Line
 
@@ -229,3 +230,30 @@ def assert_was_worth_it(lines: list[Line]) -> None:
     assert rules["ttft"] >= 1, rules
     assert len(refused) >= 4, refused
     assert any(len(line.attempts) > 1 for line in lines)
+
+
+async def test_header_log_and_explanation_give_the_same_numbers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An engine that is far too slow for the route: a step of it takes longer than the first token may."""
+    slow = EngineProfile(
+        name="slow", step_s=3.0, sequence_s=0.0, context_token_s=0.0, prefill_token_s=70e-6, attention_s=0.0
+    )
+    async with scripted([reply(CHAT_REPLY)]) as api:
+        policy = snapshot_of(replace(dedicated("gpu", "http://127.0.0.1:9/v1"), profile=slow), shared("api", api.url))
+        with EmbeddedStore(tmp_path) as store:
+            async with proxy(policy, store_url=store.url) as spillway:
+                body = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+                answer = await spillway.post("/v1/chat/completions", body)
+                asked = b'{"request": {"model": "m"}}'
+                found = await spillway.send("POST", "/admin/explain", asked, port=spillway.admin_port)
+    (line,) = [msgspec.json.decode(one, type=Line) for one in capfd.readouterr().out.encode().splitlines()]
+    reason = line.attempts[0].reason
+    assert reason.startswith("spilled: predicted ttft 3")
+    assert reason.endswith(" s > 1.8 s (queue 0 tokens, 0 streams) on gpu")
+    assert answer.headers["x-spillway-reason"] == reason
+    explanation = msgspec.json.decode(found.body, type=Explanation)
+    assert explanation.first is not None
+    assert explanation.first.places[0].cause is Cause.SPILLOVER
+    (gpu,) = [one for one in explanation.targets if one.target == "gpu"]
+    assert [one.work.ttft_s >= 3.0 for one in gpu.observed if one.work is not None] == [True]

@@ -13,6 +13,7 @@ from proxy.policy.model import Snapshot
 from proxy.policy.problem import PolicyError
 from proxy.routing.decide import Router
 from tests.cases.policies import POLICY, case_file, compiled
+from tests.thorough import examples
 
 CASES = """# about the bank
 defaults: {model: chat, tenant: bank, input_tokens: 2k}
@@ -57,6 +58,24 @@ cases:
 """
     router = Router(snapshot)
     assert [judge(case, router).differences for case in read_cases(case_file(tmp_path, text), snapshot)] == [(), ()]
+
+
+def test_a_platform_team_tests_when_a_request_spills_and_with_which_words(tmp_path: Path, snapshot: Snapshot) -> None:
+    text = """defaults: {model: chat, tenant: games, input_tokens: 1000}
+cases:
+  - name: a long queue everywhere
+    readings: {own: {queued_tokens: 27k, decoding: 38}}
+    expect:
+      {first: api, cause: spillover, excluded: {own: ttft}, reason: "> 1.8 s (queue 27k tokens, 38 streams) on own"}
+  - name: a long queue on one replica
+    readings: {own: [{queued_tokens: 27k, decoding: 38}, {decoding: 3}]}
+    expect: {first: own, cause: preferred}
+  - name: an engine much slower than its profile
+    readings: {own: {decoding: 3, ttft_factor: 30}}
+    expect: {first: api, cause: spillover}
+"""
+    router = Router(snapshot)
+    assert [judge(case, router).differences for case in read_cases(case_file(tmp_path, text), snapshot)] == [(), (), ()]
 
 
 def test_whoever_names_a_key_means_its_tenant(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -179,7 +198,7 @@ PARTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(defaults=VALUES, cases=VALUES | st.lists(PARTS, min_size=1, max_size=3))
 def test_whatever_is_written_is_read_or_is_a_mistake(
     tmp_path: Path, snapshot: Snapshot, defaults: object, cases: object
