@@ -28,10 +28,12 @@ test-faults: setup  ## four proxies and a budget, while the store and the proxie
 	$(BIN)/pytest -s tests/faults $(TESTS)
 
 test-redis: setup  ## the meters on Debian's Redis: TLS, sentinels, clusters, failovers (needs redis-server, openssl)
-	SPILLWAY_TEST_SERVER=redis-server $(BIN)/pytest -n 4 tests/redis tests/meters $(TESTS)
+	SPILLWAY_TEST_THOROUGH=1 SPILLWAY_TEST_SERVER=redis-server $(BIN)/pytest -n 4 tests/redis tests/meters $(TESTS)
 
+# With every test module that searches less in the fast tests; those of the meters search on in test-redis.
+SEARCHES = $(shell grep -rl --include='test_*.py' --exclude-dir=meters '^from tests.thorough import' tests)
 test-fuzz: setup  ## texts, requests and faults by the hundred thousand, the same ones each time
-	$(BIN)/pytest -n auto tests/fuzz $(TESTS)
+	SPILLWAY_TEST_THOROUGH=1 $(BIN)/pytest -n auto tests/fuzz $(SEARCHES) $(TESTS)
 
 test-engine: setup  ## against a real vLLM on this machine's CPU (installed once, about 2 GB)
 	$(BIN)/pytest tests/engine $(TESTS)

@@ -14,6 +14,7 @@ from proxy.policy.problem import Mistake
 from proxy.routing.decide import Router
 from proxy.routing.plan import Plan
 from tests.cases.policies import OPEN, compiled
+from tests.thorough import examples
 
 BANK = {"model": "chat", "tenant": "bank"}
 
@@ -143,7 +144,7 @@ VALUES = st.recursive(
 MAPPINGS = st.dictionaries(KEYS, VALUES, max_size=5)
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(request_=MAPPINGS, readings=MAPPINGS, rates=MAPPINGS)
 def test_whatever_is_given_is_read_or_is_a_mistake(
     snapshot: Snapshot, request_: dict[str, object], readings: dict[str, object], rates: dict[str, object]

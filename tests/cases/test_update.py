@@ -14,6 +14,7 @@ from proxy.cases.update import spelled, updated
 from proxy.policy.model import Endpoint, Snapshot
 from proxy.routing.decide import Router
 from tests.cases.policies import case_file, compiled
+from tests.thorough import examples
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ CASES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cases=st.lists(CASES, min_size=1, max_size=4), flow=st.booleans())
 def test_a_case_that_was_updated_passes(
     tmp_path: Path, snapshot: Snapshot, cases: list[dict[str, object]], flow: bool

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.policy.model import Limits
 from tests.meters.bucket_world import World, offered, world
+from tests.thorough import examples
 
 EXACT = 1e-6
 TROUBLES = ("", "", "question lost", "answer lost", "late")
@@ -70,7 +71,7 @@ def happen(one: World, event: str, which: int, limits: Limits) -> None:
             process.leave()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(story=stories, seed=st.integers(0, 1000), limit=st.sampled_from([3, 60, 240]))
 def test_requests(store_url: str, story: Story, seed: int, limit: int) -> None:
     limits = Limits(rpm=limit)
@@ -81,7 +82,7 @@ def test_requests(store_url: str, story: Story, seed: int, limit: int) -> None:
         assert one.excess(limit) <= EXACT
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(story=stories, seed=st.integers(0, 1000))
 def test_tokens(store_url: str, story: Story, seed: int) -> None:
     limits = Limits(tpm=6000)
@@ -93,7 +94,7 @@ def test_tokens(store_url: str, story: Story, seed: int) -> None:
         assert one.excess(6000) <= EXACT
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(story=stories, seed=st.integers(0, 1000), limit=st.sampled_from([1, 8, 40]))
 def test_places(store_url: str, story: Story, seed: int, limit: int) -> None:
     limits = Limits(concurrency=limit)

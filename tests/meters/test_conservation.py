@@ -29,6 +29,7 @@ from proxy.policy.model import Tenant
 from proxy.routing.outcome import Usage
 from tests.meters.conftest import PATIENCE_S
 from tests.meters.examples import NOON, ROUTE, TOGETHER, facts, outcome
+from tests.thorough import examples
 
 PROCESSES = st.integers(0, 2)
 HALF_AN_HOUR = 30
@@ -224,6 +225,6 @@ def test_nothing_is_lost_or_counted_twice(store_url: str) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(40), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -23,6 +23,7 @@ from proxy.meters.store import Store
 from proxy.meters.term import Term
 from proxy.policy.model import Budget, Cap, Per
 from tests.meters.conftest import PATIENCE_S
+from tests.thorough import examples
 
 LIMIT = 10_000
 BUDGET = Budget(name="cap", caps=(Cap(LIMIT, Per.TOTAL),))
@@ -215,6 +216,6 @@ def test_no_budget_is_overspent_and_no_grant_is_lost(machine: type[Cluster]) -> 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(40), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -22,6 +22,7 @@ from proxy.policy.schedule import Schedule
 from redis import Redis
 from tests.meters.examples import LLAMA, TOGETHER, asked
 from tests.meters.gpu_cluster import H100, START_MS, GpuStore, Proxy, Scene, ticks
+from tests.thorough import examples
 
 HOUR_MS = 3_600_000
 NAME = LLAMA.name
@@ -383,7 +384,7 @@ class Play:
             self.go_on(4)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(*OPS), max_size=30), st.randoms(use_true_random=False))
 def test_whatever_happens_nothing_is_counted_twice_and_nothing_that_one_lived_through_is_lost(
     client: Redis, ops: Ops, draw: random.Random
@@ -394,7 +395,7 @@ def test_whatever_happens_nothing_is_counted_twice_and_nothing_that_one_lived_th
     assert play.accrued_ms == play.truth_ms
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(*OPS, STEPS, STEPS), max_size=30), st.randoms(use_true_random=False))
 def test_nothing_is_counted_twice_when_the_stores_clock_is_set(client: Redis, ops: Ops, draw: random.Random) -> None:
     """Once, forwards or backwards, whatever else happens."""
@@ -434,7 +435,7 @@ TERMS = Gpus(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(120, 5_000_000), st.integers(0, 5), st.booleans(), st.integers(0, 2)),

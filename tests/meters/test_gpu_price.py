@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.meters.gpu_price import rates
 from proxy.policy.gpus import Gpus, TimedPrice, Tranche
 from proxy.policy.schedule import Schedule
+from tests.thorough import examples
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = TimedPrice(
@@ -109,7 +110,7 @@ GPUS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(GPUS, st.integers(0, 8), st.sampled_from(CHANGES), st.integers(-40_000_000, 40_000_000), st.integers(1, 10**8))
 def test_pieces_sum_to_what_every_minute_costs(
     gpus: Gpus, replicas: int, change: int, before: int, length: int

@@ -21,6 +21,7 @@ from proxy.meters import journal as journal_module
 from proxy.meters.journal import NOWHERE, Journal
 from proxy.meters.journal_file import JournalFile, claim
 from proxy.meters.journal_format import MAX_ATTEMPT_VALUES, MAX_WIDTH, Contents, read
+from tests.thorough import examples
 
 SMALL_ATTEMPTS = 8
 SMALL_ARENA_BYTES = 4096
@@ -474,7 +475,7 @@ class Pair:
 
 
 @given(st.lists(ACTIONS, max_size=40))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_a_reader_finds_what_was_last_noted(actions: list[tuple[Any, ...]]) -> None:
     with TemporaryDirectory() as folder, opened(Path(folder)) as journal:
         pair = Pair(journal)
@@ -519,7 +520,7 @@ def torn(before: bytes, after: bytes, cut: float, step: int) -> bytes:
 
 
 @given(st.lists(ACTIONS, max_size=12), ACTIONS, st.floats(0, 1))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_killed_at_any_byte_a_reader_finds_what_was_noted_before_or_after(
     actions: list[tuple[Any, ...]], last: tuple[Any, ...], cut: float
 ) -> None:

@@ -29,6 +29,7 @@ from proxy.meters.journal_format import (
     sizes,
     values_format,
 )
+from tests.thorough import examples
 
 NAMES = ("a", "b", "c")
 ARENA_BYTES = 8192
@@ -108,7 +109,7 @@ def extents() -> dict[str, tuple[int, int]]:
 
 
 @given(st.integers(0, BYTES - 1), st.binary(min_size=1, max_size=700))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_of_damaged_bytes_nothing_is_made_up(at: int, garbage: bytes) -> None:
     """Whatever is overwritten: what is found was there, and what was not touched is found, unless the header was."""
     spoiled = (whole()[:at] + garbage + whole()[at + len(garbage) :])[:BYTES]
@@ -132,7 +133,7 @@ def test_of_damaged_bytes_nothing_is_made_up(at: int, garbage: bytes) -> None:
     st.lists(st.tuples(st.integers(0, len(NAMES) - 1), VALUES), max_size=5),
     st.lists(st.integers(0, 1000), min_size=1, max_size=50),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_power_cut_costs_at_most_what_was_not_flushed(
     flushed: list[list[int]], later: list[tuple[int, list[int]]], disk: list[int]
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from proxy.meters.store import _script
 from proxy.meters.vectors import Vector, add, add_by_name, decode, encode, excess
+from tests.thorough import examples
 
 HUGE = 9 * 10**18
 counts = st.one_of(
@@ -39,7 +40,7 @@ def test_sums_by_name_take_vectors_of_any_length() -> None:
     assert add_by_name([{"a": (1, 2)}, {"a": (1,), "b": (5,)}, {"a": (0, 0, 3)}]) == {"a": (2, 2, 3), "b": (5,)}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stored=vectors, given_=vectors)
 def test_the_store_reckons_exactly_as_we_do(raw_now: Any, stored: Vector, given_: Vector) -> None:
     """Raising tells by how much, adding adds, in integers that no double holds."""

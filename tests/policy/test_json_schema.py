@@ -25,6 +25,7 @@ from proxy.policy.source import read_source
 from tests.policy.as_json import SCHEMA, instance, schema_errors
 from tests.policy.corpus import BROKEN, DOUBTFUL, ENV, expected
 from tests.policy.policies import no_price
+from tests.thorough import examples
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SERVED = sorted(path for path in POLICIES.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
@@ -175,7 +176,7 @@ def mutated(tree: Any, chance: random.Random) -> Any:
 TREES = [of(path) for path in SERVED]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.sampled_from(TREES), st.randoms(use_true_random=False))
 def test_what_the_loader_takes_fits(tmp_path_factory: pytest.TempPathFactory, tree: Any, chance: random.Random) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"

@@ -45,6 +45,7 @@ from tests.routing.policies import (
     snapshot,
     ttft_p99,
 )
+from tests.thorough import examples
 
 EU = dedicated()
 US = shared()
@@ -459,7 +460,7 @@ def counted_or_predicted() -> st.SearchStrategy[tuple[Snapshot, Facts, Readings,
     return st.booleans().flatmap(lambda loaded: decisions(loaded=loaded))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=examples(2000))
 @given(counted_or_predicted())
 def test_no_attempt_ever_violates_a_gate(case: tuple[Snapshot, Facts, Readings, float]) -> None:
     policy, asked, observed, draw = case
@@ -550,7 +551,7 @@ def test_wants_change_the_order_and_never_the_lawful_set(case: tuple[Snapshot, F
         assert sorted(order(with_wants)) == sorted(order(without))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(decisions(), st.data())
 def test_adding_a_gate_never_adds_a_target(case: tuple[Snapshot, Facts, Readings, float], data: st.DataObject) -> None:
     policy, asked, observed, draw = case

@@ -20,6 +20,7 @@ from proxy.routing.decide import decide
 from proxy.routing.plan import Plan
 from tests.policy.policies import no_price
 from tests.routing.policies import facts
+from tests.thorough import examples
 
 CONFIGS = Path(__file__).parent
 
@@ -619,7 +620,7 @@ CONFIG = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_no_text_breaks_the_import(data: st.DataObject) -> None:
     lines = (CONFIGS / "platform.yaml").read_text("utf-8").splitlines()
@@ -648,7 +649,7 @@ def keys_in(value: Any, wanted: str) -> Iterator[str]:
         yield from keys_in(inner, wanted)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=CONFIG)
 def test_whatever_the_config_the_policy_compiles_and_nothing_is_lost(config: dict[str, Any]) -> None:
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

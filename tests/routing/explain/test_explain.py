@@ -29,6 +29,7 @@ from tests.routing.policies import (
     snapshots,
     ttft_p99,
 )
+from tests.thorough import examples
 
 
 def explained(policy: Any, seen: Any = None, used: Any = None, **asked: object) -> Explanation:
@@ -40,10 +41,10 @@ def standing(found: Explanation, name: str) -> Standing:
     return one
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(st.data())
 def test_it_says_what_is_decided_and_each_target_stands_in_it_once(data: st.DataObject) -> None:
-    """Ten requests to each of a thousand policies, each with rates and readings of its own."""
+    """Ten requests to each of many policies, each with rates and readings of its own."""
     policy = data.draw(snapshots())
     router = Router(policy)
     seen, used, draw = (
@@ -95,7 +96,7 @@ def assert_refusal_is(found: Explanation, decision: Plan | Refusal) -> None:
     assert found.summary.startswith(f"Refused with {decision.status} `{decision.code}`: ")
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.data())
 def test_a_target_is_left_out_exactly_for_what_bars_it(data: st.DataObject) -> None:
     """What is listed beside the rule that is named is of the same kind: nothing that is in the plan has any of it."""

@@ -43,6 +43,7 @@ from tests.routing.policies import (
     snapshot,
     snapshots,
 )
+from tests.thorough import examples
 
 USD = 10**9
 A_DAY = (Cap(500 * USD, Per.DAY),)
@@ -215,7 +216,7 @@ def budgets_of(draw: st.DrawFn, policy: Snapshot) -> tuple[Budget, ...]:
     return tuple(made)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_it_says_what_is_decided_whatever_the_budgets(data: st.DataObject) -> None:
     drawn = data.draw(snapshots())
