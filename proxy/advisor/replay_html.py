@@ -1,4 +1,4 @@
-"""A replay's report as one HTML file: no script, no link, nothing to be fetched, good on paper too."""
+"""A replay's report as a page with plots."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 from proxy.advisor import replay_findings as say
 from proxy.advisor import replay_plots as plots
 from proxy.advisor.figures import HOURS_A_MONTH, LEVELS, Figures, Part
+from proxy.advisor.page import page, section
 from proxy.advisor.replay_report import GOAL, Report, replicas_words
 from proxy.advisor.replay_tables import (
     MOST_ROWS,
@@ -19,17 +20,8 @@ from proxy.advisor.replay_tables import (
 )
 
 _STYLE = """
-body { background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
-  max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
-p.verdict { font-size: 1.1rem; } p.note, figcaption, footer { color: #555; font-size: .85rem; }
-figure { margin: 0; } svg { width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
-div.wide { overflow-x: auto; } td { white-space: nowrap; } th { vertical-align: bottom; }
-th, td { padding: .2rem .45rem; text-align: right; border-bottom: 1px solid #ddd; }
-th { border-bottom: 1px solid #888; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; } tr.best td { font-weight: 600; }
-@media print { section { break-inside: avoid; } }
+p.verdict { font-size: 1.1rem; }
+table { font-size: .8rem; } th, td { padding: .2rem .45rem; } td { white-space: nowrap; } th { vertical-align: bottom; }
 """
 
 
@@ -44,12 +36,7 @@ def to_html(report: Report) -> str:
         "Simulated: the router that serves, against engines and providers that are modelled."
     )
     body = [f"<h1>{escape(title)}</h1>", _paragraph(about, "note"), verdicts, _summary(report), *_sections(report)]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    view = '<meta name="viewport" content="width=device-width">'
-    text = "\n".join(body)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}{view}</head><body>\n{text}\n{_reading(report)}</body></html>\n'
-    )
+    return page(title, "\n".join([*body, _reading(report)]), _STYLE)
 
 
 def _named(report: Report, policy: str) -> str:
@@ -59,15 +46,15 @@ def _named(report: Report, policy: str) -> str:
 
 def _sections(report: Report) -> Iterable[str]:
     runs = [report.best(policy) for policy in report.policies]
-    yield _section(say.cost_heading(report), plots.cost_by_replicas(report), _COST_NOTE)
+    yield section(say.cost_heading(report), plots.cost_by_replicas(report), _COST_NOTE)
     if report.baselines:
-        yield _section(say.baselines_heading(report), plots.against_others(report), _BASELINE_NOTE)
-    yield _section(
+        yield section(say.baselines_heading(report), plots.against_others(report), _BASELINE_NOTE)
+    yield section(
         _each(report, runs, lambda run: say.attainment_heading(report, run)), plots.attainment_by_minute(report)
     )
-    yield _section(_each(report, runs, say.wait_heading), plots.waits(report), _WAIT_NOTE, _quantiles(report, runs))
-    yield _section(_each(report, runs, say.lanes_heading), plots.lanes_over_time(report))
-    yield _section(_each(report, runs, say.spill_heading), plots.shared_dollars(report))
+    yield section(_each(report, runs, say.wait_heading), plots.waits(report), _WAIT_NOTE, _quantiles(report, runs))
+    yield section(_each(report, runs, say.lanes_heading), plots.lanes_over_time(report))
+    yield section(_each(report, runs, say.spill_heading), plots.shared_dollars(report))
     if len(runs) == 2:
         head = [f"{run.policy}, {replicas_words(run.replicas)}" for run in runs]
         table = _table(["", *head, "difference"], map(_row, side_by_side(report)))
@@ -92,13 +79,6 @@ def _quantiles(report: Report, runs: Sequence[Figures]) -> str:
     named = len(report.policies) > 1
     rows = [(f"{run.policy}, {kind}" if named else kind, *waits) for run in runs for kind, *waits in quantile_rows(run)]
     return _table(["", *(f"P{level}" for level in LEVELS)], map(_row, rows))
-
-
-def _section(heading: str, svg: str, note: str = "", table: str = "") -> str:
-    caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
-    return (
-        f"<section><h2>{escape(heading).replace(chr(10), '<br>')}</h2><figure>{svg}{caption}</figure>{table}</section>"
-    )
 
 
 def _summary(report: Report) -> str:

@@ -179,7 +179,7 @@ def tell(advices: Sequence[Advice], *, as_json: bool) -> None:
 
 def write_page(advices: Sequence[Advice], path: Path) -> None:
     """Write the page with plots. Raises CannotAdvise."""
-    from proxy.advisor.advice_report import to_html
+    from proxy.advisor.advice_html import to_html
 
     try:
         path.write_text(to_html(advices), encoding="utf-8")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from proxy.advisor import advice_words as words
 from proxy.advisor.advice import Advice, Asked, Verdict, advise, captive_share
+from proxy.advisor.advice_html import to_html
 from proxy.advisor.advice_json import plain, to_json
-from proxy.advisor.advice_report import to_html
 from proxy.advisor.demand import Demand
 from proxy.advisor.value import Shared
 from proxy.policy.engine_profiles import PROFILES

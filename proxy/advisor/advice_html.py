@@ -1,4 +1,4 @@
-"""The advice as one HTML file: no script, no link, nothing to be fetched, good on paper too."""
+"""The advice as a page with plots."""
 
 from __future__ import annotations
 
@@ -12,19 +12,11 @@ from proxy.advisor.advice import Advice
 from proxy.advisor.advice_words import hourly, monthly, percent
 from proxy.advisor.bootstrap import Block
 from proxy.advisor.breakeven import HOURS_A_MONTH
+from proxy.advisor.page import page, section
 
 _STYLE = """
-body { background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
-  max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
 p.verdict { font-size: 1.25rem; font-weight: 600; margin: .6rem 0; }
-p.note, figcaption, footer { color: #555; font-size: .85rem; }
-figure { margin: 0; } svg { width: 100%; height: auto; } ul { padding-left: 1.2rem; } li { margin: .15rem 0; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { border-bottom: 1px solid #888; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; } tr.best td { font-weight: 600; }
-table.card td { text-align: left; vertical-align: top; } div.wide { overflow-x: auto; }
-@media print { section { break-inside: avoid; } }
+ul { padding-left: 1.2rem; } li { margin: .15rem 0; } table.card td { text-align: left; vertical-align: top; }
 """
 _CODE = re.compile(r"`([^`]*)`")
 
@@ -33,10 +25,7 @@ def to_html(advices: Sequence[Advice]) -> str:
     """The whole page, a part for each pool of replicas."""
     title = "When to buy a GPU"
     parts = "\n".join(_part(advice) for advice in advices)
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    view = '<meta name="viewport" content="width=device-width">'
-    body = f"<h1>{title}</h1>\n{parts}\n{_FOOTER}"
-    return f'<!doctype html>\n<html lang="en"><head>{head}{view}</head><body>\n{body}</body></html>\n'
+    return page(title, f"<h1>{title}</h1>\n{parts}\n{_FOOTER}", _STYLE)
 
 
 def _part(advice: Advice) -> str:
@@ -46,12 +35,12 @@ def _part(advice: Advice) -> str:
             _paragraph(words.headline(advice) + ".", "verdict"),
             _paragraph(words.demand(advice) + ". " + _sentence(words.even(advice)) + ".", "note"),
             cautions,
-            _section("What each number of replicas costs", plots.bills(advice), _BILLS_NOTE),
+            section("What each number of replicas costs", plots.bills(advice), _BILLS_NOTE),
             _counts(advice),
-            _section("Is there work for it, and for how long?", plots.duration(advice), _DURATION_NOTE),
-            _section("How busy each replica would be", plots.use(advice), _USE_NOTE),
-            _section("Where the next one begins to pay", plots.by_volume(advice), _VOLUME_NOTE),
-            _section("What the saving hangs on", plots.tornado(advice), _TORNADO_NOTE) if advice.mean.usd else "",
+            section("Is there work for it, and for how long?", plots.duration(advice), _DURATION_NOTE),
+            section("How busy each replica would be", plots.use(advice), _USE_NOTE),
+            section("Where the next one begins to pay", plots.by_volume(advice), _VOLUME_NOTE),
+            section("What the saving hangs on", plots.tornado(advice), _TORNADO_NOTE) if advice.mean.usd else "",
             _listed("What would flip it", words.turning_points(advice)),
             _listed("Other replicas", words.alternatives(advice)),
             _listed("If demand grows", words.growth(advice)),
@@ -63,11 +52,6 @@ def _part(advice: Advice) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _section(heading: str, svg: str, note: str) -> str:
-    caption = f"<figcaption>{escape(note)}</figcaption>"
-    return f"<section><h2>{escape(heading)}</h2><figure>{svg}{caption}</figure></section>"
 
 
 def _listed(heading: str, lines: Iterable[str]) -> str:
