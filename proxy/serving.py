@@ -60,6 +60,7 @@ class StartError(Exception):
 def log_to_stderr() -> None:
     """The process's own log; requests have theirs, on standard output."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request, and engines are asked each second
     server = logging.getLogger("uvicorn.error")
     server.setLevel(logging.WARNING)
     # It counts its own tasks as cut when draining ends, which is none of ours: each of those has its log line.

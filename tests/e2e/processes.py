@@ -146,6 +146,7 @@ async def serving(
             await served.process.wait()
     await left_nothing(policy.parent)
     assert "Traceback" not in served.said, served.said
+    assert "httpx: HTTP Request" not in served.said, "the log tells of what is asked of engines every second"
     for canary in CANARIES:
         assert canary not in served.said
 
