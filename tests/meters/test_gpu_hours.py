@@ -22,11 +22,14 @@ from proxy.policy.schedule import Schedule
 from redis import Redis
 from tests.meters.examples import LLAMA, TOGETHER, asked
 from tests.meters.gpu_cluster import H100, START_MS, GpuStore, Proxy, Scene, ticks
-from tests.thorough import examples
+from tests.thorough import THOROUGH, examples
 
 HOUR_MS = 3_600_000
 NAME = LLAMA.name
 OLD = START_MS - HOUR_MS
+SYNC_MS = 200 if THOROUGH else 400
+CALM_MS = 1000 if THOROUGH else 5000
+"""How often all sync while nothing happens, and it matters little."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def gpu_store(client: Redis) -> GpuStore:
     return GpuStore(client, secrets.token_hex(4))
 
 
-def run(proxies: list[Proxy], begin_ms: int, end_ms: int, step_ms: int = 200) -> None:
+def run(proxies: list[Proxy], begin_ms: int, end_ms: int, step_ms: int = SYNC_MS) -> None:
     for at_ms in ticks(begin_ms, end_ms, step_ms):
         for proxy in proxies:
             proxy.sync(at_ms)
@@ -227,9 +230,9 @@ def test_an_outage_is_charged_as_it_was_by_those_who_lived_through_it(gpu_store:
     run(proxies, START_MS, START_MS + 60_000)
     for proxy in proxies:
         proxy.cut_off = True
-    run(proxies, START_MS + 61_000, START_MS + HOUR_MS, 1000)
+    run(proxies, START_MS + 61_000, START_MS + HOUR_MS, CALM_MS)
     scene.count = 1
-    run(proxies, START_MS + HOUR_MS + 1000, START_MS + 2 * HOUR_MS, 1000)
+    run(proxies, START_MS + HOUR_MS + 1000, START_MS + 2 * HOUR_MS, CALM_MS)
     for proxy in proxies:
         proxy.cut_off = False
     run(proxies, START_MS + 2 * HOUR_MS + 200, START_MS + 2 * HOUR_MS + 1000)
@@ -243,9 +246,9 @@ def test_an_outage_is_charged_also_when_a_fresh_process_is_the_first_to_return(g
     run(proxies, START_MS, START_MS + 60_000)
     for proxy in proxies:
         proxy.cut_off = True
-    run(proxies, START_MS + 61_000, START_MS + HOUR_MS, 1000)
+    run(proxies, START_MS + 61_000, START_MS + HOUR_MS, CALM_MS)
     scene.count = 2
-    run(proxies, START_MS + HOUR_MS + 1000, START_MS + 2 * HOUR_MS, 1000)
+    run(proxies, START_MS + HOUR_MS + 1000, START_MS + 2 * HOUR_MS, CALM_MS)
     proxies.append(Proxy(gpu_store, scene))
     for proxy in proxies:
         proxy.cut_off = False
@@ -262,7 +265,7 @@ def test_those_who_were_cut_off_do_not_count_again_what_the_others_did(gpu_store
     run(here + there, START_MS, START_MS + 60_000)
     for proxy in there:
         proxy.cut_off = True
-    run(here + there, START_MS + 60_200, START_MS + HOUR_MS, 5000)
+    run(here + there, START_MS + 60_200, START_MS + HOUR_MS, 5 * CALM_MS)
     for proxy in there:
         proxy.cut_off = False
     run(there + here, START_MS + HOUR_MS + 200, START_MS + HOUR_MS + 60_000)
@@ -304,7 +307,7 @@ def test_a_step_of_the_stores_clock_is_not_time(
     both = [stale, fresh] if stale_first else [fresh, stale]
     run(both, START_MS, START_MS + 60_000)
     stale.cut_off = True
-    run(both, START_MS + 61_000, START_MS + 2 * HOUR_MS, 9000)
+    run(both, START_MS + 61_000, START_MS + 2 * HOUR_MS, 9 * CALM_MS)
     stale.cut_off = False
     gpu_store.skew_ms = int(step_ms)
     if failover != "none":
