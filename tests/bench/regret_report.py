@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from math import exp, inf, log
 from typing import Any
 
-from tests.bench.regret_robust import TROUBLES
+from tests.bench.regret_robust import TROUBLES, WELL
 from tests.bench.regret_runs import Least, Row
 
 MOST_MEAN = 1.12
@@ -15,7 +15,9 @@ MOST_REGRET = 1.20
 LEAST_MET = 0.995
 LEAST_WORST = 0.95
 MOST_ADVISOR_REGRET = 1.02
-MOST_OSCILLATIONS = 1.0
+MOST_DEARER = 1.05
+"""Of false profiles and stale news, which no GPU is to blame for."""
+MOST_SWINGS = 1.0
 MOST_RECOVERY_S = 30.0
 HARDEST_MET = 0.95
 
@@ -92,19 +94,21 @@ def bars(traffic: Sequence[Traffic], robust: Sequence[Row]) -> list[Bar]:
                 limit=MOST_ADVISOR_REGRET,
             ),
         ]
-    return found + [bar for row in robust for bar in _robust_bars(row)]
+    return [*found, *_robust_bars(robust)]
 
 
-def _robust_bars(row: Row) -> Iterator[Bar]:
-    yield Bar(name=f"{row.rule}: attainment", value=row.met, limit=HARDEST_MET, at_most=False)
-    paper = TROUBLES[row.rule].paper
-    if paper is not None:
-        yield Bar(name=f"{row.rule}: $/h", value=row.usd_per_hour, limit=paper[0])
-        yield Bar(name=f"{row.rule}: attainment of the study", value=row.met, limit=paper[1] - 5e-4, at_most=False)
-    if "recovered_s" in row.more:
-        yield Bar(name=f"{row.rule}: seconds to recover", value=row.more["recovered_s"], limit=MOST_RECOVERY_S)
-    if row.rule == "nothing wrong":
-        yield Bar(name="oscillations an hour", value=row.oscillations_per_hour, limit=MOST_OSCILLATIONS)
+def _robust_bars(robust: Sequence[Row]) -> Iterator[Bar]:
+    """Rows come in the order of `TROUBLES`, for each trace anew: what nothing is wrong with is what others go by."""
+    well = 0.0
+    for row in robust:
+        if row.rule == WELL:
+            well = row.usd_per_hour
+            yield Bar(name="swings an hour", value=row.oscillations_per_hour, limit=MOST_SWINGS)
+        elif not TROUBLES[row.rule].costs:
+            yield Bar(name=f"{row.rule}: cost, of that without", value=row.usd_per_hour / well, limit=MOST_DEARER)
+        yield Bar(name=f"{row.rule}: attainment", value=row.met, limit=HARDEST_MET, at_most=False)
+        if "recovered_s" in row.more:
+            yield Bar(name=f"{row.rule}: seconds to recover", value=row.more["recovered_s"], limit=MOST_RECOVERY_S)
 
 
 HEADING = "".join(

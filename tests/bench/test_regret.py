@@ -149,11 +149,18 @@ def test_the_table_tells_everything() -> None:
 
 
 def test_troubles_have_bars_of_their_own() -> None:
-    slow = "one replica 2.5x slow, 5 min"
-    judged = {bar.name: bar for bar in bars([], [row(slow, usd=99.0, met=0.96, recovered_s=31.0)])}
-    assert not judged[f"{slow}: seconds to recover"].met and not judged[f"{slow}: $/h"].met
-    assert judged[f"{slow}: attainment"].met
-    assert Bar(name="x", value=float("inf"), limit=1.0).met is False
+    fast, slow = "profile 2x too fast", "one replica 2.5x slow, 5 min"
+    rows = [row("nothing wrong", 10.0), row(fast, 10.6), row(slow, 99.0, met=0.96, recovered_s=31.0)]
+    judged = {bar.name: bar.met for bar in bars([], rows)}
+    assert judged == {
+        "swings an hour": True,
+        "nothing wrong: attainment": True,
+        f"{fast}: cost, of that without": False,
+        f"{fast}: attainment": True,
+        f"{slow}: attainment": True,
+        f"{slow}: seconds to recover": False,
+    }
+    assert not Bar(name="x", value=float("inf"), limit=1.0).met
 
 
 def test_trouble_is_played(setting: Setting) -> None:
