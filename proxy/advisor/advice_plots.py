@@ -64,7 +64,7 @@ def bills(advice: Advice) -> str:
         axes.tick_params(axis="x", length=0)
         axes.set_xlabel(f"replicas of {sizing.offer.name}")
         _dollars(axes)
-        axes.margins(y=0.12)
+        axes.set_ylim(0, 1.12 * float(tops.max()) or 1.0)
         _legend(axes, 3)
         return draw("The bill by number of replicas")
 

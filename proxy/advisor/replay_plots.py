@@ -164,9 +164,8 @@ def attainment_by_minute(report: Report) -> str:
         each = _minutes_a_point(runs[0])
         for run, (color, style) in zip(runs, _styles(runs), strict=True):
             worst = _folded(run.minutes.attainment, each, np.nanmin)
-            at, _ = _time(run, len(worst), each)
             name = run.policy if len(runs) > 1 else "served in time"
-            axes.plot(at, worst * 100, color=color, linestyle=style, linewidth=1.3, label=name)
+            _steps(axes, run, worst * 100, each, color=color, linestyle=style, linewidth=1.3, label=name)
         axes.axhline(GOAL * 100, color=ALARM, linestyle=LIMIT, linewidth=1.8, label=f"goal: {percent(GOAL)} of all")
         low = min(float(np.nanmin(run.minutes.attainment)) for run in runs) * 100
         axes.set_ylim(max(min(low - 1.0, 97.0), -2.0), 100.4)
@@ -272,10 +271,8 @@ def shared_dollars(report: Report) -> str:
         for run, (color, style) in zip(runs, _styles(runs), strict=True):
             each = _minutes_a_point(run)
             rate = _folded(_rates(run, run.minutes.shared_nano_usd) / 1e9 * 60.0, each, np.mean)
-            at, step = _time(run, len(rate), each)
-            edges, steps = np.append(at, at[-1] + step), np.append(rate, rate[-1])
             name = run.policy if len(runs) > 1 else "shared providers"
-            axes.plot(edges, steps, drawstyle="steps-post", color=color, linestyle=style, linewidth=1.2, label=name)
+            edges, steps = _steps(axes, run, rate, each, color=color, linestyle=style, linewidth=1.2, label=name)
             if len(runs) == 1:
                 light, hatch = FILLS["spilled"]
                 axes.fill_between(
@@ -290,6 +287,14 @@ def shared_dollars(report: Report) -> str:
         _time_axis(axes, runs[0])
         _legend(axes, columns=3)
         return draw("Dollars paid to shared providers over time")
+
+
+def _steps(axes: Any, run: Figures, values: Floats, each: int, **look: Any) -> tuple[Floats, Floats]:
+    """Draws a line that keeps each value for the minutes that it is of; returns what the line goes through."""
+    at, step = _time(run, len(values), each)
+    edges, steps = np.append(at, at[-1] + step), np.append(values, values[-1])
+    axes.plot(edges, steps, drawstyle="steps-post", **look)
+    return edges, steps
 
 
 def replica_usd_per_hour(report: Report) -> float | None:
