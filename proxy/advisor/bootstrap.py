@@ -53,13 +53,13 @@ class Certainty:
     trend: NDArray[np.int64]
 
 
-def resampled(sizing: Sizing, draws: np.random.Generator, rounds: int = ROUNDS) -> Certainty:
+def resampled(sizing: Sizing, draws: np.random.Generator) -> Certainty:
     """The certainty of each bill of `sizing`."""
     block, place = _blocks(sizing)
     count = int(place.max()) + 1
     bills: NDArray[np.float64] = np.stack([np.bincount(place, weights=row, minlength=count) for row in sizing.bills])
     hours = np.bincount(place, weights=sizing.hours, minlength=count)
-    times = draws.multinomial(count, np.full(count, 1 / count), size=rounds)
+    times = draws.multinomial(count, np.full(count, 1 / count), size=ROUNDS)
     drawn = (times @ bills.T) / np.maximum(1e-12, times @ hours)[:, None]
     saving = drawn[:, [sizing.least]] - drawn
     adds = np.concatenate(([1.0], (drawn[:, 1:] < drawn[:, :-1]).mean(axis=0)))
@@ -71,7 +71,7 @@ def resampled(sizing: Sizing, draws: np.random.Generator, rounds: int = ROUNDS) 
         saving=np.percentile(saving, LEVELS, axis=0).T,
         positive=(saving > 0).mean(axis=0),
         adds=adds,
-        best=np.bincount(candidates, minlength=len(bills)) / rounds,
+        best=np.bincount(candidates, minlength=len(bills)) / ROUNDS,
         trend=_trend(bills),
     )
 

@@ -41,14 +41,13 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a shared target was seen to do: its attempts, those that failed, and its time to the first token, in all and
+    """What a shared target was seen to do: its attempts, those that failed, and its time to the first token, also
     in the mean of each hour in which it was used.
     """
 
     target: str
     attempts: int
     failures: int
-    ttft_mean_s: float | None
     ttft_p99_s: float | None = None
     hourly_ttft_s: tuple[float, ...] = ()
 

@@ -21,8 +21,6 @@ from proxy.policy.model import Lane
 class _Sums:
     attempts: int = 0
     failures: int = 0
-    ttft_ms: int = 0
-    ttft_count: int = 0
     hourly: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -45,16 +43,14 @@ def seen(lines: Iterable[BillLine]) -> dict[str, Seen]:
             one.attempts += counts.get("attempts", 0)
             one.failures += counts.get("failures", 0)
             took, count = counts.get("ttft_ms", 0), counts.get("ttft_count", 0)
-            one.ttft_ms, one.ttft_count = one.ttft_ms + took, one.ttft_count + count
             before = one.hourly.get(int(line.start_s), (0, 0))
             one.hourly[int(line.start_s)] = (before[0] + took, before[1] + count)
     return {name: _seen(name, one) for name, one in sums.items()}
 
 
 def _seen(name: str, sums: _Sums) -> Seen:
-    mean_s = sums.ttft_ms / sums.ttft_count / 1000 if sums.ttft_count else None
     means = tuple(took / count / 1000 for took, count in sums.hourly.values() if count)
-    return Seen(target=name, attempts=sums.attempts, failures=sums.failures, ttft_mean_s=mean_s, hourly_ttft_s=means)
+    return Seen(target=name, attempts=sums.attempts, failures=sums.failures, hourly_ttft_s=means)
 
 
 def observed(source: str, found: Mapping[str, Seen]) -> list[Seen]:
@@ -66,6 +62,6 @@ def observed(source: str, found: Mapping[str, Seen]) -> list[Seen]:
     known = dict(found)
     for name, rules in quantiles.items():
         # Quantiles are only told of targets with enough samples.
-        before = known.get(name, Seen(target=name, attempts=ENOUGH_ATTEMPTS, failures=0, ttft_mean_s=None))
+        before = known.get(name, Seen(target=name, attempts=ENOUGH_ATTEMPTS, failures=0))
         known[name] = replace(before, ttft_p99_s=rules.get("ttft_p99"))
     return list(known.values())

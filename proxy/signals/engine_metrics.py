@@ -41,9 +41,9 @@ class EngineReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One replica as its engine tells it, at monotonic time `as_of` or up to `lag_s` before.
 
     `running` requests are in the batch, prefill or decode, `waiting` are not yet. `kv_use` is the share of the cache in
-    use, 1 is full. Counts since the engine's start: `preemptions`, tokens of prompts and of answers, tokens that were
-    looked up in the prefix cache and found there. `pulse` changes with the engine's work and means nothing else. The
-    histograms are of seconds. None is what this engine does not tell.
+    use, 1 is full. Counts since the engine's start: `preemptions`, tokens of prompts and of answers. `pulse` changes
+    with the engine's work and means nothing else. The histograms are of seconds. None is what this engine does not
+    tell.
     """
 
     as_of: float
@@ -54,11 +54,8 @@ class EngineReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     preemptions: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
-    prefix_tokens: int | None = None
-    prefix_hit_tokens: int | None = None
     pulse: float | None = None
     ttft: Distribution | None = None
-    itl: Distribution | None = None
     queue: Distribution | None = None
     e2e: Distribution | None = None
 
@@ -160,10 +157,7 @@ class Page:
             preemptions=self._count(names.PREEMPTIONS),
             input_tokens=self._count(names.INPUT_TOKENS),
             output_tokens=self._count(names.OUTPUT_TOKENS),
-            prefix_tokens=self._count(names.PREFIX_TOKENS),
-            prefix_hit_tokens=self._count(names.PREFIX_HIT_TOKENS),
             ttft=self._histogram(names.TTFT),
-            itl=self._histogram(names.ITL),
             queue=self._histogram(names.QUEUE),
             e2e=self._histogram(names.E2E),
         )

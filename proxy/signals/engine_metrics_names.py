@@ -20,9 +20,8 @@ from proxy.policy.model import Engine
 
 RUNNING, WAITING, KV_USE, PULSE = "running", "waiting", "kv_use", "pulse"
 INPUT_TOKENS, OUTPUT_TOKENS, PREEMPTIONS = "input_tokens", "output_tokens", "preemptions"
-PREFIX_TOKENS, PREFIX_HIT_TOKENS = "prefix_tokens", "prefix_hit_tokens"
-TTFT, ITL, QUEUE, E2E = "ttft", "itl", "queue", "e2e"
-HISTOGRAMS = (TTFT, ITL, QUEUE, E2E)
+TTFT, QUEUE, E2E = "ttft", "queue", "e2e"
+HISTOGRAMS = (TTFT, QUEUE, E2E)
 
 LIVE_S = 0.0
 BY_THE_STEP_S = 6.0
@@ -53,11 +52,7 @@ _VLLM = Dialect(
         "vllm:num_preemptions_total": PREEMPTIONS,
         "vllm:prompt_tokens_total": INPUT_TOKENS,
         "vllm:generation_tokens_total": OUTPUT_TOKENS,
-        "vllm:prefix_cache_queries_total": PREFIX_TOKENS,
-        "vllm:prefix_cache_hits_total": PREFIX_HIT_TOKENS,
         "vllm:time_to_first_token_seconds": TTFT,
-        "vllm:inter_token_latency_seconds": ITL,
-        "vllm:time_per_output_token_seconds": ITL,
         "vllm:request_queue_time_seconds": QUEUE,
         "vllm:e2e_request_latency_seconds": E2E,
     },
@@ -72,10 +67,7 @@ _SGLANG = Dialect(
         "sglang:num_retracted_requests_total": PREEMPTIONS,
         "sglang:prompt_tokens_total": INPUT_TOKENS,
         "sglang:generation_tokens_total": OUTPUT_TOKENS,
-        "sglang:cached_tokens_total": PREFIX_HIT_TOKENS,
         "sglang:time_to_first_token_seconds": TTFT,
-        "sglang:inter_token_latency_seconds": ITL,
-        "sglang:time_per_output_token_seconds": ITL,
         "sglang:queue_time_seconds": QUEUE,
         "sglang:e2e_request_latency_seconds": E2E,
     },
@@ -91,9 +83,7 @@ _TRTLLM = Dialect(
         "trtllm:iteration_latency_seconds": PULSE,
         "trtllm:prompt_tokens_total": INPUT_TOKENS,
         "trtllm:generation_tokens_total": OUTPUT_TOKENS,
-        "trtllm:prompt_cached_tokens_total": PREFIX_HIT_TOKENS,
         "trtllm:time_to_first_token_seconds": TTFT,
-        "trtllm:time_per_output_token_seconds": ITL,
         "trtllm:request_queue_time_seconds": QUEUE,
         "trtllm:e2e_request_latency_seconds": E2E,
         'nv_trt_llm_request_metrics{request_type="scheduled"}': RUNNING,
@@ -108,7 +98,6 @@ _TGI = Dialect(
         "tgi_batch_current_size": RUNNING,
         "tgi_queue_size": WAITING,
         "tgi_batch_inference_count": PULSE,
-        "tgi_request_mean_time_per_token_duration": ITL,
         "tgi_request_queue_duration": QUEUE,
         "tgi_request_duration": E2E,
     },

@@ -16,7 +16,7 @@ EVEN = BreakEven(
 
 
 def seen(**more: object) -> Seen:
-    return Seen(**{"target": "api", "attempts": 100_000, "failures": 10, "ttft_mean_s": 0.5, **more})  # type: ignore[arg-type]
+    return Seen(**{"target": "api", "attempts": 100_000, "failures": 10, **more})  # type: ignore[arg-type]
 
 
 def test_scale_is_use_beyond_break_even() -> None:
