@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 An engine keeps the blocks of what it has read until it needs their memory, and drops those first that were used longest
 ago; so what is in its cache follows from what was sent to it. Each replica is modelled as such a cache: blocks in order
-of last use, no more of them than its memory holds, none older than `ttl_s`. Tokens that belong to no block (the end of
+of last use, no more of them than its memory holds, none older than `TTL_S`. Tokens that belong to no block (the end of
 a prompt, an answer) take memory too, and push blocks out: they are counted, and stand in the order as blocks without a
 name. A prompt's last block counts as used before its first, as in vLLM, so a block never outlives those before it.
 
@@ -25,7 +25,7 @@ BLOCK_TOKENS = 512
 """Of one block: long enough that a prompt has few, short enough that a system prompt fills one."""
 TTL_S = 600.0
 SWEEPS = 60
-"""In one `ttl_s`: what is too old is dropped that many times in it, so by that part of it too late at most."""
+"""In one `TTL_S`: what is too old is dropped that many times in it, so by that part of it too late at most."""
 UNKNOWN_CAPACITY_TOKENS = 400_000
 """Of a replica whose memory nobody has told: that of one 80 GB GPU with a model of 8 to 70 billion parameters."""
 BLOCK_BYTES = 320
@@ -56,7 +56,6 @@ class PrefixIndex:
         "_most_blocks",
         "_places",
         "_sweep_at",
-        "_ttl_s",
         "urls",
     )
 
@@ -67,12 +66,10 @@ class PrefixIndex:
         most_blocks: int,
         *,
         block_tokens: int = BLOCK_TOKENS,
-        ttl_s: float = TTL_S,
     ) -> None:
         self.urls = urls
         self._places = {url: place for place, url in enumerate(urls)}
         self._block_tokens = block_tokens
-        self._ttl_s = ttl_s
         self._sweep_at = 0.0
         self._held: dict[int, int] = {}
         self._caches: list[_Cache] = [OrderedDict() for _ in self.urls]
@@ -189,8 +186,8 @@ class PrefixIndex:
             self._release(cache.popitem(last=False)[0], bit)
 
     def _sweep(self, now: float) -> None:
-        self._sweep_at = now + self._ttl_s / SWEEPS
-        oldest = now - self._ttl_s
+        self._sweep_at = now + TTL_S / SWEEPS
+        oldest = now - TTL_S
         for replica, cache in enumerate(self._caches):
             while cache and cache[next(iter(cache))] <= oldest:
                 self._release(cache.popitem(last=False)[0], 1 << replica)

@@ -39,7 +39,6 @@ class Begun(msgspec.Struct, frozen=True, gc=False):
     """
 
     facts: Facts
-
     replica: Replica
     generation: int
     entry: Entry | None
