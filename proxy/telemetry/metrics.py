@@ -174,7 +174,8 @@ def _result(copy: Outcome) -> str:
 def _ended(record: Record, last: Outcome | None) -> tuple[str, str]:
     """(outcome, reason): served for its attempt's cause, refused by a rule, failed, or left by the client."""
     if last is None:
-        assert isinstance(record.decision, Refusal)
+        if not isinstance(record.decision, Refusal):
+            return "failed", "internal_error"  # planned, and a bug of ours came before its first attempt
         rule = record.decision.rule
         return "client_left" if rule == Failure.CLIENT_LEFT.label else "refused", rule
     if last.failure is None:

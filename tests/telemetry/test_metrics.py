@@ -185,6 +185,14 @@ def test_a_failure_that_the_client_was_told_of_is_failed_and_refused() -> None:
     assert seen[f"spillway_requests_total{{{failed}}}"] == 1
 
 
+def test_a_bug_before_the_first_attempt_is_a_failure_and_costs_no_other_request_its_count() -> None:
+    plan = Plan(route="default", attempts=(attempt(),), excluded=())
+    seen = after(record(decision=plan), record(outcome()))
+    lost = "endpoint=chat,lane=none,outcome=failed,reason=internal_error,route=default,target=none"
+    assert seen[f"spillway_requests_total{{{lost}}}"] == 1
+    assert sum(value for name, value in seen.items() if name.startswith("spillway_requests_total")) == 2
+
+
 def test_a_target_may_be_called_none() -> None:
     seen = after(record(), record(outcome(dedicated("none", "http://x"))))
     assert seen["spillway_tokens_total{direction=input,target=none}"] == 7
