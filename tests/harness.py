@@ -186,3 +186,19 @@ class _Server(uvicorn.Server):
         await self.on_tick(0)
         while not self.should_exit:
             await asyncio.sleep(0.01)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but for a tenth of a second that it always waits: a thousand tests would wait for it twice."""
+        for closing in [*self.servers, *(sockets or [])]:
+            closing.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(0.005)
+                for server in self.servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            for task in self.server_state.tasks:
+                task.cancel()
