@@ -135,6 +135,11 @@ def _without_policy(choices: Choices, apps: int) -> Pool:
         raise CannotAdvise(
             "there is neither a policy nor a GPU (hint: `--policy FILE`, or `--gpu 70b-fp8-2xh100=5.98`)"
         )
+    if not choices.prices and not choices.allow:
+        raise CannotAdvise(
+            "there is neither a policy nor a price (hint: `--policy FILE`, or what tokens cost elsewhere, as"
+            " `--price NAME=0.72/0.72`)"
+        )
     itl_s = choices.itl_s or DEFAULT_ITL_S
     first, *others = [_offer_of_gpu(one, itl_s) for one in choices.gpus]
     shared = tuple(Shared(target=name, provider=name, price=one) for name, one in choices.prices.items())

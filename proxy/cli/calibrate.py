@@ -61,7 +61,7 @@ class _Bounds(NamedTuple):
         longest = min([self.prompt_tokens, *(int(ROOMY * window) for window in windows if window)])
         runs = within(self.most_tokens, longest, self.concurrency)
         if not runs:
-            _end(f"{self.most_tokens} tokens are too few to measure anything (hint: raise `--max-tokens`)", 2)
+            _fail(f"{self.most_tokens} tokens are too few to measure anything (hint: raise `--max-tokens`)", 2)
         return runs
 
 
@@ -89,7 +89,7 @@ def calibrate(
     try:
         from proxy.advisor.fit import TooLittle
     except ImportError:
-        _end("calibrate needs numpy and scipy (hint: pip install 'spillway-proxy[advisor]')", 1)
+        _fail("calibrate needs numpy and scipy (hint: pip install 'spillway-proxy[advisor]')", 1)
     from proxy.cli.calibrate_report import Aim, as_text
     from proxy.cli.calibrate_report import as_json as to_json
     from proxy.cli.calibrate_streams import EngineFailed
@@ -105,11 +105,12 @@ def calibrate(
     try:
         found = asyncio.run(_measured(subject, bounds, aim))
     except EngineFailed as error:
-        _end(f"not calibrated: {error}", 1)
+        _fail(f"not calibrated: {error}", 1)
     except TooLittle as error:
-        _end(f"not calibrated: {error} (hint: raise `--max-seconds`, `--max-tokens` or `--concurrency`)", 1)
+        _fail(f"not calibrated: {error} (hint: raise `--max-seconds`, `--max-tokens` or `--concurrency`)", 1)
     except KeyboardInterrupt:
-        _end("stopped; nothing was changed", 130)
+        print("stopped; nothing was changed", file=sys.stderr)
+        raise typer.Exit(130) from None
     typer.echo(to_json(found) if as_json else as_text(found))
 
 
@@ -155,10 +156,10 @@ def _stated(url: str, model: str, api_key_env: str) -> _Subject:
     from proxy.policy.model import Secret
 
     if not model:
-        _end("`--url` needs `--model`, what the engine calls the model", 2)
+        _fail("`--url` needs `--model`, what the engine calls the model", 2)
     key = os.environ.get(api_key_env, "")
     if api_key_env and not key:
-        _end(f"the environment variable `{api_key_env}` is not set", 2)
+        _fail(f"the environment variable `{api_key_env}` is not set", 2)
     return _Subject(model, Place(url=url, model=model, api_key=Secret(key) if key else None))
 
 
@@ -169,22 +170,23 @@ def _of_policy(name: str, policy: Path | None, replica: int) -> _Subject:
     from proxy.policy.compile import compile_policy
     from proxy.policy.model import Lane
     from proxy.policy.problem import PolicyError
+    from proxy.policy.words import did_you_mean
 
     if not name or policy is None:
-        _end("name a target and its `--policy`, or an engine's `--url` and `--model`", 2)
+        _fail("name a target and its `--policy`, or an engine's `--url` and `--model`", 2)
     if not policy.exists():
-        _end(f"no such file or folder: `{policy}`", 2)
+        _fail(f"no such file or folder: `{policy}`", 2)
     try:
         targets = compile_policy(policy, env=os.environ, price_of=lambda *_: None).targets
     except PolicyError as error:
-        _end(listing(error.problems), 2)
+        _fail(listing(error.problems), 2)
     target = targets.get(name)
     if target is None:
-        _end(f"no target `{name}` in `{policy}` (hint: it has {', '.join(targets)})", 2)
+        _fail(f"no target `{name}` in `{policy}` (hint: {did_you_mean(name, targets)})", 2)
     if target.lane is not Lane.DEDICATED:
-        _end(f"`{name}` is a shared target: what a provider's engine does is its own business", 2)
+        _fail(f"`{name}` is a shared target: what a provider's engine does is its own business", 2)
     if replica >= len(target.urls):
-        _end(f"`{name}` has {len(target.urls)} urls, counted from 0: there is no `--replica {replica}`", 2)
+        _fail(f"`{name}` has {len(target.urls)} urls, counted from 0: there is no `--replica {replica}`", 2)
     place = Place(url=target.urls[replica], model=target.model, api_key=target.api_key, parameters=target.parameters)
     return _Subject(name, place, target.max_batched_tokens, target.context_window)
 
@@ -226,6 +228,6 @@ def _tell(run: Run, observed: Observed) -> None:
     print(f"  {what}: {told}", file=sys.stderr)
 
 
-def _end(message: str, status: int) -> NoReturn:
-    print(message, file=sys.stderr)
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
     raise typer.Exit(status)

@@ -162,6 +162,7 @@ def test_the_page_is_written(folder: Path, tmp_path: Path) -> None:
         (("--trace", "{week}", "--policy", "{policy}", "--allow", "bedrok"), "nobody named `bedrok` has a price here"),
         (("--trace", "{week}", "--policy", "{policy}", "--allow", "deepinfra/no-such"), "no such model"),
         (("--trace", "{week}", "--gpu", "abacus=1"), "unknown engine profile `abacus`"),
+        (("--trace", "{week}", "--gpu", "70b-fp8-2xh100=5.98"), "neither a policy nor a price"),
         (("--trace", "{week}", "--gpu", "70b-fp8-2xh100=x"), "no price in dollars"),
         (("--trace", "{week}", "--policy", "{policy}", "--growth", "lots"), "`--growth lots` is no rate"),
         (("--trace", "{week}", "--policy", "{policy}", "--commit", "100%/month"), "is no commitment"),
