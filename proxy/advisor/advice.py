@@ -26,14 +26,19 @@ from proxy.advisor.sizing import Schedule, Sizing, scheduled
 from proxy.advisor.value import Shared, Value, mean_request, value_of
 
 SURE = 0.95
+"""How likely a replica has to pay before it is bought, or not to before it is given back."""
 WORTHWHILE = 0.02
 """Of the bill: what saves less is not worth doing."""
 CAPTIVE_QUANTILE = 0.99
+"""Of all bins: how often work that may go nowhere else has to find room."""
 ENOUGH_REPLICAS = 6
+"""How many are looked at first: more where the best is among the last of them, up to `MOST_REPLICAS`."""
 MOST_REPLICAS = 1000
 FULL_WEEK_DAYS = 7
 ENOUGH_DAYS = 14
+"""Two of each weekday: from then on there is no caution."""
 SOON_MONTHS = (0, 1, 2, 3, 6, 9, 12)
+"""For which growth is told."""
 
 
 class Verdict(StrEnum):

@@ -22,7 +22,9 @@ from proxy.advisor.sizing import Sizing
 ROUNDS = 10_000
 LEAST_DAYS = 3
 LEAST_HOURS = 6
+"""With fewer of either there is nothing to draw from."""
 LEVELS = (5.0, 50.0, 95.0)
+"""The percentiles that are told."""
 
 
 class Block(StrEnum):
