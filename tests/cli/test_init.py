@@ -33,8 +33,9 @@ usage: {traffic: both, product: b2b, tenants: [bank, shop], residency: {region: 
 
 VARIABLES = "NEBIUS_API_KEY, BANK_KEY_SHA256, SHOP_KEY_SHA256"
 IN_ITS_OWN_TERMINAL = """
-import fcntl, runpy, sys, termios
+import fcntl, runpy, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C is then a signal, as it is for a person
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever runs in a shell's background ignores it
 sys.argv = ["spillway", "init"]
 runpy.run_module("proxy", run_name="__main__")
 """
