@@ -49,12 +49,11 @@ class Slowdown:
 class Scenario:
     """What is true beside the trace and the policy.
 
-    `truth` are the profiles that engines really have, by target; those of the policy where it says nothing.
-    `proxies` share the traffic and tell one another of their work every `sync_s`. `shared_down` are the times at which
-    no shared API answers, and `shared_tokens_per_minute` is what each lets through. `queue_limit` is how many requests
-    an engine lets wait before it answers that it is full. `lengths_told` says that requests limit themselves to just the
-    answer that they get. `cache_ttl_s` is how long an engine keeps a prefix, 0 where
-    it keeps none.
+    `truth` are the profiles that engines really have, by target; those of the policy where it says nothing. `proxies`
+    share the traffic and tell one another of their work every `sync_s`. `shared_down` are the times at which no shared
+    API answers, and `shared_tokens_per_minute` is what each lets through. `queue_limit` is how many requests an engine
+    lets wait before it answers that it is full. `lengths_told` says that requests limit themselves to just the answer
+    that they get. `cache_ttl_s` is how long an engine keeps a prefix, 0 where it keeps none.
     """
 
     truth: Mapping[str, EngineProfile] = field(default_factory=dict)
