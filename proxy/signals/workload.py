@@ -14,7 +14,8 @@ Traffic that goes past all proxies is told from the engine's own count (`foreign
 
 The factors are the 90th percentile of the latest observed ÷ predicted. So they rise as soon as a tenth of the latest
 are worse, and fall when nearly all are better. Only observations under load tell anything: a wait that was predicted to
-be short is mostly noise. How long a full step takes is told by the streams that were expected to see nothing else.
+be short is mostly noise. How long a full step takes is told by the streams that were expected to see nothing else; and
+as gaps are only told by answers that have ended, waits that got longer count for them at once.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ OVERDUE_FLOOR_S = 0.5
 OTHERS_BELIEVED_S = 5.0
 UNSURE = 1.25
 """How far the middle of the gaps may be off without a full step being so, too."""
+UNSURE_P90 = 1.25
+"""How far waits may be off without steps being so: waits are seen at once, and gaps at the end of an answer only."""
 MOST_ALIKE = 8.0
 MICRO = 1e6
 
@@ -238,6 +241,7 @@ class Workload:
             predicted_s = 0.0 if job.estimate is None else job.estimate.ttft_s
             overdue = (now - job.begun_at) / max(predicted_s, OVERDUE_FLOOR_S)
             break
+        slower = self._ttft.value / UNSURE_P90
         load = Load(
             waiting=len(self._waiting) + others.waiting,
             queued_tokens=self._queued_tokens + others.queued_tokens + int(self._alike * self._since_tokens),
@@ -245,8 +249,8 @@ class Workload:
             context_tokens=self._context_tokens + others.context_tokens,
             prefill_tokens_per_s=self._prefill_tokens_per_s(now) + others.prefill_tokens_per_s,
             ttft_factor=self._ttft.value,
-            itl_factor=self._itl.value,
-            step_factor=max(self._step.value, self._itl.middle / UNSURE),
+            itl_factor=max(self._itl.value, slower),
+            step_factor=max(self._step.value, self._itl.middle / UNSURE, slower),
             samples=self._ttft.samples,
             overdue=overdue,
             begun_at=self._begun_at,

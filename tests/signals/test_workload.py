@@ -17,6 +17,7 @@ from proxy.signals.workload import (
     LEAST,
     OTHERS_BELIEVED_S,
     SETTLED_SAMPLES,
+    UNSURE_P90,
     Factor,
     Job,
     Workload,
@@ -202,13 +203,13 @@ class TestOthers:
     def test_a_new_one_starts_with_what_the_settled_have_learned(self) -> None:
         learned = Workload()
         for second in range(SETTLED_SAMPLES):
-            learn(learned, 3.0, 0.08, T0 + second)
+            learn(learned, 2.2, 0.08, T0 + second)
         told = learned.gauges("g", T0 + SETTLED_SAMPLES)
         assert told["g:settled"] == 1
         novice = Workload()
         novice.absorb("g", {name: 2 * value for name, value in told.items()}, T0 + 40)
         read = novice.read(T0 + 40)
-        assert read.ttft_factor == pytest.approx(3.0, rel=1e-4)
+        assert read.ttft_factor == pytest.approx(2.2, rel=1e-4)
         assert read.itl_factor == pytest.approx(2.0, rel=1e-4)
         assert read.samples == 0
 
@@ -234,6 +235,16 @@ def learn(work: Workload, seen_ttft_s: float, seen_itl_s: float, now: float, **g
 
 
 class TestLearning:
+    def test_waits_that_got_longer_make_gaps_longer_before_any_answer_has_ended(self) -> None:
+        work = Workload()
+        for _ in range(20):
+            one = job()
+            work.begin(one, T0 - 3.0, shows_first=True)
+            work.first(one, T0)
+        read = work.read(T0)
+        assert read.ttft_factor == pytest.approx(3.0)
+        assert read.itl_factor == read.step_factor == pytest.approx(3.0 / UNSURE_P90)
+
     def test_an_objective_that_was_missed_out_of_the_blue_tells_of_another_kind_of_machine(self) -> None:
         work = Workload()
         for _ in range(20):
