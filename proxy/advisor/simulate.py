@@ -31,9 +31,8 @@ from proxy.advisor.scenario import DEFAULT_SPEED, PLAIN, Scenario
 from proxy.advisor.trace import App, Trace
 from proxy.advisor.world import Engine, SharedApi
 from proxy.policy.model import Candidate, Key, Lane, Snapshot, Tenant
-from proxy.routing.capacity import Room
 from proxy.routing.cost import plain_nano_usd
-from proxy.routing.decide import IN_FLIGHT_THRESHOLD, Router
+from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
 from proxy.routing.plan import Attempt, Cause, Plan, Refusal
@@ -370,13 +369,12 @@ def simulate(
     replicas: Mapping[str, int] | None = None,
     scenario: Scenario = PLAIN,
     seed: int = 0,
-    room: Room = IN_FLIGHT_THRESHOLD,
     policy: str = "policy",
     progress: Progress | None = None,
 ) -> Replayed:
     """Replay `trace` under `snapshot`, with so many `replicas` of its dedicated targets where that is told."""
     fleet = snapshot if replicas is None else with_replicas(snapshot, replicas)
-    simulation = Simulation(trace, fleet, scenario=scenario, seed=seed, router=Router(fleet, room), policy=policy)
+    simulation = Simulation(trace, fleet, scenario=scenario, seed=seed, router=Router(fleet), policy=policy)
     return simulation.run(progress)
 
 
