@@ -3,10 +3,10 @@
 Theory of operation
 -------------------
 Four things stop a lawful replica: its breaker is open, its engine said a moment ago that it is full, its provider's
-quota is nearly used up and has to be paced, or it has no room. The first three are facts; *room* is a judgement, and
-stands behind the `Room` protocol so that a better one (predicted TTFT against the objective) can take its place
-without any caller noticing. Nothing is formatted while a replica is able: this runs for every replica of every
-request.
+quota is nearly used up and has to be paced, or it has no room. The first three are facts; *room* is a judgement by
+count, the only one there is of a replica whose work nobody knows, and a bound that a policy may set for any other, which
+`place.py` judges by what it predicts. It stands behind the `Room` protocol, so that a replay can hold the rules of
+others beside it. Nothing is formatted while a replica is able: this runs for every replica of every request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from proxy.routing.plan import Exclusion
 from proxy.routing.readings import Breaker, Reading
 
 DEFAULT_MAX_IN_FLIGHT = 256
-"""Per dedicated replica when the policy sets none: the batch that vLLM's own `--max-num-seqs` has long defaulted to."""
+"""Per dedicated replica whose work nobody knows, when the policy sets none: the batch that vLLM's own `--max-num-seqs`
+has long defaulted to.
+"""
 
 RETRY_AFTER_S = 1.0
 """What a refused caller is told when nothing says when room will come: a decode of a few hundred tokens ends sooner."""
@@ -46,7 +48,8 @@ class InFlightThreshold:
 
     What it does: compares requests in flight, over all workers, with the policy's limit per replica.
     Reads: `Reading.in_flight`, `Target.max_in_flight`.
-    When unknown: dedicated replicas take `DEFAULT_MAX_IN_FLIGHT`; shared ones are held by their provider's own answers.
+    When unknown: dedicated replicas take `DEFAULT_MAX_IN_FLIGHT`, or what can be served in time where their work is
+    known; shared ones are held by their provider's own answers.
     """
 
     __slots__ = ()
