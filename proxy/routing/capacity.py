@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 Four things stop a lawful replica: its breaker is open, its engine said a moment ago that it is full, its provider's
 quota is nearly used up and has to be paced, or it has no room. The first three are facts; *room* is a judgement by
-count, the only one there is of a replica whose work nobody knows, and a bound that a policy may set for any other, which
+count: the only one of a replica whose work nobody knows, and a bound that a policy may set for any other, which
 `place.py` judges by what it predicts. It stands behind the `Room` protocol, so that a replay can hold the rules of
 others beside it. Nothing is formatted while a replica is able: this runs for every replica of every request.
 """
