@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple
 
+import msgspec
+
 from proxy.policy.model import Prefer, Priority, Rules
 from proxy.routing import gates, refusals, wants
 from proxy.routing.capacity import (
@@ -35,7 +37,7 @@ from proxy.routing.capacity import (
     shortage,
 )
 from proxy.routing.facts import Facts
-from proxy.routing.place import Placed, aims_of, estimate, place, too_slow
+from proxy.routing.place import Placed, aims_of, estimate, expected_output_tokens, place, too_slow
 from proxy.routing.plan import Attempt, Cause, Decision, Estimate, Exclusion, Plan
 from proxy.routing.predict import MARGIN, Aims
 from proxy.routing.readings import NO_OUTLOOK, Breaker, Outlook, Reading, Readings
@@ -45,6 +47,9 @@ from proxy.routing.worth import worth_less
 
 PATIENCE: Mapping[Priority, float] = {Priority.LOW: 0.5, Priority.NORMAL: 0.95, Priority.HIGH: 1.0}
 """The share of the objective that a request of each priority may be predicted to wait where nobody else can serve."""
+
+AS_EVER = 2.0
+"""A wish that a replica could not meet alone either is no reason to refuse, until the wait is so many times as long."""
 
 NONE_POOR: Mapping[str, Exclusion] = {}
 
@@ -198,7 +203,7 @@ def _make_do(field: _Field) -> bool:
     late = [
         option
         for option in field.late
-        if (_wait_s(option) <= patience_s or _is_idle(option)) and _keeps_gates(option, aims)
+        if (_wait_s(option) <= patience_s or _is_as_ever(option, field, patience_s)) and _keeps_gates(option, aims)
     ]
     if kept or not late:
         return False
@@ -208,9 +213,15 @@ def _make_do(field: _Field) -> bool:
     return aims.stated
 
 
-def _is_idle(option: Option) -> bool:
-    """Whether nobody waits there, so that it is as fast as it ever is."""
-    return option.placed is not None and not option.placed.load.waiting
+def _is_as_ever(option: Option, field: _Field, patience_s: float) -> bool:
+    """Whether the replica is as fast as it ever is: nobody waits there, or it could not be in time alone either."""
+    placed, steps, facts = option.placed, option.entry.steps, field.facts
+    if placed is None or steps is None or not placed.load.waiting:
+        return placed is not None
+    alone = msgspec.structs.replace(placed.load, waiting=0, queued_tokens=0, overdue=0.0)
+    output_tokens = expected_output_tokens(facts, field.moment.outlook)
+    alone_s = steps.predict(alone, facts.input_tokens, placed.prediction.hit_tokens, output_tokens).ttft_s
+    return alone_s > patience_s and _wait_s(option) <= AS_EVER * alone_s
 
 
 def _wait_s(option: Option) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proxy.policy.engine_profile import LLAMA_70B_FP8_2XH100
 from proxy.policy.model import Lane, Match, Prefer, Priority, Route, Rules, Snapshot, Traffic
-from proxy.routing.choose import PATIENCE, spill_reason
+from proxy.routing.choose import AS_EVER, PATIENCE, spill_reason
 from proxy.routing.decide import Router, decide
 from proxy.routing.facts import Facts
 from proxy.routing.place import expected_output_tokens
@@ -196,7 +196,17 @@ class TestRefusing:
             decision = plan(chosen(snapshot([EU], [WISHED]), slow, priority=priority))
             assert order(decision) == ["llama-eu/0"]
             assert decision.relaxed
-        assert isinstance(chosen(snapshot([EU], [WISHED]), replaced(slow, waiting=1)), Refusal)
+
+    def test_a_wish_that_no_replica_could_meet_alone_lets_few_wait_and_not_many(self) -> None:
+        slow, policy = replaced(IDLE, ttft_factor=90.0, waiting=1), snapshot([EU], [WISHED])
+        queued = next(
+            n for n in range(0, 30_000, 100) if wait_s(replaced(slow, queued_tokens=n)) > AS_EVER * wait_s(slow)
+        )
+        assert plan(chosen(policy, replaced(slow, queued_tokens=queued - 100))).relaxed
+        assert isinstance(chosen(policy, replaced(slow, queued_tokens=queued)), Refusal)
+        attainable = replaced(HASTY, waiting=1, queued_tokens=30_000)
+        assert wait_s(replaced(attainable, waiting=0, queued_tokens=0)) < 2.0 < wait_s(attainable)
+        assert isinstance(chosen(policy, attainable), Refusal)
 
     def test_one_that_is_idle_serves_though_another_would_be_less_late(self) -> None:
         other = replace(EU, name="llama-b")
@@ -357,7 +367,10 @@ def test_nobody_waits_behind_others_for_longer_than_a_stated_objective(given: li
         assert one.estimate is not None
         predicted_s = one.estimate.ttft_s * one.estimate.ttft_factor
         probed = NOW - load.begun_at >= PROBE_S and one.estimate.ttft_s <= MARGIN * 2.0
-        assert predicted_s <= 2.0 or not load.waiting or probed
+        alone = replaced(load, waiting=0, queued_tokens=0, overdue=0.0)
+        alone_s = STEPS.predict(alone, asked.input_tokens, one.estimate.hit_tokens, one.estimate.output_tokens).ttft_s
+        hopeless = alone_s > PATIENCE[asked.priority] * 2.0 and predicted_s <= AS_EVER * alone_s
+        assert predicted_s <= 2.0 or not load.waiting or probed or hopeless
 
 
 @given(loads, ASKED)
