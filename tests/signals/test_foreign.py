@@ -176,7 +176,7 @@ def test_own_traffic_alone_gives_no_foreign_load_beyond_noise(seed: int, load: t
     own = Traffic(draw, *load, begin=-30.0, end=60.0)
     found = [one.waiting + one.decoding for _, one in watched(own.at, own.at, draw, 60.0) if one is not None]
     assert sum(found) / len(found) <= 0.5 + usual / 50
-    # What has come since the others were last heard of, a quarter of a second ago, nobody can tell from foreign traffic.
+    # What has come since the others were last heard of, 250 ms ago, nobody can tell from foreign traffic.
     assert max(found) <= 4 + max(usual / 4, 0.25 * load[0])
     assert sum(one == 0 for one in found) >= 0.7 * len(found)
 
