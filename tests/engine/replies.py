@@ -75,16 +75,28 @@ def differences(expected: Any, seen: Any, path: str = "") -> Iterator[str]:
 
 def joined(parts: list[Any]) -> list[Any]:
     """Adjacent parts that fit together, as one. Numbered parts must count up by one, and lose their numbers."""
-    numbers = [part[SEQUENCE] for part in parts if isinstance(part, dict) and SEQUENCE in part]
+    numbers = [number for number in map(number_of, parts) if number is not None]
     assert all(after == before + 1 for before, after in pairwise(numbers)), numbers
     whole: list[Any] = []
-    for numbered in parts:
-        part = {key: numbered[key] for key in numbered if key != SEQUENCE} if isinstance(numbered, dict) else numbered
+    for part in map(unnumbered, parts):
         try:
             whole[-1:] = [join(whole[-1], part)] if whole else [part]
         except DoesNotFit:
             whole.append(part)
     return whole
+
+
+def number_of(part: Any) -> int | None:
+    """The number of an event, which may be read off the wire (`event`, `data`) or by a client (the data alone)."""
+    data = part.get("data", part) if isinstance(part, dict) else None
+    return data.get(SEQUENCE) if isinstance(data, dict) else None
+
+
+def unnumbered(part: Any) -> Any:
+    """An event without its number."""
+    if not isinstance(part, dict):
+        return part
+    return {key: unnumbered(value) if key == "data" else value for key, value in part.items() if key != SEQUENCE}
 
 
 def join(first: Any, second: Any, key: str = "") -> Any:
