@@ -19,6 +19,7 @@ from proxy.policy.cap import Cap as Cap  # noqa: PLC0414  (part of the model)
 from proxy.policy.cap import Enforce as Enforce  # noqa: PLC0414
 from proxy.policy.cap import Exhausted as Exhausted  # noqa: PLC0414
 from proxy.policy.cap import Per as Per  # noqa: PLC0414
+from proxy.policy.discovery import Discovery as Discovery  # noqa: PLC0414  (part of the model)
 from proxy.policy.engine_profile import EngineProfile as EngineProfile  # noqa: PLC0414  (part of the model)
 from proxy.policy.gpus import Gpus as Gpus  # noqa: PLC0414  (part of the model)
 from proxy.policy.hedge import Hedge as Hedge  # noqa: PLC0414
@@ -144,7 +145,8 @@ class Target:
     """One routable thing: (model, endpoint, region, lane).
 
     `urls` are the base URLs of its replicas, each ending in the API root (`.../v1`); shared targets have exactly one,
-    or none when the provider is reached through LiteLLM without a `url`.
+    or none when the provider is reached through LiteLLM without a `url`. With `discovery` they are those found last,
+    of which there may be none at all.
     `native` are the endpoints that the upstream speaks itself: those pass through as bytes. An endpoint outside it goes
     through LiteLLM when `provider` names one, and is gated off otherwise.
     `max_in_flight` is per replica, and so is `max_batched_tokens`, what the engine puts into one step at most;
@@ -172,6 +174,7 @@ class Target:
     max_batched_tokens: int | None = None
     profile: EngineProfile | None = None
     wake: Wake | None = None
+    discovery: Discovery | None = None
     limits: Limits = UNLIMITED
     timeouts: Timeouts = Timeouts()
     trains: bool | None = None
@@ -183,7 +186,7 @@ class Target:
     @property
     def replicas(self) -> int:
         """How many can be addressed; a target reached without a URL counts as one."""
-        return max(1, len(self.urls))
+        return len(self.urls) if self.discovery is not None else max(1, len(self.urls))
 
     def serves(self, endpoint: Endpoint) -> bool:
         """Whether the target answers `endpoint`, natively or through LiteLLM."""
