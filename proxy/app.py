@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from prometheus_client import generate_latest
@@ -31,6 +31,7 @@ from proxy.api.health import Health
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
 from proxy.engines import Engines
+from proxy.gauges import policy_gauges, process_gauges, replica_gauges
 from proxy.metering import Metering
 from proxy.meters.ledger import Ledger
 from proxy.policy.model import Snapshot, Target
@@ -42,14 +43,13 @@ from proxy.routing.decide import Router
 from proxy.routing.explain.explained import Uptime
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Refusal
-from proxy.routing.readings import Breaker, Load
 from proxy.routing.table import Lawful
 from proxy.settings import Settings
 from proxy.signals.retry_budget import RetryBudget
 from proxy.signals.tracker import Tracker
 from proxy.telemetry.decision_log import DecisionLog, opened
 from proxy.telemetry.log import RequestLog
-from proxy.telemetry.metrics import Metrics, count, gauge
+from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.records import Record
 from proxy.unmet import Unmet
 from proxy.upstream.base import Call, Upstream
@@ -207,39 +207,18 @@ class Spillway:
         return msgspec.json.encode({**msgspec.to_builtins(self.policy), "routes": routes})
 
     def _gauges(self) -> Iterator[Metric]:
-        readings = [one for pool in self._tracker.survey(time.monotonic()).values() for one in pool]
-
-        def per_replica(name: str, help: str, read: Any) -> Metric:  # noqa: A002
-            labelled = [({"target": one.target, "replica": str(one.replica)}, float(read(one))) for one in readings]
-            return gauge(name, help, *labelled)
-
-        yield per_replica("inflight_requests", "In flight, all workers as last heard", lambda one: one.in_flight)
-        yield per_replica("upstream_state", "0 serves, 1 half-open, 2 open", lambda one: _STATES[one.breaker])
-        worked = [(one, one.load) for one in readings if one.load is not None]
-
-        def of_work(name: str, help: str, read: Callable[[Load], float]) -> Metric:  # noqa: A002
-            labelled = [({"target": one.target, "replica": str(one.replica)}, read(load)) for one, load in worked]
-            return gauge(name, help, *labelled)
-
-        yield of_work("queued_prompt_tokens", "Sent, without a first token yet", lambda load: load.queued_tokens)
-        yield of_work("decoding_streams", "Past their first token", lambda load: load.decoding)
-        yield of_work("ttft_factor", "P90 of observed by predicted", lambda load: load.ttft_factor)
-        yield of_work("itl_factor", "P90 of observed by predicted", lambda load: load.itl_factor)
-        yield gauge("waiting_requests", "Requests that wait for room", ({}, len(self._relay.waiting)))
-        yield gauge("event_loop_lag_seconds", "How late the last sweep was", ({}, self.deadlines.lag_s))
+        log = self._telemetry.log
+        yield from replica_gauges(self._tracker.survey(time.monotonic()))
+        yield from process_gauges(
+            waiting=len(self._relay.waiting),
+            lag_s=self.deadlines.lag_s,
+            lines_dropped=log.dropped,
+            decisions_dropped=log.dropped_from_file,
+        )
         yield from self._metering.metrics()
         yield from self._unmet.metrics()
         yield from self._engines.metrics()
-        policy = self.policy
-        yield gauge("policy_info", "The policy being served", ({"revision": policy.revision}, 1.0))
-        yield gauge("policy_generation", "Policies adopted so far", ({}, policy.generation))
-        yield gauge("policy_loaded_timestamp_seconds", "When it was adopted", ({}, policy.loaded_at))
-        yield count("policy_reload_failures", "Texts that were not adopted", ({}, policy.reload_failures))
-        uptimes = [({"route": name}, found.share) for name, found in self._uptimes().items()]
-        yield gauge("route_uptime", "At least one target answers, if they fail independently", *uptimes)
-        log = self._telemetry.log
-        yield count("log_lines_dropped", "Request log lines nobody read", ({}, log.dropped))
-        yield count("decision_log_lines_dropped", "Lines the decision log lost", ({}, log.dropped_from_file))
+        yield from policy_gauges(self.policy, self._uptimes())
 
 
 class _Upstreams:
@@ -307,6 +286,3 @@ class _Telemetry:
         """What Prometheus reads, up to now."""
         self.flush()
         return generate_latest(self.metrics.registry)
-
-
-_STATES = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}
