@@ -19,12 +19,11 @@ from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Decision, Plan
 from proxy.routing.readings import Outlook, Readings
+from proxy.routing.shortages import NOBODY_THERE
 from proxy.signals.demand import Demand
 from proxy.telemetry.metrics import count, gauge
 from proxy.wake import Claims, Found, Waker
 
-ASLEEP = frozenset({"breaker", "cold"})
-"""The rules that leave a target out because nobody answers there."""
 _UNANSWERED = frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT})
 
 
@@ -62,7 +61,7 @@ class Unmet:
             return
         self._demand.decided(decision, facts, now, Outlook(output_tokens=self._expected(facts)))
         for exclusion in decision.excluded:
-            if exclusion.rule in ASLEEP:
+            if exclusion.rule in NOBODY_THERE:
                 self._waker.needs(exclusion.target, now)
 
     def failed(self, facts: Facts, outcome: Outcome, now: float) -> None:

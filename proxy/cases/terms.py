@@ -164,5 +164,5 @@ def _hook(wake: Wake) -> str:
 
 def _address(target: Target) -> str:
     """Where it is, by a digest: an address may hold what came out of the environment, so it is not repeated."""
-    address = repr((target.provider, target.engine, target.urls))
+    address = repr((target.provider, target.engine, target.urls, target.discovery))
     return f"{target.replicas} at #{hashlib.sha256(address.encode()).hexdigest()[:8]}"

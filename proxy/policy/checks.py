@@ -31,7 +31,6 @@ class Check(StrEnum):
     SYNTAX = "syntax", Severity.ERROR, "text that is not YAML, or YAML that a policy does not take (anchors, tags)"
     DUPLICATE = "duplicate", Severity.ERROR, "the same key, name, target or replica twice"
     UNKNOWN_KEY = "unknown-key", Severity.ERROR, "a key that does not exist"
-    NOT_SUPPORTED = "not-supported", Severity.ERROR, "a key of the design that this release does not enforce"
     MISSING_KEY = "missing-key", Severity.ERROR, "a key or a section that must be there is not"
     INVALID_VALUE = "invalid-value", Severity.ERROR, "a value of the wrong kind, without its unit, or out of range"
     UNKNOWN_NAME = "unknown-name", Severity.ERROR, "a target, model, tenant, key or provider that nobody defined"

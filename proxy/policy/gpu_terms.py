@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from proxy.policy import times
 from proxy.policy.checks import Check
+from proxy.policy.discovery import Discovery
+from proxy.policy.discovery_terms import counted_by
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
 from proxy.policy.gpus import DnsReplicas, Gpus, KubernetesReplicas, ReplicaSource, TimedPrice, Tranche
@@ -14,11 +16,16 @@ _SOURCES = ("count", "dns", "kubernetes")
 _HINT = "write `replicas: 3`, `{dns: vllm.inference.svc}` or `{kubernetes: {service: vllm, namespace: inference}}`"
 
 
-def compile_gpus(loc: Loc, spec: GpusSpec, urls: int, findings: Findings) -> Gpus:
-    """The GPUs that stand at `loc`, of a target with so many `urls`."""
-    replicas = None if spec.replicas is None else _replicas((*loc, "replicas"), spec.replicas, urls, findings)
+def compile_gpus(
+    loc: Loc, spec: GpusSpec, urls: tuple[str, ...], discovery: Discovery | None, findings: Findings
+) -> Gpus:
+    """The GPUs that stand at `loc`, of a target with these `urls`, or whose replicas are found."""
+    listed = len(urls) if discovery is None else 0
+    replicas: int | ReplicaSource | None = counted_by(discovery)
+    if spec.replicas is not None:
+        replicas = _replicas((*loc, "replicas"), spec.replicas, listed, findings)
     reserved = _tranche(spec.reserved)
-    known = urls if replicas is None else replicas
+    known = listed if replicas is None else replicas
     if reserved is not None and isinstance(known, int) and reserved.replicas > known > 0:
         message = f"of {reserved.replicas} reserved replicas the target has {known}: the others are paid for nothing"
         hint = "give the target all that is paid for, or reserve fewer"

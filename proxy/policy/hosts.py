@@ -13,7 +13,8 @@ from proxy.policy.variables import shown
 from proxy.policy.words import text
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-HOST = rf"{LABEL}(\.{LABEL}){{0,31}}\.?(:[0-9]{{1,5}})?"
+NAME = rf"{LABEL}(\.{LABEL}){{0,31}}\.?"
+HOST = rf"{NAME}(:[0-9]{{1,5}})?"
 _LABEL = re.compile(LABEL)
 _HOST = re.compile(HOST)
 

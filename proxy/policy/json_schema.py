@@ -13,6 +13,7 @@ from dataclasses import MISSING
 from typing import Any
 
 from proxy.policy import sections
+from proxy.policy.discovery_terms import PLACES
 from proxy.policy.json_schema_leaves import NAME, VARIABLE, Fragment, leaf, title_of
 from proxy.policy.key_sentences import SECTIONS, SENTENCES
 from proxy.policy.model import Lane
@@ -22,7 +23,7 @@ from proxy.policy.targets import MISFITS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE = {"$ref": "#/$defs/variable"}
-_NEEDS = {Lane.DEDICATED: ("url", "urls"), Lane.SHARED: ("provider", "url")}
+_NEEDS = {Lane.DEDICATED: PLACES, Lane.SHARED: ("provider", "url")}
 
 
 def policy_schema() -> dict[str, Any]:

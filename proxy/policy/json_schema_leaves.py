@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from proxy.policy import caps, credentials, engine_profiles, hosts, patience, times, units, urls, words
+from proxy.policy import caps, credentials, discovery_terms, engine_profiles, hosts, patience, times, units, urls, words
 from proxy.policy.model import Exhausted, Per
 
 Fragment = dict[str, Any]
@@ -85,6 +85,26 @@ _OPEN: dict[Callable[[object], Any], Fragment] = {
         "description": 'what `printf %s "$KEY" | sha256sum` prints, after sha256:',
         "type": "string",
         "pattern": r"^sha256:[0-9a-fA-F]{64}$",
+    },
+    discovery_terms.dns_service: {
+        "description": "a headless Service and its port; the path of the API may follow",
+        "type": "string",
+        "pattern": f"^{hosts.NAME}:0*[1-9][0-9]{{0,4}}{discovery_terms.PATH}/?$",
+        "examples": ["vllm.inference.svc:8000"],
+    },
+    discovery_terms.port: {
+        "description": "a port, by number or by its name in a Service",
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 65535},
+            {"type": "string", "pattern": f"^({discovery_terms.PORT_NAME}|0*[1-9][0-9]{{0,4}})$"},
+        ],
+        "examples": [8000, "http"],
+    },
+    discovery_terms.api_path: {
+        "description": "the path of an API on its host",
+        "type": "string",
+        "pattern": f"^{discovery_terms.PATH}/?$",
+        "examples": ["/v1"],
     },
     engine_profiles.stated_profile: {
         "description": "an engine profile: size of the model, number format, GPUs of one replica",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.policy.discovery_terms import ServiceSpec
 from proxy.policy.patience import HedgeSpec
 from proxy.policy.schema import (
     BudgetSpec,
@@ -73,6 +74,8 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "provider": "shared: LiteLLM's name of the provider",
         "url": "the base URL of the API",
         "urls": "dedicated: the base URLs of the replicas",
+        "dns": "dedicated: a headless Service and its port; the replicas are at its addresses",
+        "kubernetes": "dedicated: a Service; the replicas are its ready endpoints",
         "api_key": "the environment variable that holds the upstream's key",
         "endpoints": "what the upstream speaks itself, where that differs from its engine or provider",
         "region": "where prompts are processed; left out, it passes no gate",
@@ -105,6 +108,12 @@ SENTENCES: Mapping[type[Any], Mapping[str, str]] = {
         "url": "the URL that is asked once, with an empty body",
         "method": "how it is asked (POST)",
         "kubernetes": "the workload that is scaled up instead",
+    },
+    ServiceSpec: {
+        "service": "the name of the Service",
+        "namespace": "the namespace that it is in",
+        "port": "the port of its pods, by number or by its name there; left out, the only one",
+        "path": "the path of the API behind it (/v1)",
     },
     ScaledSpec: {
         "namespace": "the namespace that it is in",

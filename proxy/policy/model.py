@@ -140,6 +140,9 @@ class Limits:
 UNLIMITED = Limits()
 
 
+_NO_URL = ("",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One routable thing: (model, endpoint, region, lane).
@@ -185,8 +188,13 @@ class Target:
 
     @property
     def replicas(self) -> int:
-        """How many can be addressed; a target reached without a URL counts as one."""
-        return len(self.urls) if self.discovery is not None else max(1, len(self.urls))
+        """How many can be addressed."""
+        return len(self.addresses)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The URL of each replica; empty for the one of a target that LiteLLM reaches by its provider's name."""
+        return self.urls or (_NO_URL if self.discovery is None else ())
 
     def serves(self, endpoint: Endpoint) -> bool:
         """Whether the target answers `endpoint`, natively or through LiteLLM."""

@@ -3,8 +3,7 @@
 Theory of operation
 -------------------
 These shapes check structure and single values; whether the pieces fit together is `compile`'s business. Every leaf is
-read by a function of `units`, `words`, `urls` or `credentials`. `TARGET_LATER` names keys that the design has and this
-release does not enforce: a rule that is accepted and not enforced is a lie, so they are refused.
+read by a function of `units`, `words`, `urls` or `credentials`.
 """
 
 # ruff: noqa: RUF009 - `key()` is `dataclasses.field()` with a reader in it
@@ -17,6 +16,8 @@ from enum import StrEnum
 
 from proxy.policy import caps, hosts, times, units, words
 from proxy.policy.credentials import api_key, key_digest
+from proxy.policy.discovery import DnsService
+from proxy.policy.discovery_terms import ServiceSpec, dns_service
 from proxy.policy.engine_profiles import stated_profile
 from proxy.policy.model import (
     Cap,
@@ -37,11 +38,6 @@ from proxy.policy.patience import HedgeSpec, failovers, wait
 from proxy.policy.shape import Ruled, key, listed, one, ruled, shaped
 from proxy.policy.urls import base_url
 from proxy.policy.wake_terms import WakeSpec
-
-TARGET_LATER = {
-    "dns": "list the replicas with `urls: [...]`",
-    "kubernetes": "list the replicas with `urls: [...]`, or give the Service's `url`",
-}
 
 _NAMES = listed(one(words.name), or_one=True)
 _TAGS = listed(one(words.name), or_one=True, may_be_empty=True)
@@ -189,6 +185,8 @@ class TargetSpec:
     provider: str | None = key(one(words.text), default=None)
     url: str | None = key(one(base_url), default=None)
     urls: tuple[str, ...] | None = key(listed(one(base_url)), default=None)
+    dns: DnsService | None = key(one(dns_service), default=None)
+    kubernetes: ServiceSpec | None = key(shaped(ServiceSpec), default=None)
     api_key: Secret | None = key(one(api_key), default=None)
     endpoints: tuple[Endpoint, ...] | None = key(_ENDPOINTS, default=None)
     region: str = key(one(words.region), default="unknown")

@@ -11,7 +11,6 @@ from proxy.policy.document import Document
 from proxy.policy.findings import Findings
 from proxy.policy.problem import Mistake
 from proxy.policy.schema import (
-    TARGET_LATER,
     BudgetSpec,
     CandidateSpec,
     RouteSpec,
@@ -40,7 +39,7 @@ _ITEMS = {
     "budgets": "write `- {name: growth, limit: $500/day}`, one budget an item",
 }
 
-TARGET = shaped(TargetSpec, later=TARGET_LATER)
+TARGET = shaped(TargetSpec)
 CANDIDATES = listed(shaped(CandidateSpec, shorthand="target"))
 TENANT = shaped(TenantSpec)
 ROUTE = shaped(RouteSpec)
@@ -67,7 +66,7 @@ def read_sections(document: Document, findings: Findings) -> PolicySpec:
     """Read every section; an item that is not sound is noted, dropped, and left out."""
     root = document.root
     for name in root.keys() - set(SECTIONS):
-        note_unknown(name, (), dict.fromkeys(SECTIONS), {}, findings)
+        note_unknown(name, (), dict.fromkeys(SECTIONS), findings)
     for name, hint in _REQUIRED.items():
         if name not in root:
             findings.problem((name,), f"`{name}` is missing", hint, check=Check.MISSING_KEY)

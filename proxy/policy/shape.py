@@ -105,7 +105,7 @@ class RuleOf:
             plain = self.value(value, loc, findings)
             return BROKEN if plain is BROKEN else Ruled(plain)
         for name in value.keys() - _RULE_KEYS.keys():
-            note_unknown(name, loc, _RULE_KEYS, {}, findings)
+            note_unknown(name, loc, _RULE_KEYS, findings)
         if "is" not in value:
             if not findings.has_one_at((*loc, "is")):
                 hint = "write `{is: value, mode: shadow}`"
@@ -120,18 +120,14 @@ class RuleOf:
 class Shaped:
     """A mapping with the keys of `shape`.
 
-    With `shorthand`, a value that is no mapping stands for that key alone. `later` has the keys that the design knows
-    and this release does not enforce, with what to do meanwhile: they are refused with those words.
+    With `shorthand`, a value that is no mapping stands for that key alone.
     """
 
-    __slots__ = ("keys", "later", "shape", "shorthand")
+    __slots__ = ("keys", "shape", "shorthand")
 
-    def __init__(
-        self, shape: type[Any], *, shorthand: str | None = None, later: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, shape: type[Any], *, shorthand: str | None = None) -> None:
         self.shape = shape
         self.shorthand = shorthand
-        self.later = later or {}
         self.keys = {one.name: one for one in fields(shape)}
 
     def __call__(self, value: object, loc: Loc, findings: Findings) -> Any:
@@ -146,7 +142,7 @@ class Shaped:
             return BROKEN if lone is BROKEN else self.shape(**{self.shorthand: lone})
         known = {name: item for name, item in value.items() if name in keys}
         for name in value.keys() - keys.keys():
-            note_unknown(name, loc, keys, self.later, findings)
+            note_unknown(name, loc, keys, findings)
         parts = {name: keys[name].metadata["read"](item, (*loc, name), findings) for name, item in known.items()}
         missing = [one for name, one in keys.items() if one.default is MISSING and name not in value]
         for one in missing:
@@ -162,16 +158,11 @@ ruled = RuleOf
 shaped = Shaped
 
 
-def note_unknown(name: str, loc: Loc, keys: Mapping[str, object], later: Mapping[str, str], findings: Findings) -> None:
-    """Say that the mapping at `loc` does not take the key `name`, or not yet."""
-    at = (*loc, name)
-    if name in later:
-        message = f"`{name}` is not supported yet"
-        findings.problem(at, message, later[name], key=True, check=Check.NOT_SUPPORTED)
-    else:
-        message = f"unknown key {shown(name)}{_inside(loc)}"
-        hint = did_you_mean(name, keys) or "remove it; README lists what may stand here"
-        findings.problem(at, message, hint, key=True, check=Check.UNKNOWN_KEY)
+def note_unknown(name: str, loc: Loc, keys: Mapping[str, object], findings: Findings) -> None:
+    """Say that the mapping at `loc` does not take the key `name`."""
+    message = f"unknown key {shown(name)}{_inside(loc)}"
+    hint = did_you_mean(name, keys) or "remove it; README lists what may stand here"
+    findings.problem((*loc, name), message, hint, key=True, check=Check.UNKNOWN_KEY)
 
 
 def note_missing(one: Field[Any], loc: Loc, findings: Findings) -> None:

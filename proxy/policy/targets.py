@@ -14,10 +14,11 @@ from types import MappingProxyType
 
 from proxy.policy import providers
 from proxy.policy.checks import Check
+from proxy.policy.discovery_terms import PLACES, check_places, compile_discovery, service_url
 from proxy.policy.document import Loc
 from proxy.policy.findings import Findings
 from proxy.policy.gpu_terms import compile_gpus
-from proxy.policy.model import UNLIMITED, Endpoint, Engine, Lane, Price, Target, Timeouts
+from proxy.policy.model import UNLIMITED, Discovery, Endpoint, Engine, Lane, Price, Target, Timeouts
 from proxy.policy.price_terms import compile_price
 from proxy.policy.profile_terms import compile_profile
 from proxy.policy.schema import TargetSpec
@@ -39,6 +40,8 @@ MISFITS = {
         "engine": "shared targets name a `provider` or a `url`; for your own GPUs write `lane: dedicated`",
         "gpus": "shared targets are paid by the token: `price: {input: 0.88, output: 0.88}`",
         "urls": "a shared target has one `url`; list a second target for a second one",
+        "dns": "a provider has one address; it is your own replicas that are found",
+        "kubernetes": "a provider has one address; it is your own replicas that are found",
         "max_batched_tokens": "it is how your own engine was started; the provider's is its own business",
         "engine_profile": "it says how your own engine steps; nobody knows what a provider's does",
         "wake": "a provider does not sleep; it is your own GPUs that are woken",
@@ -55,13 +58,14 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
             findings.problem(
                 (*loc, key), f"`{key}` does not fit a {spec.lane} target", hint, key=True, check=Check.CONTRADICTION
             )
-    urls = _urls(loc, spec, findings)
+    discovery = compile_discovery(spec.dns, spec.kubernetes)
+    urls = _urls(loc, spec, discovery, findings)
     native, translated = _endpoints(spec, findings, loc)
     if spec.lane is Lane.DEDICATED:
         _check_dedicated(loc, spec, urls, findings)
     else:
         urls = _check_shared(loc, spec, urls, findings)
-    gpus = None if spec.gpus is None else compile_gpus((*loc, "gpus"), spec.gpus, len(urls), findings)
+    gpus = None if spec.gpus is None else compile_gpus((*loc, "gpus"), spec.gpus, urls, discovery, findings)
     return Target(
         name=name,
         lane=spec.lane,
@@ -81,6 +85,7 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
         max_batched_tokens=spec.max_batched_tokens,
         profile=compile_profile((*loc, "engine_profile"), spec, gpus, findings),
         wake=None if spec.wake is None else compile_wake((*loc, "wake"), spec.wake, findings),
+        discovery=discovery,
         limits=UNLIMITED if spec.limits is None else limits_of(spec.limits),
         timeouts=_timeouts(spec),
         trains=spec.training,
@@ -91,11 +96,12 @@ def compile_target(name: str, spec: TargetSpec, price_of: PriceOf, findings: Fin
     )
 
 
-def _urls(loc: Loc, spec: TargetSpec, findings: Findings) -> tuple[str, ...]:
-    if spec.url is not None and spec.urls is not None:
-        findings.problem(
-            (*loc, "urls"), "both `url` and `urls`", "keep one of them", key=True, check=Check.CONTRADICTION
-        )
+def _urls(loc: Loc, spec: TargetSpec, discovery: Discovery | None, findings: Findings) -> tuple[str, ...]:
+    given = [name for name in PLACES if getattr(spec, name) is not None]
+    if len(given) > 1:
+        check_places(loc, given, findings)
+    if discovery is not None:
+        return (service_url(discovery),)
     urls = tuple(spec.urls or ()) if spec.url is None else (spec.url,)
     for index, url in enumerate(urls):
         if url in urls[:index]:
@@ -106,10 +112,10 @@ def _urls(loc: Loc, spec: TargetSpec, findings: Findings) -> tuple[str, ...]:
 
 def _check_dedicated(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: Findings) -> None:
     if not urls:
-        hint = "write `url: http://host:8000/v1`, or `urls:`"
+        hint = "write `url: http://host:8000/v1`, or `urls:`, or `dns:` or `kubernetes:` to have them found"
         findings.problem(loc, "a dedicated target needs a `url`", hint, key=True, check=Check.MISSING_KEY)
     for index, url in enumerate(urls):
-        at: Loc = (*loc, "url") if spec.url is not None else (*loc, "urls", index)
+        at: Loc = (*loc, "urls", index) if spec.urls is not None else (*loc, _place(spec))
         if spec.engine not in (None, Engine.OPENAI) and not has_path(url):
             findings.problem(at, f"`{url}` has no path", f"{spec.engine} serves its api under /v1: `{url}/v1`")
         if spec.api_key is not None and is_clear_text_to_public_host(url):
@@ -119,6 +125,10 @@ def _check_dedicated(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings
         hint = "add `gpus: {type: H100, count: 1, usd_per_hour: 2.99}`"
         message = f"no `gpus` for `{loc[-1]}`: its GPU-hours cannot be metered"
         findings.warning(Check.UNMETERED_GPUS, loc, message, hint)
+
+
+def _place(spec: TargetSpec) -> str:
+    return next(name for name in PLACES if getattr(spec, name) is not None)
 
 
 def _check_shared(loc: Loc, spec: TargetSpec, urls: tuple[str, ...], findings: Findings) -> tuple[str, ...]:

@@ -105,6 +105,8 @@ def least_loaded(readings: Sequence[Reading], draw: float) -> Reading:
 
 def shortage(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room: Room) -> Exclusion:
     """Why no replica of the target is able: `breaker` only when all are ejected, since fullness passes sooner."""
+    if not seen:
+        return Exclusion(target.name, "asleep", "no replica is ready", "one replica", False)
     serving = [reading for reading in seen if reading.breaker is not Breaker.OPEN]
     if not serving:
         back_s = max(0.0, min(reading.open_until for reading in seen) - now)

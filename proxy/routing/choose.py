@@ -351,6 +351,8 @@ def spill_reason(exclusion: Exclusion) -> str:
             return f"engine full: {name} {observed}"
         case "breaker":
             return f"out of rotation: {name} is {observed}"
+        case "asleep":
+            return f"asleep: {observed} of {name}"
         case rule:
             return f"{rule}: {observed} on {name} against {exclusion.limit}"
 

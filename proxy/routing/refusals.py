@@ -16,7 +16,7 @@
     429     budget_unavailable           the budget's     the same, while the store cannot be asked, or has more to lend
     503     no_lawful_target_available   the gate         every lawful target is out of rotation, or measured to break a
                                                           rule under require; gates bar the rest
-    503     no_target_available          breaker          every target is out of rotation
+    503     no_target_available          breaker          every target is out of rotation, or has no replica
     429     dedicated_at_capacity        capacity         the caller insisted on dedicated, and it is full
     503     at_capacity                  capacity         everything lawful is full, or its provider's quota used up
 
@@ -40,6 +40,7 @@ from proxy.routing.facts import Facts
 from proxy.routing.limits import Over
 from proxy.routing.plan import Attempt, Exclusion, Refusal
 from proxy.routing.readings import Fund, Funds
+from proxy.routing.shortages import NOBODY_THERE
 
 MODEL_NAME_SHOWN = 200
 """Characters of a caller's model name that are repeated to it, and to the log."""
@@ -216,7 +217,7 @@ def none_able(
     if rules <= UNFIT.keys():
         return _unfit(route, facts, barred, left_out)
     condemned = [exclusion.rule for exclusion in left_out if exclusion.hard and exclusion.rule not in UNFIT]
-    if any(not exclusion.hard and exclusion.rule != "breaker" for exclusion in left_out):
+    if any(not exclusion.hard and exclusion.rule not in NOBODY_THERE for exclusion in left_out):
         status, code, rule = _when_full(facts)
     elif condemned:
         status, code, rule = 503, "no_lawful_target_available", condemned[0]

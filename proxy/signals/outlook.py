@@ -60,7 +60,7 @@ class Known:
 
     def stands_for(self, target: Target) -> bool:
         """Whether the target has the replicas that are known: a policy of before, or the next, may have others."""
-        urls = _urls(target)
+        urls = target.addresses
         return urls is self.index.urls or urls == self.index.urls
 
     def hits(self, prefix: tuple[int, ...], now: float) -> Hits:
@@ -97,10 +97,10 @@ class OutlookBook:
             capacity_tokens = None if target.profile is None else target.profile.kv_tokens
             known = before.get(target.name)
             if known is None:
-                index = PrefixIndex(_urls(target), capacity_tokens, most_blocks, block_tokens=self._block_tokens)
+                index = PrefixIndex(target.addresses, capacity_tokens, most_blocks, block_tokens=self._block_tokens)
                 known = Known(index)
             else:
-                known.index.follow(_urls(target), capacity_tokens, most_blocks)
+                known.index.follow(target.addresses, capacity_tokens, most_blocks)
             self._known[target.name] = known
 
     def outlook(
@@ -134,7 +134,7 @@ class OutlookBook:
         known = self._known.get(target.name)
         if known is None:
             return None
-        url = _urls(target)[attempt.replica]
+        url = target.addresses[attempt.replica]
         place = known.index.place(url)
         if place is None:
             return None
@@ -194,12 +194,7 @@ class OutlookBook:
             return {}
         tokens = int(known.trust.share * min(visit.input_tokens, facts.input_tokens))
         for candidate in candidates:
-            urls = _urls(candidate.target)
+            urls = candidate.target.addresses
             if candidate.target.name == visit.target and visit.url in urls:
                 return {visit.target: tuple([tokens if url == visit.url else 0 for url in urls])}
         return {}
-
-
-def _urls(target: Target) -> tuple[str, ...]:
-    """A target that is reached without a URL still has one replica."""
-    return target.urls or ("",)

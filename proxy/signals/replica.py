@@ -39,7 +39,9 @@ minute; a longer wish costs one bounced request a minute."""
 
 
 class Replica:
-    """One replica's moving state. `index` is its place in the current policy's list of URLs."""
+    """One replica's moving state. `index` is its place in the current list of URLs, `key` what proxies call it among
+    themselves: they may have found the replicas of a target in different orders.
+    """
 
     __slots__ = (
         "_draw",
@@ -60,12 +62,16 @@ class Replica:
         "fresh_until",
         "in_flight",
         "index",
+        "key",
         "target",
         "warmth",
         "work",
     )
 
-    def __init__(self, target: Target, index: int, draw: Callable[[], float], account: Account | None = None) -> None:
+    def __init__(
+        self, target: Target, index: int, draw: Callable[[], float], account: Account | None = None, key: str = ""
+    ) -> None:
+        self.key = key
         self.breaker = State()
         self.in_flight = InFlight()
         self._draw = draw

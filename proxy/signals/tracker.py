@@ -12,6 +12,7 @@ own targets. What `begin` returns is wanted back by `feed`, so an attempt's end 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2s
 
 import msgspec
 
@@ -79,7 +80,7 @@ class Tracker:
             for index, replica in enumerate(pool):
                 replica.place(target, index, account)
             self._pools[id(target)] = (target, pool)
-            placed.update((target.name, url) for url in _urls(target))
+            placed.update((target.name, url) for url in target.addresses)
         self._replicas = {
             key: replica for key, replica in self._replicas.items() if key in placed or replica.in_flight.own > 0
         }
@@ -173,11 +174,11 @@ class Tracker:
             replica.fresh_until = 0.0
 
     def gauges(self, now: float) -> dict[str, int]:
-        """For the other workers: requests in flight by `target/replica`, their work, and what was used of limits."""
+        """For the other workers: requests in flight by replica, their work, and what was used of limits."""
         told = self._book.gauges(now)
         for _, pool in self._pools.values():
             for replica in pool:
-                key = _key(replica)
+                key = replica.key
                 told[key] = replica.in_flight.own
                 if replica.work is not None:
                     told.update(replica.work.gauges(key, now))
@@ -188,7 +189,7 @@ class Tracker:
         self._book.absorb(others, now)
         for _, pool in self._pools.values():
             for replica in pool:
-                key = _key(replica)
+                key = replica.key
                 replica.in_flight.absorb(others.get(key, 0), now)
                 if replica.work is not None:
                     replica.work.absorb(key, others, now)
@@ -208,13 +209,15 @@ class Tracker:
 
     def _pool_of(self, target: Target) -> Pool:
         """The replicas of a target of any policy, by name and URL."""
-        return tuple(self._at(target, index, url) for index, url in enumerate(_urls(target)))
+        return tuple(self._at(target, index, url) for index, url in enumerate(target.addresses))
 
     def _at(self, target: Target, index: int, url: str) -> Replica:
         replica = self._replicas.get((target.name, url))
         if replica is None:
             account = self._account_of(target)
-            replica = self._replicas[target.name, url] = Replica(target, index, self._draw, account)
+            replica = self._replicas[target.name, url] = Replica(
+                target, index, self._draw, account, _key(target.name, url)
+            )
         return replica
 
     def _account_of(self, target: Target) -> Account | None:
@@ -226,10 +229,6 @@ class Tracker:
         return account
 
 
-def _urls(target: Target) -> tuple[str, ...]:
-    """A target that LiteLLM reaches by provider name has no URL, and still one replica."""
-    return target.urls or ("",)
-
-
-def _key(replica: Replica) -> str:
-    return f"{replica.target}/{replica.index}"
+def _key(target: str, url: str) -> str:
+    """What the proxies call a replica among themselves, without saying where it is."""
+    return f"{target}/{blake2s(url.encode(), digest_size=4).hexdigest()}"

@@ -29,7 +29,7 @@ from tests.thorough import examples
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SERVED = sorted(path for path in POLICIES.rglob("*.yaml") if not path.name.endswith(".test.yaml"))
-OF_THE_FORM = {Check.UNKNOWN_KEY, Check.NOT_SUPPORTED, Check.INVALID_VALUE}
+OF_THE_FORM = {Check.UNKNOWN_KEY, Check.INVALID_VALUE}
 COMPUTED = {  # well-formed: only a computation, or the rest of the policy, tells that they are wrong
     "budget_name_too_long",
     "budget_too_fine",

@@ -8,6 +8,7 @@ from math import inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy.policy.discovery import DnsService
 from proxy.policy.engine_profile import LLAMA_70B_FP8_2XH100
 from proxy.policy.model import Lane, Match, Prefer, Priority, Route, Rules, Snapshot, Traffic
 from proxy.routing.choose import AS_EVER, PATIENCE, spill_reason
@@ -277,6 +278,7 @@ class TestBid:
         ("capacity", "64 of 64 in flight", "64 in flight", "dedicated at capacity: 64 of 64 in flight on llama-eu"),
         ("engine_full", "said so 0.4 s ago", "not full", "engine full: llama-eu said so 0.4 s ago"),
         ("breaker", "open", "closed", "out of rotation: llama-eu is open"),
+        ("asleep", "no replica is ready", "one replica", "asleep: no replica is ready of llama-eu"),
     ],
 )
 def test_the_reason_for_spilling_names_the_numbers(rule: str, observed: str, limit: str, words: str) -> None:
@@ -380,3 +382,23 @@ def test_a_better_replica_is_never_left_for_a_worse_one(load: Load, asked: Facts
     for pair, best in (((load, worse), 0), ((worse, load), 1)):
         seen = readings(*[reading(TWO.name, replica, load=one) for replica, one in enumerate(pair)])
         assert plan(decide(policy, asked, seen, NOW, 0.0)).attempts[0].replica == best
+
+
+ASLEEP = replace(EU, urls=(), discovery=DnsService(host="llama.svc", port=8000))
+
+
+@pytest.mark.parametrize("seen", [{EU.name: ()}, {}], ids=["found to be none", "never read"])
+def test_a_target_without_a_replica_is_spilled_from(seen: dict[str, tuple[Reading, ...]]) -> None:
+    plan = decide(snapshot([ASLEEP, US], [WISHED]), asked_for(), seen, NOW, 0.0)
+    assert isinstance(plan, Plan)
+    (only,) = plan.attempts
+    assert (only.target, only.cause) == (US, Cause.SPILLOVER)
+    assert only.reason == "asleep: no replica is ready of llama-eu"
+
+
+def test_where_nothing_else_is_lawful_nobody_is_there() -> None:
+    refusal = decide(snapshot([ASLEEP], [WISHED]), asked_for(), {EU.name: ()}, NOW, 0.0)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code, refusal.retryable) == (503, "no_target_available", True)
+    assert "asleep no replica is ready" in refusal.message
+    assert refusal.retry_after_s is not None

@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from proxy.policy.discovery import DnsService
 from proxy.policy.model import Candidate, Limits, Target
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Attempt
@@ -70,6 +71,27 @@ def test_an_attempt_is_in_flight_on_its_replica_until_its_outcome() -> None:
     assert loads(signals, EU, US) == {"llama-eu": [0, 0], "together": [0]}
 
 
+def test_proxies_mean_the_same_replica_in_whatever_order_they_found_them() -> None:
+    one, other = tracker(EU), tracker(REVERSED)
+    one.begin(attempt(EU, replica=1), ASK, T0)
+    other.absorb(one.gauges(T0), T0)
+    assert loads(other, REVERSED) == {"llama-eu": [1, 0]}
+
+
+def test_no_proxy_is_told_where_a_replica_is() -> None:
+    assert not [key for key in tracker().gauges(T0) if any(part in key for part in ("http", "10.0", "llama-eu-"))]
+
+
+def test_a_target_of_which_nothing_was_found_has_no_reading() -> None:
+    asleep = replace(EU, urls=(), discovery=DnsService(host="llama.svc", port=8000))
+    signals = tracker(asleep)
+    assert signals.read(candidates(asleep), T0) == {"llama-eu": ()}
+    signals.adopt([replace(asleep, urls=EU.urls)], T0 + 1)
+    (reading, _) = signals.survey(T0 + 1)["llama-eu"]
+    assert reading.load is not None
+    assert reading.load.warmth < 1
+
+
 def test_one_attempt_may_be_under_way_many_times() -> None:
     """A plan for the usual case is made once, and its attempts are everybody's."""
     signals = tracker()
@@ -84,12 +106,16 @@ def test_one_attempt_may_be_under_way_many_times() -> None:
 def test_workers_learn_of_each_others_requests() -> None:
     signals = tracker()
     signals.begin(attempt(EU, replica=1), ASK, T0)
-    in_flight = {"llama-eu/0": 0, "llama-eu/1": 1, "together/0": 0}
-    assert signals.gauges(T0) == in_flight | {"llama-eu/1:waiting": 1, "llama-eu/1:queued": ASK.input_tokens}
+    told = signals.gauges(T0)
+    assert sorted(told.values()) == [0, 0, 1, 1, ASK.input_tokens]
+    other, busy = (key for key in told if key.startswith("llama-eu/") and ":" not in key)
+    assert told == {other: 0, busy: 1, f"{busy}:waiting": 1, f"{busy}:queued": ASK.input_tokens} | dict.fromkeys(
+        (key for key in told if key.startswith("together/")), 0
+    )
     signals.read(candidates(EU), T0)
-    signals.absorb({"llama-eu/0": 7, "llama-eu/1": 2, "gone/0": 9}, T0)
+    signals.absorb({other: 7, busy: 2, "gone/0": 9}, T0)
     assert loads(signals, EU, US) == {"llama-eu": [7, 3], "together": [0]}
-    signals.absorb({"llama-eu/1": 1}, T0)
+    signals.absorb({busy: 1}, T0)
     assert loads(signals, EU) == {"llama-eu": [0, 2]}
     assert loads(signals, EU, at=T0 + 60) == {"llama-eu": [0, 1]}
 

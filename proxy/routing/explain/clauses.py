@@ -8,6 +8,13 @@ from proxy.routing.plan import Exclusion
 PRICE_UNKNOWN = "price unknown"
 """What a hard budget observes of a target that it cannot count."""
 
+_STATES = {
+    "breaker": "it is out of rotation after failures",
+    "asleep": "it is asleep",
+    "engine_full": "its engine is full",
+    "quota": "its provider's limit is nearly used up",
+}
+
 
 def is_for_good(one: Exclusion) -> bool:
     """Whether the policy keeps the target out, whatever the moment: money comes back with the next window."""
@@ -20,12 +27,8 @@ def barred(one: Exclusion) -> str:
     match one.rule:
         case "capacity":
             return f"it is full, with {seen}"
-        case "breaker":
-            return f"it is out of rotation after failures ({seen})"
-        case "engine_full":
-            return f"its engine is full ({seen})"
-        case "quota":
-            return f"its provider's limit is nearly used up ({seen})"
+        case "breaker" | "asleep" | "engine_full" | "quota" as state:
+            return f"{_STATES[state]} ({seen})"
         case "endpoint":
             return f"it does not serve the endpoint `{seen}`, only: {limit}"
         case "lane_override":

@@ -18,6 +18,7 @@ from proxy.routing.plan import Exclusion
             "closed",
             "it is out of rotation after failures (open, next probe in 3.0 s)",
         ),
+        ("asleep", "no replica is ready", "one replica", "it is asleep (no replica is ready)"),
         ("engine_full", "said so 0.1 s ago", "not full", "its engine is full (said so 0.1 s ago)"),
         (
             "quota",
