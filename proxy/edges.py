@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 from proxy.caller import FixedHeaders
 from proxy.meters.hold import Hold, Spent
-from proxy.policy.model import Budget, Candidate, Target
+from proxy.policy.model import Budget, Candidate, Lane, Target
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
-from proxy.routing.plan import Attempt, Decision
+from proxy.routing.plan import Attempt, Decision, Refusal
 from proxy.routing.readings import Funds, Outlook, Rates, Readings
 from proxy.routing.wanted import Wanted
 from proxy.telemetry.records import Record
@@ -37,6 +37,8 @@ class Signals(Protocol):
     def feed(self, begun: Any, outcome: Outcome, now: float) -> None: ...
 
     def admits(self, attempt: Attempt, now: float) -> bool: ...
+
+    def refused(self, refusal: Refusal, now: float) -> None: ...
 
 
 class Unmet(Protocol):
@@ -92,9 +94,11 @@ class Purse(Protocol):
 
 
 class Telemetry(Protocol):
-    """Who is told, once per request, whatever became of it."""
+    """Who is told, once per request, whatever became of it; and how long it took to be rid of an unwanted attempt."""
 
     def record(self, record: Record) -> None: ...
+
+    def cancelled(self, lane: Lane, seconds: float) -> None: ...
 
 
 class Upstreams(Protocol):

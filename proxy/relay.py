@@ -86,6 +86,7 @@ class Relay:
         self._upstreams = upstreams
         self._per_event = per_event
         self._telemetry = telemetry
+        self._cancelled = telemetry.cancelled
         self._deadlines = deadlines
         self.headers = ReplyHeaders()
         self._known_routes: dict[tuple[str, str], Route] = {}
@@ -136,6 +137,7 @@ class Relay:
                     await self._try(one, attempt)
                 refusal = _left_with(endings[-1], decision, facts)
             else:
+                self._signals.refused(decision, now)
                 refusal = self._with_rates(decision, facts, now) if decision.scopes else decision
             if refusal is not None and not client.left:
                 client.refuse(refusal)
@@ -325,6 +327,7 @@ class Relay:
             progress=None if counted < 0 else partial(self._meters.progress, counted),
             hear=partial(self._hear, begun) if self._signals.listens(begun) else None,
             first=partial(self._first, begun) if attempt.target.lane is Lane.DEDICATED else None,
+            cancelled=self._cancelled,
             hold=hold,
             done=done,
             now=now,

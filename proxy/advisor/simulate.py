@@ -182,6 +182,7 @@ class Simulation:
         decision = self._router.decide(facts, readings, now, self._draw(), outlook=outlook)
         columns.route[request] = self._routes.get(decision.route, REFUSED)
         if isinstance(decision, Refusal):
+            proxy.refused(decision, now)
             columns.reason[request] = self._reason(decision.rule)
             return
         served = self._walk(request, facts, decision, proxy, now, following_s)

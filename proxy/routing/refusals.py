@@ -22,8 +22,9 @@
 
 Down to `context_length_exceeded` the same request is answered the same for as long as the policy stands, so clients
 are told not to retry; the others carry a `Retry-After`. When every lawful target is ejected the request is refused
-rather than thrown at the least bad one (Envoy's panic threshold): each ejected replica already admits a probe when
-its time is up, so service resumes with the first request after that, and a failing upstream is not stampeded.
+rather than thrown at the least bad one (Envoy's panic threshold): each ejected replica admits a probe when its time is
+up, or after two seconds once somebody was refused for want of it (`signals/breaker.py`), so service resumes with the
+first request after that, and a failing upstream is not stampeded.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Theory of operation
     closed     success   closed, the run of failures forgotten
     closed     failure   closed, or open after five in a row, or when half of the last results (20 at least) failed
     open       elapsed   half-open
+    open       needed    half-open, if it has been open for two seconds
     half-open  probe     half-open, and no other request is let through until the probe ends, or for ten seconds
     half-open  success   closed
     half-open  failure   open, for twice as long as the last time
@@ -23,6 +24,8 @@ not failed either, so another one may follow it. As in gobreaker, every change o
 *generation*, and a result that belongs to an older one is dropped; and a request that says nothing about health (the
 client left, the request was rejected, the engine was full) is *excluded*: neither success nor failure. *Absent* and
 *present* are said by whoever asks after a deployment that sleeps (`proxy/wake.py`): better than by a caller's request.
+*Needed* is said when a request was refused for want of the replica: the next one may find out whether it is back, since
+it has nothing to lose, and what it finds does not lengthen the ejection.
 
 Nothing here reads a clock: `elapsed` is reported by whoever looks at the breaker.
 """
@@ -45,6 +48,8 @@ FORGIVEN_AFTER_S = 300.0
 PROBE_PATIENCE_S = 10.0
 ABSENT_S = 5.0
 """How long it is believed that nobody is there; who says so says it every second."""
+NEEDED_AFTER_S = 2.0
+"""How often a replica that nothing can stand in for is tried while it is ejected."""
 JITTER = 0.2
 """An ejection lasts between 1 and 1.2 times its nominal length: never shorter, so the base stays a promise."""
 
@@ -56,6 +61,7 @@ class Event(Enum):
     FAILURE = auto()
     EXCLUDED = auto()
     ELAPSED = auto()
+    NEEDED = auto()
     PROBE = auto()
     ABSENT = auto()
     PRESENT = auto()
@@ -141,6 +147,13 @@ def _offer_probe(state: State, moment: Moment) -> State:
     return State(phase=Breaker.HALF_OPEN, generation=state.generation + 1, ejections=state.ejections, since=moment.now)
 
 
+def _offer_early(state: State, moment: Moment) -> State:
+    if moment.now - state.since < NEEDED_AFTER_S:
+        return state
+    offered = _offer_probe(msgspec.structs.replace(state, until=moment.now), moment)
+    return msgspec.structs.replace(offered, ejections=max(0, state.ejections - 1))
+
+
 def _send_probe(state: State, moment: Moment) -> State:
     return msgspec.structs.replace(state, until=moment.now + PROBE_PATIENCE_S)
 
@@ -165,6 +178,7 @@ TRANSITIONS: Mapping[tuple[Breaker, Event], Callable[[State, Moment], State]] = 
     (Breaker.CLOSED, Event.SUCCESS): _recover,
     (Breaker.CLOSED, Event.FAILURE): _suffer,
     (Breaker.OPEN, Event.ELAPSED): _offer_probe,
+    (Breaker.OPEN, Event.NEEDED): _offer_early,
     (Breaker.HALF_OPEN, Event.PROBE): _send_probe,
     (Breaker.HALF_OPEN, Event.SUCCESS): _close,
     (Breaker.HALF_OPEN, Event.FAILURE): _reopen,

@@ -151,6 +151,11 @@ class Replica:
         self._advance(Event.PRESENT, Moment(now))
         self.fresh_until = 0.0
 
+    def needed(self, now: float) -> None:
+        """A request was refused for want of it."""
+        self._advance(Event.NEEDED, Moment(now))
+        self.fresh_until = 0.0
+
     def absent(self, now: float) -> None:
         """Nobody is there: no request has to find that out."""
         self._advance(Event.ABSENT, Moment(now, draw=self._draw()))

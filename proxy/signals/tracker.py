@@ -19,7 +19,7 @@ import msgspec
 from proxy.policy.model import Candidate, Target
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
-from proxy.routing.plan import Attempt
+from proxy.routing.plan import Attempt, Refusal
 from proxy.routing.readings import Breaker, Outlook, Reading, Readings
 from proxy.routing.wanted import Wanted
 from proxy.signals.account import Account, Entry, Headers, needs_account
@@ -154,6 +154,14 @@ class Tracker:
             replica.work.conclude(begun.job, outcome, now)
         replica.end(outcome, begun.generation, now)
         self._outlooks.done(begun.sent, begun.facts, outcome, now)
+
+    def refused(self, refusal: Refusal, now: float) -> None:
+        """Nobody could serve a request: whoever is out of rotation is needed back."""
+        ejected = {one.target for one in refusal.excluded if one.rule == "breaker"}
+        for target, pool in self._pools.values() if ejected else ():
+            if target.name in ejected:
+                for replica in pool:
+                    replica.needed(now)
 
     def found(self, target: str, url: str, now: float, *, present: bool) -> None:
         """Somebody has asked after a replica that slept, and it is there; or it is not."""

@@ -52,6 +52,17 @@ def test_a_success_ends_a_run_of_failures() -> None:
     assert state.phase is Breaker.CLOSED
 
 
+def test_a_replica_that_is_needed_is_tried_every_two_seconds() -> None:
+    state = opened()
+    assert run(state, Event.NEEDED, at=T0 + 1.9) is state
+    offered = run(state, Event.NEEDED, at=T0 + 2)
+    assert (offered.phase, offered.admits(T0 + 2)) == (Breaker.HALF_OPEN, True)
+    again = run(offered, Event.PROBE, Event.FAILURE, at=T0 + 3)
+    assert (again.phase, again.until) == (Breaker.OPEN, T0 + 3 + 30)
+    assert run(again, Event.NEEDED, at=T0 + 4.9) is again
+    assert run(again, Event.NEEDED, Event.PROBE, Event.SUCCESS, at=T0 + 5).phase is Breaker.CLOSED
+
+
 def test_an_excluded_result_neither_ends_nor_lengthens_a_run() -> None:
     four = [Event.FAILURE] * 4
     assert run(State(), *four, Event.EXCLUDED).failures_in_a_row == 4

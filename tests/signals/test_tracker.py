@@ -12,11 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from proxy.policy.discovery import DnsService
 from proxy.policy.model import Candidate, Limits, Target
 from proxy.routing.outcome import Failure
-from proxy.routing.plan import Attempt
+from proxy.routing.plan import Attempt, Exclusion, Refusal
 from proxy.routing.readings import Breaker, Load, Quota
 from proxy.signals.tracker import Begun, Tracker
 from proxy.signals.warmth import LEAST
-from tests.routing.policies import dedicated, facts, shared
+from tests.routing.policies import dedicated, facts, replaced, shared
 from tests.signals.attempts import attempt, outcome
 
 T0 = 1000.0
@@ -69,6 +69,21 @@ def test_an_attempt_is_in_flight_on_its_replica_until_its_outcome() -> None:
     assert loads(signals, EU, US) == {"llama-eu": [0, 1], "together": [0]}
     signals.feed(begun, outcome(one), T0 + 1)
     assert loads(signals, EU, US) == {"llama-eu": [0, 0], "together": [0]}
+
+
+def test_a_request_that_nobody_could_serve_has_the_ejected_tried_again() -> None:
+    signals = tracker(US)
+    eject(signals, US)
+    out = Exclusion("together", "breaker", "open", "closed", False)
+    for because, later, phase in (
+        ("capacity", 3, Breaker.OPEN),
+        ("breaker", 1, Breaker.OPEN),
+        ("breaker", 3, Breaker.HALF_OPEN),
+    ):
+        refusal = Refusal(status=503, code="c", message="m", rule="r", excluded=(replaced(out, rule=because),))
+        signals.refused(refusal, T0 + later)
+        (reading,) = signals.survey(T0 + later)["together"]
+        assert reading.breaker is phase
 
 
 def test_proxies_mean_the_same_replica_in_whatever_order_they_found_them() -> None:
