@@ -9,31 +9,23 @@ slices, so pods are told apart by their uid.
 A workload is scaled by its `scale` subresource, and never down: it is read first, and what is written says which
 reading it goes by, so that whoever scaled it in between wins.
 
-The API server is asked as its documentation has it for a pod ("Accessing the Kubernetes API from a Pod"): with the
-token and the certificate authority that are mounted for the service account. Tokens are rotated, so the file is read
-every time. Asking blocks, so it is done in a thread.
+The API server is asked anew every time (`cluster/access.py`). Asking blocks, so it is done in a thread.
 """
 
 from __future__ import annotations
 
 import http.client
-import ssl
-from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 
+from proxy.cluster.access import MAX_BODY_BYTES, Access, endpoint_slices, from_here, refusal, words
+from proxy.cluster.endpoint_slices import EndpointSliceList
 from proxy.policy.gpus import KubernetesReplicas
 from proxy.policy.wake import KubernetesWake
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-API_SERVER = "kubernetes.default.svc"
 TIMEOUT_S = 5.0
-MAX_BODY_BYTES = 16 * 2**20
-_REFUSALS = {
-    401: "the API server does not accept the token of the service account",
-    403: "the service account may not list `endpointslices` (hint: give it a Role that lets it)",
-}
+_LISTING = "list `endpointslices` (hint: give it a Role that lets it)"
 
 
 class CountUnknown(Exception):
@@ -42,23 +34,6 @@ class CountUnknown(Exception):
 
 class ScaleRefused(Exception):
     """A workload was not scaled; the text says why. It holds no token."""
-
-
-class _Reference(msgspec.Struct):
-    uid: str = ""
-
-
-class _Endpoint(msgspec.Struct, rename="camel"):
-    addresses: list[str]
-    target_ref: _Reference | None = None
-
-
-class _Slice(msgspec.Struct):
-    endpoints: list[_Endpoint] | None = None
-
-
-class _Slices(msgspec.Struct):
-    items: list[_Slice]
 
 
 class _Version(msgspec.Struct, rename="camel"):
@@ -77,33 +52,28 @@ class _Scale(msgspec.Struct):
 def count_endpoints(body: bytes) -> int:
     """How many pods an EndpointSliceList has. Raises CountUnknown, also where it has no slice: no such Service."""
     try:
-        slices = msgspec.json.decode(body, type=_Slices).items
+        slices = msgspec.json.decode(body, type=EndpointSliceList).items
     except msgspec.MsgspecError as error:
         raise CountUnknown(f"the API server's answer cannot be read: {error}") from None
     if not slices:
         raise CountUnknown("the API server knows no endpoints of that Service (hint: are service and namespace right?)")
-    listed = (endpoint for one in slices for endpoint in one.endpoints or ())
-    return len({one.target_ref.uid if one.target_ref else one.addresses[0] for one in listed if one.addresses})
+    return len({endpoint.pod for one in slices for endpoint in one.endpoints or () if endpoint.addresses})
 
 
 class Cluster:
     """The cluster that this process runs in."""
 
-    def __init__(self, host: str = API_SERVER, port: int = 443, account: Path = SERVICE_ACCOUNT) -> None:
-        self._host, self._port, self._account = host, port, account
+    def __init__(self, access: Access | None = None) -> None:
+        self._access = access or from_here()
 
     def replicas(self, service: KubernetesReplicas) -> int:
         """How many pods the Service has; blocks for at most a few seconds. Raises CountUnknown."""
-        path = (
-            f"/apis/discovery.k8s.io/v1/namespaces/{quote(service.namespace, safe='')}/endpointslices"
-            f"?labelSelector={quote(f'kubernetes.io/service-name={service.service}', safe='')}"
-        )
         try:
-            status, body = self._get(path)
+            status, body = self._ask("GET", endpoint_slices(service.namespace, service.service))
         except (OSError, http.client.HTTPException) as error:
-            raise CountUnknown(f"no answer from the API server: {_words(error)}") from None
+            raise CountUnknown(f"no answer from the API server: {words(error)}") from None
         if status != 200:
-            raise CountUnknown(_REFUSALS.get(status, f"the API server answers {status}"))
+            raise CountUnknown(refusal(status, _LISTING))
         return count_endpoints(body)
 
     def scale_up(self, wake: KubernetesWake) -> bool:
@@ -121,7 +91,7 @@ class Cluster:
             body = msgspec.json.encode({**wanted, "spec": {"replicas": wake.replicas}})
             self._scale("PATCH", path, kind, body)
         except (OSError, http.client.HTTPException) as error:
-            raise ScaleRefused(f"no answer from the API server: {_words(error)}") from None
+            raise ScaleRefused(f"no answer from the API server: {words(error)}") from None
         except msgspec.MsgspecError as error:
             raise ScaleRefused(f"the API server's answer cannot be read: {error}") from None
         return True
@@ -131,21 +101,15 @@ class Cluster:
         if status == 200:
             return answer
         reason = {
-            401: _REFUSALS[401],
-            403: f"the service account may not scale (hint: a Role with `get` and `patch` on `{kind}/scale`)",
             404: f"there is no such one among the {kind} (hint: are name and namespace right?)",
             409: "somebody else has just scaled it",
-        }.get(status, f"the API server answers {status}")
+        }.get(status, refusal(status, f"scale (hint: a Role with `get` and `patch` on `{kind}/scale`)"))
         raise ScaleRefused(reason)
 
-    def _get(self, path: str) -> tuple[int, bytes]:
-        return self._ask("GET", path, None)
-
-    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        token = (self._account / "token").read_text("ascii").strip()
-        context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
-        connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=context)
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        access = self._access
+        headers = access.headers()
+        connection = http.client.HTTPSConnection(access.host, access.port, timeout=TIMEOUT_S, context=access.tls())
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json"
         try:
@@ -157,10 +121,3 @@ class Cluster:
             return response.status, answer
         finally:
             connection.close()
-
-
-def _words(error: Exception) -> str:
-    """What went wrong, without what was sent."""
-    if isinstance(error, FileNotFoundError):
-        return f"there is no `{error.filename}` (hint: it is mounted where `automountServiceAccountToken` is on)"
-    return str(error) or type(error).__name__

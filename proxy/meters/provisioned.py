@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from proxy.cluster.names import NotResolved, lookup
 from proxy.meters.kubernetes import Cluster, CountUnknown
 from proxy.policy.gpus import DnsReplicas, ReplicaSource
 from proxy.policy.model import Lane, Target
@@ -31,7 +31,6 @@ EVERY_S = 10.0
 STALE_AFTER_S = 30.0
 GONE_AFTER = 3
 _THREADS = 4
-_NO_ADDRESSES = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 class NoAddresses(CountUnknown):
@@ -41,15 +40,11 @@ class NoAddresses(CountUnknown):
 def addresses(name: DnsReplicas) -> int:
     """How many addresses the name has; blocks as long as the resolver does. Raises CountUnknown."""
     try:
-        found = socket.getaddrinfo(name.host, None, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        reason = f"`{name.host}` has no addresses" if error.errno in _NO_ADDRESSES else f"no answer: {error.strerror}"
-        raise (NoAddresses if error.errno in _NO_ADDRESSES else CountUnknown)(reason) from None
-    except (OSError, UnicodeError) as error:
-        raise CountUnknown(f"no answer: {error}") from None
-    families = [{entry[4][0] for entry in found if entry[0] is family} for family in (socket.AF_INET, socket.AF_INET6)]
+        found = lookup(name.host)
+    except NotResolved as error:
+        raise (NoAddresses if error.gone else CountUnknown)(str(error)) from None
     # A pod with addresses of two families is one pod.
-    return max(map(len, families))
+    return max(len(found.ipv4), len(found.ipv6))
 
 
 class _Count:

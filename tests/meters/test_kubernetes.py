@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy.cluster.access import Access
 from proxy.meters.kubernetes import Cluster, CountUnknown, ScaleRefused, count_endpoints
 from proxy.policy.gpus import KubernetesReplicas
 from proxy.policy.wake import KubernetesWake, Workload
@@ -104,7 +105,7 @@ def server(tmp_path: Path, account: Path) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def cluster(server: ApiServer, account: Path) -> Cluster:
-    return Cluster("127.0.0.1", server.server_port, account)
+    return Cluster(Access(host="127.0.0.1", port=server.server_port, account=account))
 
 
 def test_pods_are_counted_those_that_load_their_model_too(cluster: Cluster) -> None:
@@ -156,12 +157,12 @@ def test_a_server_of_another_authority_is_not_trusted(cluster: Cluster, account:
 
 def test_outside_a_cluster_there_is_no_account(tmp_path: Path) -> None:
     with pytest.raises(CountUnknown, match="automountServiceAccountToken"):
-        Cluster("127.0.0.1", 1, tmp_path / "none").replicas(VLLM)
+        Cluster(Access(host="127.0.0.1", port=1, account=tmp_path / "none")).replicas(VLLM)
 
 
 def test_nobody_at_the_address_is_no_answer(server: ApiServer, account: Path) -> None:
     with pytest.raises(CountUnknown, match="no answer"):
-        Cluster("127.0.0.1", 1, account).replicas(VLLM)
+        Cluster(Access(host="127.0.0.1", port=1, account=account)).replicas(VLLM)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +190,14 @@ def scale(replicas: int | None) -> bytes:
 @pytest.mark.parametrize("replicas", [None, 0, 1])
 def test_a_workload_is_scaled_up_by_what_was_read_of_it(server: ApiServer, account: Path, replicas: int | None) -> None:
     server.answer = (200, scale(replicas))
-    assert Cluster("127.0.0.1", server.server_address[1], account).scale_up(WAKE)
+    assert Cluster(Access(host="127.0.0.1", port=server.server_address[1], account=account)).scale_up(WAKE)
     wanted = {"metadata": {"resourceVersion": "77"}, "spec": {"replicas": 2}}
     assert server.patched == [("application/merge-patch+json", wanted)]
 
 
 def test_a_workload_is_never_scaled_down(server: ApiServer, account: Path) -> None:
     server.answer = (200, scale(3))
-    assert not Cluster("127.0.0.1", server.server_address[1], account).scale_up(WAKE)
+    assert not Cluster(Access(host="127.0.0.1", port=server.server_address[1], account=account)).scale_up(WAKE)
     assert server.patched == []
 
 
@@ -215,9 +216,9 @@ def test_why_a_workload_was_not_scaled(
 ) -> None:
     server.answer, server.patch_status = answer, patch_status
     with pytest.raises(ScaleRefused, match=words):
-        Cluster("127.0.0.1", server.server_address[1], account).scale_up(WAKE)
+        Cluster(Access(host="127.0.0.1", port=server.server_address[1], account=account)).scale_up(WAKE)
 
 
 def test_nobody_to_scale_it(account: Path) -> None:
     with pytest.raises(ScaleRefused, match="no answer from the API server"):
-        Cluster("127.0.0.1", 1, account).scale_up(WAKE)
+        Cluster(Access(host="127.0.0.1", port=1, account=account)).scale_up(WAKE)
