@@ -3,11 +3,12 @@
 
 BIN := .venv/bin
 TESTS ?=
-SLOW := tests/e2e tests/faults tests/redis tests/fuzz tests/engine tests/clients
+SLOW := tests/e2e tests/faults tests/redis tests/fuzz tests/helm tests/prometheus tests/browser tests/engine tests/clients
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-e2e test-faults test-redis test-fuzz test-engine test-clients bench regret check format lock clean
+.PHONY: help setup demo test test-e2e test-faults test-redis test-fuzz test-helm test-prometheus test-browser test-engine
+.PHONY: test-clients bench regret check format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,6 +35,15 @@ test-redis: setup  ## the meters on Debian's Redis: TLS, sentinels, clusters, fa
 SEARCHES = $(shell grep -rl --include='test_*.py' --exclude-dir=meters '^from tests.thorough import' tests)
 test-fuzz: setup  ## texts, requests and faults by the hundred thousand, the same ones each time
 	SPILLWAY_TEST_THOROUGH=1 $(BIN)/pytest -n auto tests/fuzz $(SEARCHES) $(TESTS)
+
+test-helm: setup  ## the chart: linted, rendered in every scenario, held against the schemas of Kubernetes, and served
+	$(BIN)/pytest -n auto tests/helm $(TESTS)
+
+test-prometheus: setup  ## metrics, alerts and each dashboard's queries in a real Prometheus (needs prometheus)
+	$(BIN)/pytest tests/prometheus $(TESTS)
+
+test-browser: setup  ## the console in a real browser (needs chromium)
+	$(BIN)/pytest tests/browser $(TESTS)
 
 test-engine: setup  ## against a real vLLM on this machine's CPU (installed once, about 2 GB)
 	$(BIN)/pytest tests/engine $(TESTS)
