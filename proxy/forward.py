@@ -12,6 +12,7 @@ sleeps on `done` meanwhile. Two shapes of reply:
 `hear` gets the head of the reply, as soon as it is there: a stream may last, and it tells of the next requests. `first`
 is told when the content of a stream begins.
 `progress` is told a few times a second how many events have passed, in case this process does not live to the end.
+`cancelled` is told how long the upstream's connection was open after the client had left, or had another answer.
 `settle` is called exactly once per attempt, at its end and before the last bytes are sent, because the charge goes out
 in a header when there is still one to send. `done` then gets the `Ending`.
 """
@@ -28,7 +29,7 @@ from proxy.breakdowns import failure_of_break, refusal_of_breakdown
 from proxy.caller import Client, FixedHeaders
 from proxy.edges import Upstreams
 from proxy.meters.hold import NEVER, Hold
-from proxy.policy.model import Endpoint
+from proxy.policy.model import Endpoint, Lane
 from proxy.routing.charge import Charge
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome, Usage
@@ -44,6 +45,7 @@ from proxy.upstream.usage import read_usage
 KEEP_ALIVE_S = 10.0
 """How long a client of a stream waits before it is told, by a comment, that it is still being served."""
 MAX_REPLY_BYTES = 64 << 20
+_UNWANTED = frozenset({Failure.CLIENT_LEFT, Failure.OUTRUN})
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +64,7 @@ class Forward:
         "_attempt",
         "_body",
         "_call",
+        "_cancelled",
         "_client",
         "_committed",
         "_ended",
@@ -102,6 +105,7 @@ class Forward:
         progress: Callable[[int], None] | None = None,
         hear: Callable[[Head], None] | None = None,
         first: Callable[[float], None] | None = None,
+        cancelled: Callable[[Lane, float], None] | None = None,
         hold: Hold | None = None,
         done: asyncio.Future[None],
         now: float,
@@ -116,6 +120,7 @@ class Forward:
         self._progress = progress
         self._hear = hear
         self._first = first
+        self._cancelled = cancelled
         self._hold = hold
         self._ask_at = NEVER if hold is None else 1
         self._started_at = self._last_at = now
@@ -255,8 +260,7 @@ class Forward:
 
     def _before_commit(self, tap: Tap, block: bytes) -> None:
         if tap.error is not None:
-            message = tap.error.get("message")
-            failure = failure_in_stream(tap.error)
+            failure, message = failure_in_stream(tap.error), tap.error.get("message")
             self._fail(failure, "error in the stream", message if isinstance(message, str) else "")
             return
         self._held += block
@@ -322,9 +326,14 @@ class Forward:
         if self._ended:
             return
         if self._exchange is not None:
-            self._exchange.abort()
+            self._exchange.abort(self._when_gone() if failure in _UNWANTED else None)
         refusal = refusal_of_breakdown(self._attempt, failure, message or detail)
         self._conclude(self._head.status if self._head else None, failure, detail, refusal=refusal)
+
+    def _when_gone(self) -> Callable[[], None] | None:
+        """What to call when the upstream's connection is closed, nobody wanting the rest since now."""
+        cancelled, lane, since = self._cancelled, self._attempt.target.lane, time.monotonic()
+        return None if cancelled is None else lambda: cancelled(lane, time.monotonic() - since)
 
     def _conclude(
         self,
@@ -350,6 +359,7 @@ class Forward:
             usage=self._usage(usage, failure),
             retry_after_s=retry_after,
             detail=detail,
+            started_at=self._started_at,
         )
         charge = self._settle(outcome)
         self.ending = Ending(outcome, charge, refusal)

@@ -68,7 +68,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt's end. Times are seconds: `ttft_s` to the first content event, `itl_s` the mean gap after it.
 
     `status` is the upstream's HTTP status, None when it never answered. `committed` says that content reached the
-    client, after which nothing is retried. `retry_after_s` is the upstream's own wish.
+    client, after which nothing is retried. `retry_after_s` is the upstream's own wish. `started_at` is on the monotonic
+    clock.
     """
 
     attempt: Attempt
@@ -81,6 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage = Usage()
     retry_after_s: float | None = None
     detail: str = ""
+    started_at: float = 0.0
 
     @property
     def awaited_in_vain(self) -> bool:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from proxy import __version__
+from proxy.policy.model import Lane
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Cause, Plan, Refusal
@@ -24,6 +25,9 @@ from proxy.telemetry.series import Counter, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.5, 1)
+_CANCEL_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_TOKENS_PER_SECOND = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000)
+_RATIOS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05)
 _NANO = 1_000_000_000
 _RESIDENCY = RESIDENCY | {"geo_parameter"}
@@ -54,6 +58,17 @@ class Metrics:
         self.duration = histogram("request_duration_seconds", "From request to end of reply", _SECONDS, *by_request)
         self.ttft = histogram("time_to_first_token_seconds", "To the first content event", _SECONDS, "route", "target")
         self.itl = histogram("inter_token_seconds", "Mean gap between chunks", _TOKEN_SECONDS, "route", "target")
+        self.speed = histogram(
+            "perceived_tokens_per_second",
+            "Output tokens after the first, by the time they took to stream",
+            _TOKENS_PER_SECOND,
+            "route",
+            "target",
+        )
+        self.ratio = histogram("prediction_ratio", "Observed by predicted", _RATIOS, "target", "of")
+        self.cancel = histogram(
+            "upstream_cancel_seconds", "From a client leaving to its upstream closed", _CANCEL_SECONDS, "lane"
+        )
         self.overhead = histogram("overhead_seconds", "The proxy's own time before it sends", _OVERHEAD_SECONDS)
         self.waits = histogram("wait_seconds", "Of those that waited for room, until its end", _SECONDS, "route")
         self.spill = counter("spill", "Requests that left dedicated before failure", "from", "to", "reason")
@@ -98,6 +113,10 @@ class Metrics:
             if not charge.priced:
                 self.unpriced.labels(charge.target).value += 1
 
+    def cancelled(self, lane: Lane, seconds: float) -> None:
+        """Count how long it took to close an upstream whose answer nobody wants any more."""
+        self.cancel.labels(lane).observe(seconds)
+
     def _count_refusal(self, facts: Facts, refusal: Refusal) -> None:
         if refusal.rule == Failure.CLIENT_LEFT.label:
             self.disconnects.labels("waiting").value += 1
@@ -131,7 +150,19 @@ class Metrics:
 class _Series:
     """Every series that one kind of request touches."""
 
-    __slots__ = ("cost", "duration", "itl", "overhead", "requests", "tokens_in", "tokens_out", "ttft")
+    __slots__ = (
+        "cost",
+        "duration",
+        "itl",
+        "itl_ratio",
+        "overhead",
+        "requests",
+        "speed",
+        "tokens_in",
+        "tokens_out",
+        "ttft",
+        "ttft_ratio",
+    )
 
     def __init__(self, metrics: Metrics, key: tuple[str, ...]) -> None:
         endpoint, route, lane, target, ended, reason = key
@@ -143,9 +174,13 @@ class _Series:
             return
         self.ttft = metrics.ttft.labels(route, target)
         self.itl = metrics.itl.labels(route, target)
+        self.speed = metrics.speed.labels(route, target)
         self.tokens_in = metrics.tokens.labels(target, "input")
         self.tokens_out = metrics.tokens.labels(target, "output")
         self.cost = metrics.cost.labels(lane, target)
+        if lane == Lane.DEDICATED:
+            self.ttft_ratio = metrics.ratio.labels(target, "ttft")
+            self.itl_ratio = metrics.ratio.labels(target, "itl")
 
     def count(self, record: Record) -> None:
         self.requests.value += 1
@@ -154,11 +189,21 @@ class _Series:
         if not record.outcomes:
             return
         outcome = record.outcomes[-1]
-        if outcome.ttft_s is not None:
-            self.ttft.observe(outcome.ttft_s)
-        if outcome.itl_s is not None:
-            self.itl.observe(outcome.itl_s)
-        usage = outcome.usage
+        usage, ttft_s, itl_s = outcome.usage, outcome.ttft_s, outcome.itl_s
+        estimate = outcome.attempt.estimate
+        if ttft_s is not None:
+            self.ttft.observe(ttft_s)
+            if estimate is not None:
+                self.ttft_ratio.observe(ttft_s / (estimate.ttft_s * estimate.ttft_factor))
+            if itl_s is not None:
+                self.itl.observe(itl_s)
+                if estimate is not None:
+                    self.itl_ratio.observe(itl_s / (estimate.itl_s * estimate.itl_factor))
+                if itl_s:
+                    # Where part of the answer is reasoning, which not everybody sends, events stand for its tokens.
+                    streamed_s = outcome.total_s - ttft_s
+                    by_tokens = streamed_s > 0 and usage.output_tokens > 1 and not usage.reasoning_tokens
+                    self.speed.observe((usage.output_tokens - 1) / streamed_s if by_tokens else 1 / itl_s)
         self.tokens_in.value += usage.input_tokens
         self.tokens_out.value += usage.output_tokens
         self.cost.value += record.charges[-1].nano_usd

@@ -10,12 +10,14 @@ failure to connect included, arrives at the sink. A sink sees either one `on_fai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from proxy.policy.model import Endpoint
 from proxy.routing.plan import Attempt
+from proxy.routing.trace_context import TraceContext
 from proxy.upstream.errors import UpstreamError
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -26,7 +28,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     `body` holds the top-level members of the client's JSON object as undecoded bytes, keys unique. `headers` are the
     client's, already through the allow-list, lower-case names. `usage_wanted` says that the client itself asked for the
-    usage chunk of a stream; upstreams always ask for it.
+    usage chunk of a stream; upstreams always ask for it. `trace` is for those upstreams that are told of it.
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: RawHeaders
     stream: bool
     usage_wanted: bool = False
+    trace: TraceContext | None = None
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -72,8 +75,11 @@ class Exchange(Protocol):
     def resume(self) -> None:
         """Read again."""
 
-    def abort(self) -> None:
-        """Close the upstream's connection now and forget the sink. Idempotent, and harmless after the end."""
+    def abort(self, closed: Callable[[], None] | None = None) -> None:
+        """Close the upstream's connection now and forget the sink. Idempotent, and harmless after the end.
+
+        `closed` is called when the connection is gone; never, if it was not the exchange's any more.
+        """
 
 
 class Upstream(Protocol):

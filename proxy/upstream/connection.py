@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: Sink | None = None
         self._on_stale: Callable[[], None] | None = None
+        self._closed: Callable[[], None] | None = None
         self._sent_at = 0.0
         self._headers: RawHeaders = []
         self._header_bytes = 0
@@ -90,10 +91,11 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def abort(self) -> None:
-        """Close at once, unread bytes and all; the sink hears nothing more."""
+    def abort(self, closed: Callable[[], None] | None = None) -> None:
+        """Close at once, unread bytes and all; the sink hears nothing more. `closed` is called when that is done."""
         self._sink = self._on_stale = None
         if self._transport is not None:
+            self._closed = closed
             self._transport.abort()
 
     # asyncio's side
@@ -128,6 +130,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.on_closed(self)
         self._transport = None
+        if self._closed is not None:
+            self._closed()
+            self._closed = None
         sink, stale = self._sink, self._on_stale
         self._sink = self._on_stale = None
         if sink is None:

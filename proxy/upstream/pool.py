@@ -14,6 +14,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 
 from proxy.upstream.base import Sink
 from proxy.upstream.connection import Connection
@@ -136,11 +137,13 @@ class Pooled:
         if (connection := self._ours()) is not None:
             connection.resume()
 
-    def abort(self) -> None:
+    def abort(self, closed: Callable[[], None] | None = None) -> None:
         if self._dialling is not None:
+            if closed is not None:
+                self._dialling.add_done_callback(lambda _: closed())
             self._dialling.cancel()
         if (connection := self._ours()) is not None:
-            connection.abort()
+            connection.abort(closed)
 
     def _ours(self) -> Connection | None:
         """The connection, unless the exchange is over and it carries somebody else's by now."""

@@ -101,9 +101,11 @@ class Outlet:
         """Pull again."""
         self._flowing.set()
 
-    def abort(self) -> None:
-        """Forget the sink and close the connection now. Idempotent."""
+    def abort(self, closed: Callable[[], None] | None = None) -> None:
+        """Forget the sink and close the connection now. Idempotent. `closed` is called when the task has ended too."""
         self._sink = None
+        if closed is not None and self.task is not None:
+            self.task.add_done_callback(lambda _: closed())
         self._flowing.set()
         if self.on_abort is not None:
             self.on_abort()

@@ -121,6 +121,8 @@ class Nothing:
 
     def record(self, record: Record) -> None: ...
 
+    def cancelled(self, *given: object) -> None: ...
+
 
 class Unsaid(Buckets):
     """Rates of which replies say nothing."""

@@ -68,7 +68,7 @@ class Handle:
 
     def resume(self) -> None: ...
 
-    def abort(self) -> None:
+    def abort(self, closed: object = None) -> None:
         self.aborted = True
 
     def __getattr__(self, name: str) -> Any:

@@ -75,7 +75,7 @@ class Exchange:
 
     def resume(self) -> None: ...
 
-    def abort(self) -> None: ...
+    def abort(self, closed: object = None) -> None: ...
 
 
 class Network:
@@ -169,6 +169,8 @@ class Log:
 
     def record(self, record: Record) -> None:
         self.records.append(record)
+
+    def cancelled(self, *given: object) -> None: ...
 
 
 FAULTS = ("served", "429", "500", "503", "401", "400", "302", "refused", "reset", "reset late", "left")

@@ -12,9 +12,9 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from proxy import __version__
-from proxy.policy.model import Endpoint, Tenant
+from proxy.policy.model import Endpoint, Lane, Tenant
 from proxy.routing.outcome import Failure, Usage
-from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
+from proxy.routing.plan import Cause, Estimate, Exclusion, Plan, Refusal
 from proxy.telemetry.metrics import Metrics, count, gauge
 from proxy.telemetry.records import Record
 from tests.harness import dedicated, shared
@@ -54,6 +54,9 @@ def test_the_names_are_those_that_dashboards_and_alerts_are_written_for() -> Non
         "spillway_time_to_first_token_seconds": "histogram",
         "spillway_inter_token_seconds": "histogram",
         "spillway_overhead_seconds": "histogram",
+        "spillway_perceived_tokens_per_second": "histogram",
+        "spillway_prediction_ratio": "histogram",
+        "spillway_upstream_cancel_seconds": "histogram",
         "spillway_hedges": "counter",
         "spillway_wait_seconds": "histogram",
         "spillway_spill": "counter",
@@ -71,22 +74,68 @@ def test_the_names_are_those_that_dashboards_and_alerts_are_written_for() -> Non
 
 
 def test_a_served_request_is_counted_once_everywhere() -> None:
-    seen = after(record(outcome(ttft_s=0.02, itl_s=0.003)))
+    seen = after(record(outcome(ttft_s=0.05, itl_s=0.003)))
     where = "endpoint=chat,lane=dedicated"
     assert seen == {
         f"spillway_requests_total{{{where},outcome=ok,reason=preferred,route=default,target=gpu}}": 1,
         f"spillway_request_duration_seconds_count{{{where},route=default,target=gpu}}": 1,
         f"spillway_request_duration_seconds_sum{{{where},route=default,target=gpu}}": 0.3,
         "spillway_time_to_first_token_seconds_count{route=default,target=gpu}": 1,
-        "spillway_time_to_first_token_seconds_sum{route=default,target=gpu}": 0.02,
+        "spillway_time_to_first_token_seconds_sum{route=default,target=gpu}": 0.05,
         "spillway_inter_token_seconds_count{route=default,target=gpu}": 1,
         "spillway_inter_token_seconds_sum{route=default,target=gpu}": 0.003,
+        "spillway_perceived_tokens_per_second_count{route=default,target=gpu}": 1,
+        "spillway_perceived_tokens_per_second_sum{route=default,target=gpu}": 10,
         "spillway_overhead_seconds_count{}": 1,
         "spillway_overhead_seconds_sum{}": 0.0002,
         "spillway_tokens_total{direction=input,target=gpu}": 7,
         "spillway_tokens_total{direction=output,target=gpu}": 3,
         f"spillway_build_info{{version={__version__}}}": 1,
     }
+
+
+SPEED = "spillway_perceived_tokens_per_second_sum{route=default,target=gpu}"
+ESTIMATE = Estimate(
+    ttft_s=0.1,
+    itl_s=0.01,
+    saturated=False,
+    ttft_factor=2.0,
+    itl_factor=0.5,
+    ttft_aim_s=1.0,
+    itl_aim_s=0.05,
+    hit_tokens=0,
+    output_tokens=64.0,
+)
+
+
+def test_events_stand_for_tokens_where_part_of_the_answer_was_reasoning() -> None:
+    """A provider that keeps its reasoning to itself charges for tokens that nobody saw."""
+    usage = Usage(input_tokens=7, output_tokens=500, reasoning_tokens=480)
+    assert after(record(outcome(ttft_s=0.05, itl_s=0.02, usage=usage)))[SPEED] == 50
+
+
+@pytest.mark.parametrize("itl_s", [None, 0.0])
+def test_what_came_in_one_piece_has_no_speed(itl_s: float | None) -> None:
+    assert SPEED not in after(record(outcome(ttft_s=0.05, itl_s=itl_s)))
+
+
+def test_a_prediction_is_compared_with_what_came_of_it() -> None:
+    """As the decision reckoned with it: times the replica's factors."""
+    attempt = msgspec.structs.replace(outcome().attempt, estimate=ESTIMATE)
+    seen = after(record(msgspec.structs.replace(outcome(ttft_s=0.1, itl_s=0.01), attempt=attempt)))
+    assert seen["spillway_prediction_ratio_sum{of=ttft,target=gpu}"] == 0.5
+    assert seen["spillway_prediction_ratio_sum{of=itl,target=gpu}"] == 2.0
+    assert seen["spillway_prediction_ratio_count{of=itl,target=gpu}"] == 1
+
+
+def test_what_nobody_predicted_is_not_compared() -> None:
+    assert not [name for name in after(record(outcome(API, ttft_s=0.1, itl_s=0.01))) if "prediction" in name]
+
+
+def test_an_upstream_that_was_let_go_says_how_soon() -> None:
+    metrics = Metrics()
+    metrics.cancelled(Lane.SHARED, 0.125)
+    assert scraped(metrics)["spillway_upstream_cancel_seconds_sum{lane=shared}"] == 0.125
 
 
 def test_money_is_summed_as_integers_and_shown_in_dollars() -> None:
