@@ -12,6 +12,7 @@ target belongs to its name and URL, so it survives; what belongs to the policy b
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 import time
@@ -28,13 +29,15 @@ from proxy.api.admin import admin_app
 from proxy.api.catalogue import Catalogue
 from proxy.api.explain import Explainer
 from proxy.api.health import Health
+from proxy.api.live import LiveFeed
 from proxy.api.openai import DataPort
 from proxy.deadlines import Deadlines
 from proxy.engines import Engines
 from proxy.gauges import policy_gauges, process_gauges, replica_gauges
+from proxy.live.board import Board, Sources
 from proxy.metering import Metering
 from proxy.meters.ledger import Ledger
-from proxy.policy.model import Snapshot, Target
+from proxy.policy.model import Lane, Snapshot, Target
 from proxy.policy.status import PolicyStatus
 from proxy.policy.watch import Unfit
 from proxy.relay import Relay
@@ -44,17 +47,21 @@ from proxy.routing.explain.explained import Uptime
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Attempt, Refusal
 from proxy.routing.table import Lawful
+from proxy.routing.trace_context import read_context
 from proxy.settings import Settings
 from proxy.signals.retry_budget import RetryBudget
 from proxy.signals.tracker import Tracker
+from proxy.telemetry import traces
 from proxy.telemetry.decision_log import DecisionLog, opened
 from proxy.telemetry.log import RequestLog
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import Metrics, count
 from proxy.telemetry.records import Record
+from proxy.telemetry.traces import Traces
 from proxy.unmet import Unmet
 from proxy.upstream.base import Call, Upstream
 from proxy.upstream.passthrough import Passthrough
 from proxy.upstream.reckoning import TokensPerEvent
+from proxy.upstream.traced import Traced
 from proxy.upstream.translated import Translated
 
 _log = logging.getLogger(__name__)
@@ -67,6 +74,7 @@ class Spillway:
         self._router = Router(snapshot)
         self.policy = PolicyStatus(revision=snapshot.revision, loaded_at=time.time())
         self.deadlines = Deadlines()
+        self._waits_until = 0.0
         self.health = Health(self._degraded, lambda: self.policy)
         self._tracker = Tracker(snapshot.targets.values(), random.random)
         per_event = TokensPerEvent()
@@ -82,8 +90,9 @@ class Spillway:
         tracker = self._tracker
         self._unmet = Unmet(snapshot, tracker.survey, tracker.answer_tokens, tracker.found, self._metering)
         self._engines = Engines(snapshot.targets.values(), self._tracker.heard)
-        self._upstreams = _Upstreams()
-        self._telemetry = _Telemetry(self._gauges, opened(settings), self._note)
+        self._upstreams = _Upstreams(settings.trace_shared)
+        self._traces = traces.opened(os.environ)
+        self._telemetry = _Telemetry(self._gauges, opened(settings), self._note, self._traces)
         self._relay = Relay(
             signals=self._tracker,
             rates=self._metering.rates,
@@ -103,7 +112,9 @@ class Spillway:
             catalogue.app,
             max_body_bytes=settings.max_body_bytes,
             max_in_flight=settings.max_in_flight,
+            trace=read_context if self._traces is None else self._traces.begin,
         )
+        self.board = self._board()
         self.admin = self._admin_app()
 
     async def __aenter__(self) -> Self:
@@ -113,12 +124,14 @@ class Spillway:
         await self._metering.start()
         self._engines.start()
         self._unmet.start()
+        self.board.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.data.cancel()
+        self.board.close()
         self.deadlines.stop()
         await self._engines.aclose()
         await self._unmet.aclose()
@@ -126,6 +139,8 @@ class Spillway:
         self._telemetry.flush()
         await self._metering.aclose()
         self._telemetry.close()
+        if self._traces is not None:
+            await self._traces.aclose()
 
     def adopt(self, router: Router) -> None:
         """Serve by another policy from the next request on; requests that have begun end by theirs."""
@@ -139,6 +154,11 @@ class Spillway:
         self._router = router
         self.policy = self.policy.adopted(snapshot.revision, time.time())
         _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
+
+    def drain(self, waits_until: float) -> None:
+        """Say that no more is to be sent here. Nobody waits for room past `waits_until`, on the monotonic clock."""
+        self.health.draining = True
+        self._waits_until = waits_until
 
     def refuse(self, refused: Unfit) -> None:
         """Say why the text on the disk is not served."""
@@ -170,10 +190,10 @@ class Spillway:
         return self._router.lawful_set(facts)
 
     def check(self, now: float) -> None:
-        """The sweep: keep the relay's word on what is degraded up to date; nobody waits for room while we drain."""
+        """The sweep: keep the relay's word on what is degraded up to date; and while we drain, who waits for room."""
         self._relay.headers.degraded = ", ".join(self._degraded()).encode()
         if self.health.draining:
-            self._relay.waiting.close()
+            self._relay.waiting.close(self._waits_until)
 
     def _admin_app(self) -> Starlette:
         metering = self._metering
@@ -188,11 +208,26 @@ class Spillway:
             usage=metering.usage,
             demand=metering.demand,
             latency=self._engines.report,
+            live=LiveFeed(self.board),
         )
+
+    def _board(self) -> Board:
+        sources = Sources(
+            snapshot=lambda: self._router.snapshot,
+            policy=lambda: self.policy,
+            draining=lambda: self.health.draining,
+            survey=self._tracker.survey,
+            uptimes=self._uptimes,
+            waiting=lambda: len(self._relay.waiting),
+            lag_s=lambda: self.deadlines.lag_s,
+            flush=self._telemetry.flush,
+        )
+        return Board(sources, self._metering, self._engines)
 
     def _note(self, record: Record, now: float) -> None:
         self._metering.note(record, now)
         self._engines.note(record, now)
+        self.board.note(record)
 
     def _degraded(self) -> Mapping[str, str]:
         return self._metering.degraded()
@@ -219,17 +254,27 @@ class Spillway:
         yield from self._unmet.metrics()
         yield from self._engines.metrics()
         yield from policy_gauges(self.policy, self._uptimes())
+        if self._traces is not None:
+            yield count("spans_dropped", "Spans that no collector took", ({}, self._traces.dropped))
 
 
 class _Upstreams:
-    """Bytes where the target speaks the caller's protocol, LiteLLM where it does not."""
+    """Bytes where the target speaks the caller's protocol, LiteLLM where it does not.
 
-    def __init__(self) -> None:
+    Engines are told of the trace that a request is part of, and shared providers too if that is said (`trace_shared`).
+    """
+
+    def __init__(self, trace_shared: bool) -> None:
+        self._trace_shared = trace_shared
         self._passthrough = Passthrough()
         self._translated = Translated()
 
     def of(self, attempt: Attempt, call: Call) -> Upstream:
-        return self._passthrough if call.endpoint in attempt.target.native else self._translated
+        if call.endpoint not in attempt.target.native:
+            return self._translated
+        if call.trace is None or (attempt.target.lane is Lane.SHARED and not self._trace_shared):
+            return self._passthrough
+        return Traced(self._passthrough, call.trace)
 
     def adopt(self, targets: Iterable[Target]) -> None:
         self._passthrough.adopt(targets)
@@ -253,9 +298,11 @@ class _Telemetry:
         gauges: Callable[[], Iterator[Metric]],
         decision_log: DecisionLog | None,
         note: Callable[[Record, float], None],
+        traces: Traces | None,
     ) -> None:
         self.metrics = Metrics(gauges)
         self._note = note
+        self._traces = traces
         self.log = RequestLog(sys.stdout.buffer, decision_log)
         self._pending: list[Record] = []
 
@@ -263,6 +310,9 @@ class _Telemetry:
         self._pending.append(record)
         if len(self._pending) >= self.BATCH:
             self.flush()
+
+    def cancelled(self, lane: Lane, seconds: float) -> None:
+        self.metrics.cancelled(lane, seconds)
 
     def check(self, now: float) -> None:
         """The sweep: nothing waits longer than one period."""
@@ -277,6 +327,8 @@ class _Telemetry:
         now = time.monotonic()
         for record in records:
             self._note(record, now)
+        if self._traces is not None and records:
+            self._traces.record(records)
 
     def close(self) -> None:
         self.flush()

@@ -10,7 +10,7 @@ the path of a request: the records come in batches, with the rest of the telemet
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from prometheus_client.core import Metric
@@ -116,6 +116,11 @@ class Engines:
             if target.name in compared
         )
         return LatencyReport(window_s=WINDOW_S, targets=targets)
+
+    def told(self) -> Mapping[tuple[str, str], ReplicaReport]:
+        """What each engine says of itself, by target and URL."""
+        now = self._clock()
+        return {(one.target, one.url): _replica(one, now) for one in self._scraper.standings()}
 
     def metrics(self) -> Iterator[Metric]:
         """What Prometheus is told of it."""

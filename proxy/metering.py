@@ -21,13 +21,13 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
-from proxy.meters.aggregates import Grain
+from proxy.meters.aggregates import Grain, Row
 from proxy.meters.buckets import Buckets
 from proxy.meters.counters import Counters
 from proxy.meters.demand_rows import demand_lines
 from proxy.meters.escrow import Alert, Escrow
 from proxy.meters.gauges import Gauges
-from proxy.meters.gpu_hours import GpuClock
+from proxy.meters.gpu_hours import GpuClock, GpuRow
 from proxy.meters.hold import Events, Holds
 from proxy.meters.journal import Journal
 from proxy.meters.ledger import Ledger
@@ -36,6 +36,7 @@ from proxy.meters.money import NANO_PER_USD
 from proxy.meters.part import Part
 from proxy.meters.provisioned import Provisioned
 from proxy.meters.recovery import take_over
+from proxy.meters.report import MeterReport
 from proxy.meters.standing import JournalStanding, Standing
 from proxy.meters.store import Store, StoreError
 from proxy.meters.sync import Sync
@@ -130,6 +131,14 @@ class Metering:
             return (await self._sync.report(self._snapshot)).to_json()
         except StoreError:
             return None
+
+    def known_report(self) -> MeterReport | None:
+        """The report as of a few seconds ago, without asking the store; None while it is away."""
+        return self._sync.known_report(self._snapshot)
+
+    async def hours(self, from_s: float, to_s: float) -> tuple[list[Row], list[GpuRow]]:
+        """What each series counted and each dedicated target accrued in these hours. Raises StoreError."""
+        return await self._store.rows(from_s, to_s, Grain.HOUR), await self._store.gpu_rows(from_s, to_s)
 
     def standing(self) -> Standing:
         """How budgets, rates and the journal stand, as far as this process knows."""

@@ -15,8 +15,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from proxy.api.catalogue import ABSENT
+from proxy.api.console import console_routes
 from proxy.api.explain import Explainer
 from proxy.api.health import Health
+from proxy.api.live import LiveFeed
 from proxy.meters.aggregates import Grain
 from proxy.meters.standing import NOTHING_KNOWN, Standing
 from proxy.meters.store_error import StoreError
@@ -47,6 +49,7 @@ def admin_app(
     usage: UsageLines = _nothing,
     demand: DemandLines = _nothing,
     latency: Callable[[], object] = dict,
+    live: LiveFeed | None = None,
 ) -> Starlette:
     """`exposition` gives the metrics as text; `policy` and `report` JSON: what is served, and the meters; `latency`
     how both ends of the dedicated targets compare.
@@ -87,6 +90,8 @@ def admin_app(
             Route("/admin/policy", served),
             Route("/admin/explain", explainer.answer, methods=["POST"]),
             *health.routes(),
+            *([] if live is None else [Route("/admin/live", live.answer)]),
+            *console_routes(),
         ],
         exception_handlers=ABSENT,
     )

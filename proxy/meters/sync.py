@@ -27,7 +27,7 @@ from proxy.meters.counters import Counters
 from proxy.meters.part import Ask, Durable, Moment, Part
 from proxy.meters.report import MeterReport, report
 from proxy.meters.store import Store, StoreError
-from proxy.meters.summary import summarise
+from proxy.meters.summary import Summary, summarise
 from proxy.meters.window import Window
 from proxy.policy.model import Snapshot
 
@@ -79,6 +79,7 @@ class Sync:
         self._journal = journal
         self._durable: tuple[Durable, ...] = (counters, *durable)
         self._window = Window()
+        self._processes = 0
         self._interval_s = interval_s
         self._clock = clock
         # The store's time in milliseconds when this process's clock stood at zero, by the last reply.
@@ -131,7 +132,14 @@ class Sync:
     async def report(self, snapshot: Snapshot) -> MeterReport:
         """What everybody has counted so far, and over the last minutes. Raises StoreError."""
         totals = await self._store.read_totals()
-        latest = summarise(totals)
+        return self._report(summarise(totals), snapshot, totals.processes)
+
+    def known_report(self, snapshot: Snapshot) -> MeterReport | None:
+        """The same as of the last sample, a few seconds ago, without asking the store; None while it is away."""
+        latest = self._window.latest
+        return None if latest is None or not self.connected else self._report(latest, snapshot, self._processes)
+
+    def _report(self, latest: Summary, snapshot: Snapshot, processes: int) -> MeterReport:
         return report(
             latest,
             self._window.before(latest),
@@ -139,7 +147,7 @@ class Sync:
             snapshot.models,
             connected=self.connected,
             lag_s=self.lag_s,
-            processes=totals.processes,
+            processes=processes,
         )
 
     async def _run(self) -> None:
@@ -197,7 +205,9 @@ class Sync:
             await self._store.fold_dead()
         if now >= self._sample_due:
             self._sample_due = now + SAMPLE_EVERY_S
-            self._window.add(summarise(await self._store.read_totals()))
+            totals = await self._store.read_totals()
+            self._processes = totals.processes
+            self._window.add(summarise(totals))
 
     def _succeeded(self) -> None:
         if self._failures:

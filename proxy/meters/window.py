@@ -31,6 +31,11 @@ class Window:
         while len(self._samples) > 1 and sample.as_of_s - self._samples[1].as_of_s >= self._span_s:
             self._samples.popleft()
 
+    @property
+    def latest(self) -> Summary | None:
+        """The newest summary; None before the first."""
+        return self._samples[-1] if self._samples else None
+
     def before(self, latest: Summary) -> Summary | None:
         """The oldest summary within the span of `latest` that it can be compared with; None when there is none."""
         oldest = self._samples[0] if self._samples else None
