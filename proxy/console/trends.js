@@ -1,0 +1,121 @@
+// The three charts: how much spills, what a million tokens cost beside the break-even line, latency beside objectives.
+
+import { Chart } from "./charts.js";
+import { clipped } from "./dom.js";
+import { breakEven, ofLane, ruleName } from "./figures.js";
+import * as write from "./format.js";
+import { History } from "./history.js";
+
+const SPAN_S = 300;
+const POINTS = SPAN_S + 60;
+const MOST_LIMITS = 3;
+const ALL = "";
+
+export class Trends {
+  #history = new History(POINTS);
+  #spill;
+  #price;
+  #latency;
+  #view = null;
+
+  constructor(parent) {
+    const top = (least) => (most) => Math.max(least, most * 1.15);
+    this.#spill = new Chart(parent, { id: "spill", title: "Spill share", spanS: SPAN_S, format: write.percent, range: (most) => Math.min(1, Math.max(0.1, most * 1.15)) });
+    this.#price = new Chart(parent, { id: "price", title: "Cost against break-even, $/M tokens", spanS: SPAN_S, format: write.usd, range: priceTop });
+    this.#latency = new Chart(parent, { id: "latency", title: "Latency against objectives", spanS: SPAN_S, format: write.seconds, range: top(0.01) });
+    for (const chart of [this.#spill, this.#price, this.#latency]) chart.select.addEventListener("change", () => this.#draw());
+    this.#spill.offer([]);
+  }
+
+  /** Note what this view says, and draw. */
+  update(view) {
+    this.#view = view;
+    const figures = new Map();
+    const own = ofLane(view, "dedicated");
+    note(figures, ALL, breakEven(own));
+    for (const target of own) note(figures, target.name, breakEven([target]));
+    for (const [key, one] of objectives(view)) figures.set(`observed ${key}`, one.observed_s);
+    this.#history.note(view.as_of, figures);
+    this.#price.offer([[ALL, "All dedicated"], ...own.map((target) => [target.name, clipped(target.name, 40)])]);
+    this.#latency.offer([[ALL, "All requests"], ...objectives(view).map(([key, one, route]) => [key, clipped(`${route}: ${ruleName(one.rule)}`, 40)])]);
+    this.#draw();
+  }
+
+  #draw() {
+    if (this.#view === null || document.hidden) return;
+    this.#drawSpill();
+    this.#drawPrice();
+    this.#drawLatency();
+  }
+
+  #drawSpill() {
+    const { history, as_of } = this.#view;
+    const series = [{ id: "spilled", label: "spilled", colour: "--rent", dash: "solid", fill: "--rent-soft" }];
+    this.#spill.draw(series, [history.at, history.spill_share], as_of);
+  }
+
+  #drawPrice() {
+    const of = this.#price.select.value;
+    const series = [
+      { id: "own", label: "your GPUs", colour: "--own", dash: "solid" },
+      { id: "shared", label: "break-even: shared price", colour: "--rent", dash: "dash" },
+    ];
+    this.#price.draw(series, this.#history.columns([`own ${of}`, `shared ${of}`], POINTS), this.#view.as_of);
+  }
+
+  #drawLatency() {
+    const of = this.#latency.select.value;
+    if (of === ALL) this.#drawAllLatency();
+    else this.#drawObjective(of);
+  }
+
+  #drawAllLatency() {
+    const { history, as_of } = this.#view;
+    const limits = ttftLimits(this.#view);
+    const series = [
+      { id: "p99", label: "TTFT p99", colour: "--own", dash: "solid" },
+      { id: "p50", label: "p50", colour: "--quiet", dash: "dot" },
+      ...limits.map(([limit, routes]) => limitLine(limit, routes)),
+    ];
+    const flat = limits.map(([limit]) => history.at.map(() => limit));
+    this.#latency.draw(series, [history.at, history.ttft_p99_s, history.ttft_p50_s, ...flat], as_of);
+  }
+
+  #drawObjective(of) {
+    const found = objectives(this.#view).find(([key]) => key === of);
+    const [times, observed] = this.#history.columns([`observed ${of}`], POINTS);
+    const limit = found?.[1].limit_s ?? null;
+    const series = [{ id: of, label: found ? ruleName(found[1].rule) : of, colour: "--own", dash: "solid" }, limitLine(limit, [])];
+    this.#latency.draw(series, [times, observed, times.map(() => limit)], this.#view.as_of);
+  }
+}
+
+const limitLine = (limit, routes) => ({
+  id: `limit ${limit} ${routes.join(" ")}`,
+  label: routes.length ? `objective of ${clipped(routes.join(", "), 30)}` : "objective",
+  colour: "--bad",
+  dash: "dash",
+});
+
+function note(figures, name, { own, shared }) {
+  figures.set(`own ${name}`, own === null ? null : own / 1e9);
+  figures.set(`shared ${name}`, shared === null ? null : shared / 1e9);
+}
+
+/** Each objective as `[key, objective, route's name]`. */
+const objectives = (view) => view.routes.flatMap(({ name, objectives: all }) => all.map((one) => [`${name} ${one.rule}`, one, name]));
+
+/** The TTFT p99 objectives, tightest first, each with the routes that have it. */
+function ttftLimits(view) {
+  const by = new Map();
+  for (const [, one, route] of objectives(view)) {
+    if (one.rule === "ttft_p99") by.set(one.limit_s, [...(by.get(one.limit_s) ?? []), route]);
+  }
+  return [...by].sort((one, other) => one[0] - other[0]).slice(0, MOST_LIMITS);
+}
+
+/** Idle GPUs make a token cost anything: what is far above the break-even line is above the chart too. */
+function priceTop(most, data) {
+  const even = Math.max(0, ...(data[2] ?? []).filter((value) => value !== null));
+  return even ? Math.max(even * 1.4, Math.min(most * 1.1, even * 4)) : Math.max(0.01, most * 1.15);
+}
