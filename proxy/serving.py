@@ -3,10 +3,11 @@
 Theory of operation
 -------------------
 A single process and each of several workers serve in exactly this way; `run` and `workers` differ in what they put
-around it. Signals belong to the data port's server. SIGTERM, which an orchestrator sends, lets streams finish within
-`Settings.drain_s`; SIGINT comes from somebody at a terminal and leaves them `INTERRUPT_DRAIN_S`. What has not ended by
-then is answered by an error in its own protocol. Neither is raised again afterwards: whoever called goes on to stop the
-store in its turn.
+around it. Signals belong to the data port's server, and end it in the stages of `drain.py`: from the first one on
+readiness is off and each reply says `Connection: close`; then the listener closes, once nobody waits there; then the
+connections that nobody uses, and the others as they end. What has not ended in time is answered by an error in its own
+protocol. After that the meters tell the store of it all. No signal is raised again afterwards: whoever called goes on
+to stop the store in its turn.
 
 The policy is followed for as long as it is served (`reload.py`). The address to listen on is settled at the start for
 good; so a policy under which nobody needs a key is not adopted where others can reach the port.
@@ -20,18 +21,19 @@ import functools
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 
 import uvicorn
 
-from proxy.api.server import ReceivingLimits, guarded_protocol
+from proxy.api.server import Leaving, ReceivingLimits, guarded_protocol
 from proxy.app import Spillway
+from proxy.drain import Drain
 from proxy.meters.prices import PriceList, PriceListUnreadable
 from proxy.meters.store import StoreUrlInvalid
 from proxy.policy.compile import check_source
@@ -47,7 +49,15 @@ from proxy.telemetry.decision_log import opened
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
 """Longer than the idle timeout of the usual load balancer (60 s), which must be the first to close."""
-INTERRUPT_DRAIN_S = 2
+LINGER_S = 1.0
+"""How long a connection that nobody uses is kept at the end: its client may just have been about to ask."""
+ACCEPT_S = 0.5
+"""How long connections are accepted that wait at the listener when it is to close."""
+FAREWELL_S = 1.0
+"""How long clients may take to read the end of what was cut."""
+TICK_S = 0.1
+"""As uvicorn's own: every tenth one sets the clock of the `date` header."""
+ADMIN_GRACE_S = 2
 COLLECTOR = (2_000, 50, 1_000)
 """How many new objects, and collections of the generation before, until each generation is collected."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -151,7 +161,7 @@ async def serve(loaded: Loaded, settings: Settings, store_url: str, data: socket
         spillway = Spillway(loaded.snapshot, settings, store_url)
     except StoreUrlInvalid as error:
         raise StartError(f"not started: {error}") from None
-    limits = ReceivingLimits()
+    limits, leaving = ReceivingLimits(), Leaving()
     common = {
         "ws": "none",
         "lifespan": "off",
@@ -164,17 +174,18 @@ async def serve(loaded: Loaded, settings: Settings, store_url: str, data: socket
         uvicorn.Config(
             spillway.data,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(settings.drain_s),
             backlog=BACKLOG,
-            http=guarded_protocol(spillway.deadlines, limits, spillway.data),
+            http=guarded_protocol(spillway.deadlines, limits, spillway.data, leaving),
             **common,  # type: ignore[arg-type]
         ),
         spillway,
+        leaving,
+        Drain(settings.drain_delay_s, settings.drain_s),
     )
     back = _Back(
         uvicorn.Config(
             spillway.admin,
-            timeout_graceful_shutdown=INTERRUPT_DRAIN_S,
+            timeout_graceful_shutdown=ADMIN_GRACE_S,
             http=guarded_protocol(spillway.deadlines, limits),
             **common,  # type: ignore[arg-type]
         )
@@ -182,13 +193,16 @@ async def serve(loaded: Loaded, settings: Settings, store_url: str, data: socket
     reload = following(loaded, settings, data.getsockname()[0], spillway)
     _settle_garbage()
     sys.setswitchinterval(SWITCH_S)
-    async with spillway:
-        reload.start()
-        admin_task = asyncio.create_task(back.serve(sockets=[admin]))
-        await front.serve(sockets=[data])
-        reload.stop()
-        back.should_exit = True
-        await admin_task
+    # SIGTERM is heard from the start to the last push to the store, which it would otherwise end half-way.
+    with heard(front.told, signal.SIGTERM):
+        async with spillway:
+            reload.start()
+            admin_task = asyncio.create_task(back.serve(sockets=[admin]))
+            with heard(front.told, signal.SIGINT):
+                await front.serve(sockets=[data])
+            reload.stop()
+            back.should_exit = True
+            await admin_task
 
 
 def _settle_garbage() -> None:
@@ -198,34 +212,77 @@ def _settle_garbage() -> None:
     gc.set_threshold(*COLLECTOR)
 
 
-class QuietServer(uvicorn.Server):
-    """A server that ends on SIGINT or SIGTERM without raising the signal again."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()
-
-
-class _Front(QuietServer):
-    """The data port. It says that it is draining, and hurries when somebody waits at a terminal."""
-
-    def __init__(self, config: uvicorn.Config, spillway: Spillway) -> None:
-        super().__init__(config)
-        self._spillway = spillway
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._spillway.health.draining = True
-        if sig == signal.SIGINT:
-            self.config.timeout_graceful_shutdown = INTERRUPT_DRAIN_S
-        super().handle_exit(sig, frame)
+@contextlib.contextmanager
+def heard(told: Callable[[int], None], number: int) -> Iterator[None]:
+    """Let `told` hear the signal, in the main thread."""
+    before = signal.signal(number, lambda number, _: told(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
-class _Back(uvicorn.Server):
-    """The admin port: signals are the data port's business."""
+class DeafServer(uvicorn.Server):
+    """A server that leaves signals to whoever runs it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Front(DeafServer):
+    """The data port, and its end."""
+
+    def __init__(self, config: uvicorn.Config, spillway: Spillway, leaving: Leaving, drain: Drain) -> None:
+        super().__init__(config)
+        self._spillway = spillway
+        self._leaving = leaving
+        self._drain = drain
+
+    def told(self, number: int) -> None:
+        """A signal has come."""
+        self._drain.told(number, time.monotonic())
+        self._spillway.drain(self._drain.waits_until)
+        self._leaving.announced = True
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or time.monotonic() >= self._drain.accepts_until
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """In place of uvicorn's, which closes connections whose request has not been read yet."""
+        await self._stop_accepting(sockets or [])
+        await self._ended(lambda: self._drain.cut_at)
+        self._spillway.data.cancel()
+        for task in self.server_state.tasks:
+            task.cancel()
+        gone_at = time.monotonic() + FAREWELL_S
+        await self._ended(lambda: gone_at)
+
+    async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
+        """Whoever has connected by now is taken in: closing the listener would reset them."""
+        waiting = select.poll()
+        for one in sockets:
+            waiting.register(one, select.POLLIN)
+        until = time.monotonic() + ACCEPT_S
+        while waiting.poll(0) and time.monotonic() < until:  # noqa: ASYNC110  (the loop accepts, and tells nobody)
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        for one in sockets:
+            one.close()
+
+    async def _ended(self, until: Callable[[], float]) -> None:
+        """Wait for the end of every connection, until the given time at most."""
+        state, counter = self.server_state, 0
+        while (state.connections or state.tasks) and (now := time.monotonic()) < until():
+            self._leaving.idle_s = LINGER_S if self._drain.is_patient(now) else 0.0
+            await super().on_tick(counter)
+            await asyncio.sleep(TICK_S)
+            counter += 1
+
+
+class _Back(DeafServer):
+    """The admin port."""
 
 
 @functools.cache

@@ -25,9 +25,11 @@ class Settings:
     decision_log_max_age_s: float | None = None
     decision_log_keep: int = 10
     decision_log_gzip: bool = False
+    trace_shared: bool = False
     max_body_bytes: int = 10 * 1024 * 1024
     max_in_flight: int = 4096
     drain_s: float = 30.0
+    drain_delay_s: float = 0.0
 
 
 def data_dir(env: Mapping[str, str]) -> Path:

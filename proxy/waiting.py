@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable
 from enum import IntEnum, auto
@@ -171,7 +172,7 @@ class WaitingRoom:
         self._numbers = itertools.count()
         self._stirred = False
         self._asked_at = 0.0
-        self._closing = False
+        self._closes_at = math.inf
 
     def __len__(self) -> int:
         return len(self._places)
@@ -219,11 +220,15 @@ class WaitingRoom:
             self._leave(place, served=not isinstance(decision, Refusal))
         return Waited(decision, hold, time.monotonic() - began_at)
 
-    def close(self) -> None:
-        """Send everybody away, and those who come later too: the proxy is shutting down. May be called again."""
-        self._closing = True
+    def close(self, at: float = 0.0) -> None:
+        """Send everybody away who might wait past `at`, and those who come later too: the proxy is shutting down.
+
+        May be called again.
+        """
+        self._closes_at = at
         for place in tuple(self._places):
-            place.call(Why.CLOSING)
+            if place.until > at:
+                place.call(Why.CLOSING)
 
     def check(self, now: float) -> None:
         """The sweep: who is late, who has to be comforted, and whether the first of each line should ask again."""
@@ -240,9 +245,9 @@ class WaitingRoom:
 
     def _join(self, patience: Patience, client: Client, ping_at: float | None) -> _Place | None:
         """A place; None if the room is full of those who go first, or closing."""
-        if self._closing:
-            return None
         place = _Place(patience, next(self._numbers), client, ping_at, self._loop)
+        if place.until > self._closes_at:
+            return None
         if len(self._places) >= self._most:
             last = max(self._places)
             if last < place:

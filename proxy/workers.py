@@ -6,8 +6,9 @@ Every worker is a whole proxy with a data socket of its own on the shared port (
 connections) and its admin application on a Unix socket. They share budgets, counts and in-flight numbers through the
 store, exactly as proxies on different machines do. The parent serves the admin port: it asks every worker and puts a
 `worker` label on what each says. A worker that dies is started again; workers end when their parent does, however that
-ends. The signal that ends the parent is passed on to them, and only by the parent: they are in sessions of their own,
-so that Ctrl-C in the terminal does not reach them twice.
+ends. Every signal that the parent hears is passed on to them, and they go through the stages of `drain.py` by
+themselves; the parent answers on the admin port until the last one has ended. They are in sessions of their own, so
+that Ctrl-C in the terminal does not reach them twice.
 
 Every worker follows the policy by itself. The parent follows it too, and only to know the last text without a mistake:
 that is what a worker which has to be started again begins with, whatever is on the disk by then.
@@ -23,11 +24,11 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 import uvloop
@@ -41,17 +42,20 @@ from starlette.routing import Route
 
 from proxy.api.catalogue import ABSENT, refusal_response
 from proxy.api.explain import MAX_BODY_BYTES, read_body
+from proxy.drain import Drain
 from proxy.policy.source import Source
 from proxy.policy.watch import Unfit, Watch
 from proxy.reload import Folder, Reload
 from proxy.routing.plan import Refusal
-from proxy.serving import Loaded, QuietServer, bound, compiled, log_to_stderr, servable, serve
+from proxy.serving import DeafServer, Loaded, bound, compiled, heard, log_to_stderr, servable, serve
 from proxy.settings import Settings
 
 _log = logging.getLogger(__name__)
 RESTART_PAUSE_S = 1.0
 ASK_TIMEOUT_S = 2.0
 LEDGER_TIMEOUT_S = 30.0
+FLUSH_S = 15.0
+"""How long a worker may take to end after it has cut what was in flight: the store may be away."""
 _SILENCE = b'{"status": "a worker does not answer"}'
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -81,13 +85,14 @@ def sound(host: str, source: Source) -> Source:
 async def supervise(
     source: Source, settings: Settings, store_url: str, data: socket.socket, admin: socket.socket
 ) -> None:
-    """Run the workers and the admin port until a signal comes."""
+    """Run the workers and the admin port until a signal has come and the workers have ended."""
     last_good = LastGood(source)
     reload = Reload(Watch(source, Folder(settings.policy)), partial(sound, data.getsockname()[0]), last_good)
     with tempfile.TemporaryDirectory(prefix="spillway-") as folder:
         sockets = [Path(folder) / f"{n}.sock" for n in range(settings.workers)]
         workers = [Worker(last_good, settings, store_url, data, path) for path in sockets]
-        server = _Supervisor(
+        fleet = _Fleet(workers, Drain(settings.drain_delay_s, settings.drain_s))
+        server = DeafServer(
             uvicorn.Config(
                 merged_admin(workers),
                 lifespan="off",
@@ -98,20 +103,13 @@ async def supervise(
                 timeout_graceful_shutdown=int(ASK_TIMEOUT_S),
             )
         )
-        async with _kept(workers, settings.drain_s, server):
+        with heard(fleet.told, signal.SIGTERM), heard(fleet.told, signal.SIGINT):
             reload.start()
-            await server.serve(sockets=[admin])
+            admin_task = asyncio.create_task(server.serve(sockets=[admin]))
+            await fleet.run()
             reload.stop()
-
-
-class _Supervisor(QuietServer):
-    """The parent's admin port; it remembers which signal ended it."""
-
-    ended_by: int = signal.SIGTERM
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.ended_by = sig
-        super().handle_exit(sig, frame)
+            server.should_exit = True
+            await admin_task
 
 
 class Worker:
@@ -185,36 +183,50 @@ class Worker:
         return StreamingResponse(portions(), answer.status_code, media_type=answer.headers.get("content-type"))
 
 
-@contextlib.asynccontextmanager
-async def _kept(workers: list[Worker], drain_s: float, server: _Supervisor) -> AsyncIterator[None]:
-    keepers = [asyncio.create_task(worker.keep()) for worker in workers]
-    try:
-        yield
-    finally:
-        for keeper in keepers:
+class _Fleet:
+    """All workers: kept until a signal comes, and then until they have ended."""
+
+    def __init__(self, workers: list[Worker], drain: Drain) -> None:
+        self._workers = workers
+        self._drain = drain
+        self._loop = asyncio.get_running_loop()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    def told(self, number: int) -> None:
+        """A signal has come; it is handled between two turns of the loop, where no worker is half-way started."""
+        self._loop.call_soon_threadsafe(self._tell, number)
+
+    async def run(self) -> None:
+        """Keep the workers, and wait for their end."""
+        self._keepers = [asyncio.create_task(worker.keep()) for worker in self._workers]
+        await asyncio.wait(self._keepers)
+        ends = [asyncio.create_task(self._ended(worker)) for worker in self._workers]
+        await asyncio.wait(ends)
+
+    def _tell(self, number: int) -> None:
+        self._drain.told(number, time.monotonic())
+        for keeper in self._keepers:
             keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
-        for worker in workers:
-            worker.tell(server.ended_by)
-        for worker in workers:
-            await _ended(worker, drain_s + 5.0)
+        for worker in self._workers:
+            worker.tell(number)
 
-
-async def _ended(worker: Worker, within_s: float) -> None:
-    process = worker.process
-    if process is None:
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            await _readable(process.sentinel)
-    process.kill()
-    process.join()
+    async def _ended(self, worker: Worker) -> None:
+        process = worker.process
+        if process is None:
+            return
+        end = asyncio.create_task(_readable(process.sentinel))
+        while not end.done() and time.monotonic() < self._drain.cut_at + FLUSH_S:
+            # A further signal may have brought the end nearer.
+            await asyncio.wait([end], timeout=1.0)
+        end.cancel()
+        process.kill()
+        process.join()
 
 
 def _work(source: Source, settings: Settings, store_url: str, address: tuple[str, int], admin: str) -> None:
     """The whole life of a worker process."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves there is nothing to end in order
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     log_to_stderr()
     loaded = Loaded(source, compiled(source))
@@ -298,10 +310,10 @@ def merged_admin(workers: list[Worker]) -> Starlette:
     return Starlette(routes=routes, exception_handlers=ABSENT)
 
 
-def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool]:
-    """How much a worker's readiness is worth telling: one that is not ready, then one that refused a policy."""
+def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool, bool]:
+    """How much a worker's readiness is worth telling: one that is not ready and says why, then a refused policy."""
     status, body = answer
-    return status, _tells_of_an_error(body)
+    return status, body != _SILENCE, _tells_of_an_error(body)
 
 
 def _tells_of_an_error(body: bytes) -> bool:

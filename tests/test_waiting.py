@@ -239,6 +239,24 @@ async def test_a_proxy_that_shuts_down_sends_everybody_away() -> None:
     assert desk.tasks["c"].result().decision is FULL
 
 
+async def test_who_waits_no_longer_than_a_proxy_that_shuts_down_may_wait_on() -> None:
+    desk, now = Desk(), time.monotonic()
+    await desk.come("long", until=now + 60.0)
+    await desk.come("short", until=now + 5.0)
+    desk.room.close(now + 10.0)
+    await desk.sweep()
+    await desk.come("late and long", until=now + 60.0)
+    await desk.come("late and short", until=now + 5.0)
+    told = desk.tasks["long"].result().decision
+    assert isinstance(told, Refusal)
+    assert told.code == "shutting_down"
+    assert desk.tasks["late and long"].result().decision is FULL
+    assert len(desk.room) == 2
+    desk.room.close(now)
+    await desk.sweep()
+    assert len(desk.room) == 0
+
+
 async def test_a_wait_that_is_cancelled_ends_as_one_that_was_sent_away() -> None:
     desk = Desk()
     await desk.come("a")

@@ -97,6 +97,8 @@ class DirectClient(BaseClient):
                 self._chunked = False
             lines.append(b"%b: %b\r\n" % (name, value))
         lines.append(b"x-request-id: %b\r\n" % self.name.encode("latin-1"))
+        if self._protocol.leaving:
+            self.keep_alive = False
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         lines.append(b"transfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n")

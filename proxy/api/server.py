@@ -10,11 +10,15 @@ in JSON. It leans on the names of uvicorn's methods, which is why uvicorn's mino
 Clients that offer an upgrade to HTTP/2 with every request (Java's, curl's) lose their body there: httptools takes what
 follows for another protocol. Nobody has to accept an offer (RFC 9110, section 7.8), so the head is read once more
 without it.
+
+A server that leaves says so in every reply (`Connection: close`, RFC 9112, section 9.6), which is the only way to close
+a connection that no request can be lost by. Others are closed once they are idle, and what they still bring is served.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -41,8 +45,20 @@ class ReceivingLimits:
     stalled_s: float = 30.0
 
 
+class Leaving:
+    """How far a server is with leaving; all of its connections look here."""
+
+    __slots__ = ("announced", "idle_s")
+
+    def __init__(self) -> None:
+        self.announced = False
+        """Whether each reply says that it is the last one of its connection."""
+        self.idle_s: float | None = None
+        """Connections are closed that were idle, or silent from their start, for so long; None: uvicorn's setting."""
+
+
 def guarded_protocol(
-    deadlines: Deadlines, limits: ReceivingLimits, port: DataPort | None = None
+    deadlines: Deadlines, limits: ReceivingLimits, port: DataPort | None = None, leaving: Leaving | None = None
 ) -> type[HttpToolsProtocol]:
     """A protocol class for `uvicorn.Config(http=...)`; uvicorn builds one object of it per connection.
 
@@ -53,6 +69,7 @@ def guarded_protocol(
         _deadlines = deadlines
         _limits = limits
         _port = port
+        _leaving = Leaving() if leaving is None else leaving
 
     return Guarded
 
@@ -63,6 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _deadlines: Deadlines
     _limits: ReceivingLimits
     _port: DataPort | None
+    _leaving: Leaving
     url = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -174,7 +192,20 @@ class GuardedProtocol(HttpToolsProtocol):
             allowed_s = limits.head_s + self._received / limits.body_bytes_per_s
             if now - self._receiving_since > allowed_s:
                 self._refuse(_TOO_SLOW)
-        elif self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive:
+            elif self._leaving.idle_s is not None and not self._received:
+                self._close_idle(now - self._receiving_since)
+        elif self._idle_since is not None:
+            self._close_idle(now - self._idle_since)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the reply that begins now is the last one of its connection."""
+        return self._leaving.announced
+
+    def _close_idle(self, idle_s: float) -> None:
+        leaving_s = self._leaving.idle_s
+        # What a client has sent by now is served: it waits to be read while the loop is busy with others.
+        if idle_s > (self.timeout_keep_alive if leaving_s is None else leaving_s) and not _readable(self.transport):
             self.transport.close()
 
     def _feed(self, data: bytes) -> None:
@@ -202,6 +233,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         super().on_headers_complete()
+        if self._leaving.announced:
+            self.cycle.keep_alive = False
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -220,6 +253,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def _answering(self) -> bool:
         """Whether an earlier request of this connection is being answered: nothing may be written in between."""
         return self.cycle is not None and not self.cycle.response_complete
+
+
+def _readable(transport: asyncio.Transport) -> bool:
+    """Whether something has arrived that the loop has not come to read yet."""
+    arrived = select.poll()
+    arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(arrived.poll(0))
 
 
 def _render(refusal: Refusal, path: str) -> bytes:

@@ -30,6 +30,18 @@ Gzip = Annotated[
     bool, typer.Option("--decision-log-gzip", envvar="SPILLWAY_DECISION_LOG_GZIP", help="Compress rotated files")
 ]
 
+Drain = Annotated[
+    str, typer.Option(envvar="SPILLWAY_DRAIN", metavar="TIME", help="After SIGTERM: for what is in flight to end")
+]
+DrainDelay = Annotated[
+    str,
+    typer.Option(envvar="SPILLWAY_DRAIN_DELAY", metavar="TIME", help="Before: take new requests still, not ready"),
+]
+TraceShared = Annotated[
+    bool, typer.Option("--trace-shared", envvar="SPILLWAY_TRACE_SHARED", help="Tell shared providers trace ids too")
+]
+_NO_TIME = frozenset({"0", "0s", "0ms", "0m"})
+
 
 def serve(
     policy: Annotated[Path, typer.Option(envvar="SPILLWAY_POLICY", help="Policy file, or a folder of them")],
@@ -40,11 +52,14 @@ def serve(
     ] = 9090,
     redis_url: Annotated[str | None, typer.Option(envvar="SPILLWAY_REDIS_URL", help="Default: embedded")] = None,
     workers: Annotated[int, typer.Option(envvar="SPILLWAY_WORKERS", min=1, help="Worker processes")] = 1,
+    drain: Drain = "30s",
+    drain_delay: DrainDelay = "0s",
     decision_log: DecisionLog = None,
     decision_log_max_bytes: MaxBytes = "100MiB",
     decision_log_max_age: MaxAge = "",
     decision_log_keep: Keep = 10,
     decision_log_gzip: Gzip = False,
+    trace_shared: TraceShared = False,
 ) -> None:
     """Serve the policy until SIGINT or SIGTERM."""
     from proxy.run import run
@@ -59,11 +74,14 @@ def serve(
         redis_url=_store_url(redis_url),
         workers=workers,
         data_dir=data_dir(os.environ),
+        drain_s=_time(drain, "--drain", zero=True),
+        drain_delay_s=_time(drain_delay, "--drain-delay", zero=True),
         decision_log=decision_log,
         decision_log_max_bytes=_size(decision_log_max_bytes),
-        decision_log_max_age_s=_age(decision_log_max_age),
+        decision_log_max_age_s=_time(decision_log_max_age, "--decision-log-max-age") if decision_log_max_age else None,
         decision_log_keep=decision_log_keep,
         decision_log_gzip=decision_log_gzip,
+        trace_shared=trace_shared,
     )
     try:
         run(settings)
@@ -86,15 +104,14 @@ def _size(text: str) -> int:
         raise typer.BadParameter(str(error), param_hint="--decision-log-max-bytes") from None
 
 
-def _age(text: str) -> float | None:
-    """Seconds; None for no such limit."""
+def _time(text: str, flag: str, *, zero: bool = False) -> float:
+    """Seconds; none at all only with `zero`."""
     from proxy.policy.problem import Mistake
     from proxy.policy.units import duration_s
 
-    if not text:
-        return None
+    if zero and text.strip() in _NO_TIME:
+        return 0.0
     try:
         return duration_s(text)
     except Mistake as mistake:
-        message = f"{mistake.message} (hint: {mistake.hint})"
-        raise typer.BadParameter(message, param_hint="--decision-log-max-age") from None
+        raise typer.BadParameter(f"{mistake.message} (hint: {mistake.hint})", param_hint=flag) from None

@@ -22,7 +22,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 def test_options_become_settings(started: list[Settings], tmp_path: Path) -> None:
     options = ["--policy", "p.yaml", "--host", "::1", "--port", "0", "--admin-port", "7", "--workers", "3"]
-    options += ["--redis-url", "redis://r"]
+    options += ["--redis-url", "redis://r", "--drain", "10m", "--drain-delay", "5s"]
     ran = CliRunner().invoke(app, ["serve", *options], env={"SPILLWAY_DATA_DIR": str(tmp_path), "SPILLWAY_PORT": "9"})
     assert ran.exit_code == 0, ran.output
     assert started == [
@@ -34,6 +34,8 @@ def test_options_become_settings(started: list[Settings], tmp_path: Path) -> Non
             redis_url="redis://r",
             workers=3,
             data_dir=tmp_path,
+            drain_s=600.0,
+            drain_delay_s=5.0,
         )
     ]
 
@@ -49,11 +51,21 @@ def test_the_environment_stands_in_for_options(started: list[Settings], tmp_path
         "SPILLWAY_REDIS_PASSWORD": "p@ss",
         "SPILLWAY_WORKERS": "4",
         "SPILLWAY_DATA_DIR": str(tmp_path),
+        "SPILLWAY_DRAIN": "590s",
+        "SPILLWAY_DRAIN_DELAY": "1500ms",
     }
     assert CliRunner().invoke(app, ["serve"], env=env).exit_code == 0
     (settings,) = started
     assert (settings.host, settings.admin_host, settings.port, settings.admin_port) == ("10.0.0.1", "127.0.0.1", 1, 2)
     assert (settings.redis_url, settings.workers, settings.data_dir) == ("redis://:p%40ss@r", 4, tmp_path)
+    assert (settings.drain_s, settings.drain_delay_s) == (590.0, 1.5)
+
+
+@pytest.mark.parametrize("none", ["0", "0s", "0ms"])
+def test_a_server_may_be_told_to_end_without_a_drain(none: str, started: list[Settings]) -> None:
+    ran = CliRunner().invoke(app, ["serve", "--policy", "p.yaml", "--drain", none, "--drain-delay", none])
+    assert ran.exit_code == 0, ran.output
+    assert (started[0].drain_s, started[0].drain_delay_s) == (0.0, 0.0)
 
 
 def test_a_store_that_cannot_be_one_is_told_without_its_password(started: list[Settings]) -> None:
@@ -80,10 +92,12 @@ def test_the_decision_log_is_told_how_to_rotate(started: list[Settings], tmp_pat
     [
         ("--decision-log-max-bytes", "much", "expected a size, got `much`"),
         ("--decision-log-max-age", "1day", "not a unit of time"),
+        ("--drain", "590", "duration without a unit: `590` (hint: write `590ms` or `590s`)"),
+        ("--drain-delay", "soon", "expected a duration, got `soon`"),
         ("--decision-log-keep", "0", "greater than or equal to 1"),
     ],
 )
-def test_a_rotation_that_makes_no_sense_is_refused(
+def test_an_option_that_makes_no_sense_is_refused(
     started: list[Settings], monkeypatch: pytest.MonkeyPatch, flag: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
