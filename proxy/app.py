@@ -26,6 +26,7 @@ from prometheus_client.core import Metric
 from starlette.applications import Starlette
 
 from proxy.api.admin import admin_app
+from proxy.api.admin_auth import AdminAuth
 from proxy.api.catalogue import Catalogue
 from proxy.api.explain import Explainer
 from proxy.api.health import Health
@@ -37,6 +38,7 @@ from proxy.gauges import policy_gauges, process_gauges, replica_gauges
 from proxy.live.board import Board, Sources
 from proxy.metering import Metering
 from proxy.meters.ledger import Ledger
+from proxy.pods import Pods
 from proxy.policy.model import Lane, Snapshot, Target
 from proxy.policy.status import PolicyStatus
 from proxy.policy.watch import Unfit
@@ -90,6 +92,7 @@ class Spillway:
         tracker = self._tracker
         self._unmet = Unmet(snapshot, tracker.survey, tracker.answer_tokens, tracker.found, self._metering)
         self._engines = Engines(snapshot.targets.values(), self._tracker.heard)
+        self._pods = Pods(snapshot, self._serve)
         self._upstreams = _Upstreams(settings.trace_shared)
         self._traces = traces.opened(os.environ)
         self._telemetry = _Telemetry(self._gauges, opened(settings), self._note, self._traces)
@@ -114,14 +117,15 @@ class Spillway:
             max_in_flight=settings.max_in_flight,
             trace=read_context if self._traces is None else self._traces.begin,
         )
-        self.board = self._board()
-        self.admin = self._admin_app()
+        self.board = self._board(settings.worker)
+        self.admin = AdminAuth(self._admin_app(), settings.admin_token)
 
     async def __aenter__(self) -> Self:
         self.deadlines.start()
         self.deadlines.add(self._telemetry)
         self.deadlines.add(self)
         await self._metering.start()
+        await self._pods.start()
         self._engines.start()
         self._unmet.start()
         self.board.start()
@@ -133,6 +137,7 @@ class Spillway:
         self.data.cancel()
         self.board.close()
         self.deadlines.stop()
+        await self._pods.aclose()
         await self._engines.aclose()
         await self._unmet.aclose()
         await self._upstreams.aclose()
@@ -144,7 +149,13 @@ class Spillway:
 
     def adopt(self, router: Router) -> None:
         """Serve by another policy from the next request on; requests that have begun end by theirs."""
-        snapshot, previous = router.snapshot, self.policy.revision
+        revision, previous = router.snapshot.revision, self.policy.revision
+        self._pods.adopt(router)
+        self.policy = self.policy.adopted(revision, time.time())
+        _log.info("policy %s serves, generation %d, after %s", revision, self.policy.generation, previous)
+
+    def _serve(self, router: Router) -> None:
+        snapshot = router.snapshot
         self._tracker.adopt(snapshot.targets.values(), time.monotonic())
         self._unmet.adopt(snapshot)
         self._upstreams.adopt(snapshot.targets.values())
@@ -152,8 +163,6 @@ class Spillway:
         self._metering.adopt(snapshot)
         self._engines.adopt(snapshot.targets.values())
         self._router = router
-        self.policy = self.policy.adopted(snapshot.revision, time.time())
-        _log.info("policy %s serves, generation %d, after %s", snapshot.revision, self.policy.generation, previous)
 
     def drain(self, waits_until: float) -> None:
         """Say that no more is to be sent here. Nobody waits for room past `waits_until`, on the monotonic clock."""
@@ -211,7 +220,7 @@ class Spillway:
             live=LiveFeed(self.board),
         )
 
-    def _board(self) -> Board:
+    def _board(self, worker: int | None) -> Board:
         sources = Sources(
             snapshot=lambda: self._router.snapshot,
             policy=lambda: self.policy,
@@ -222,7 +231,7 @@ class Spillway:
             lag_s=lambda: self.deadlines.lag_s,
             flush=self._telemetry.flush,
         )
-        return Board(sources, self._metering, self._engines)
+        return Board(sources, self._metering, self._engines, worker)
 
     def _note(self, record: Record, now: float) -> None:
         self._metering.note(record, now)
@@ -243,17 +252,20 @@ class Spillway:
 
     def _gauges(self) -> Iterator[Metric]:
         log = self._telemetry.log
-        yield from replica_gauges(self._tracker.survey(time.monotonic()))
+        yield from replica_gauges(self._tracker.survey(time.monotonic()), self._tracker.transitions)
         yield from process_gauges(
             waiting=len(self._relay.waiting),
             lag_s=self.deadlines.lag_s,
+            draining=self.health.draining,
+            degraded=self._degraded(),
             lines_dropped=log.dropped,
             decisions_dropped=log.dropped_from_file,
         )
         yield from self._metering.metrics()
         yield from self._unmet.metrics()
         yield from self._engines.metrics()
-        yield from policy_gauges(self.policy, self._uptimes())
+        yield from self._pods.metrics()
+        yield from policy_gauges(self.policy, self._router.snapshot.routes, self._uptimes())
         if self._traces is not None:
             yield count("spans_dropped", "Spans that no collector took", ({}, self._traces.dropped))
 

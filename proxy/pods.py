@@ -1,0 +1,75 @@
+"""The policy as it is served: with the replicas of its targets that were found at the places it names.
+
+Theory of operation
+-------------------
+What was found becomes a snapshot of its own, and whoever serves is told to adopt it, as after a reload. A policy that
+is new itself has the replicas put in before its first request. Until a place has answered, its Service stands for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import Metric
+
+from proxy.discovery.discovery import Discovery
+from proxy.policy.found import with_found
+from proxy.policy.model import Snapshot, Target
+from proxy.routing.decide import Router
+from proxy.telemetry.metrics import gauge
+
+_log = logging.getLogger(__name__)
+
+Find = Callable[[Iterable[Target], Callable[[], None]], Discovery]
+
+
+class Pods:
+    """See the module's text. `serve` is called on the event loop, with a policy and what was found of its replicas."""
+
+    def __init__(self, snapshot: Snapshot, serve: Callable[[Router], None], *, find: Find = Discovery) -> None:
+        self._written = self._served = snapshot
+        self._serve = serve
+        self._discovery = find(snapshot.targets.values(), self._changed)
+
+    async def start(self) -> None:
+        """Begin to look; returns once every place has answered and is served, or after a moment."""
+        await self._discovery.start()
+        self._changed()
+
+    async def aclose(self) -> None:
+        """Leave off."""
+        await self._discovery.aclose()
+
+    def adopt(self, router: Router) -> None:
+        """Serve by another policy from now on."""
+        self._written = router.snapshot
+        self._discovery.adopt(router.snapshot.targets.values())
+        snapshot = self._placed()
+        self._follow(router if snapshot is router.snapshot else Router(snapshot))
+
+    def metrics(self) -> Iterator[Metric]:
+        """By target whose replicas are found; before the first answer there is no age."""
+        now, found = time.monotonic(), self._discovery.found()
+        ups = [({"target": name}, float(name in found and found[name].up)) for name in self._discovery.targets]
+        yield gauge("discovery_up", "Whether the source of the target's replicas answers", *ups)
+        ages = [({"target": name}, max(0.0, now - one.as_of)) for name, one in found.items()]
+        yield gauge("discovery_age_seconds", "Since the source last confirmed the target's replicas", *ages)
+
+    def _changed(self) -> None:
+        snapshot = self._placed()
+        if snapshot != self._served:
+            self._follow(Router(snapshot))
+
+    def _placed(self) -> Snapshot:
+        return with_found(self._written, {name: one.urls for name, one in self._discovery.found().items()})
+
+    def _follow(self, router: Router) -> None:
+        snapshot = router.snapshot
+        before, self._served = self._served, snapshot
+        self._serve(router)
+        for name, target in snapshot.targets.items():
+            known = before.targets.get(name)
+            if target.discovery is not None and known is not None and known.urls != target.urls:
+                _log.info("`%s` has %d replicas, %d before", name, target.replicas, known.replicas)
