@@ -21,6 +21,7 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
+from proxy.gauges import GpuCounters, price_gauges
 from proxy.meters.aggregates import Grain, Row
 from proxy.meters.buckets import Buckets
 from proxy.meters.counters import Counters
@@ -84,6 +85,7 @@ class Metering:
         self._provisioned = Provisioned(self._fleet)
         gauges = Gauges(in_flight, absorb)
         self._gpus = GpuClock(self._fleet, gauges.everywhere, self._provisioned.replicas)
+        self._gpu_counters = GpuCounters()
         self._lawful = lawful
         self._pools = Pools(snapshot, lawful)
         self._work_bins = WorkBins(lambda: self._pools, (time.time() - time.monotonic()) * 1000.0)
@@ -187,11 +189,13 @@ class Metering:
     def metrics(self) -> Iterator[Metric]:
         """What Prometheus is told of it."""
         yield gauge("redis_up", "Whether the last sync reached the store", ({}, float(self._sync.connected)))
-        yield gauge("sync_lag_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
+        yield gauge("sync_age_seconds", "Since all counts were known to be stored", ({}, self._sync.lag_s))
         yield gauge("journal_on_disk", "Whether counts outlive a crash", ({}, float(self._journal.on_disk)))
+        yield gauge("journal_bytes", "How much of the journal's file is in use", ({}, self._journal.size_bytes))
         yield count("journal_dropped", "Notes for which the journal had no room", ({}, self._journal.dropped))
-        gpu_s = [({"target": name}, sums.gpu_ms / 1000) for name, sums in self._gpus.totals.items()]
-        yield count("gpu_seconds", "Provisioned GPU time of the whole cluster, as last heard", *gpu_s)
+        yield from self._gpu_counters.families(self._gpus.totals)
+        known = self.known_report()
+        yield from price_gauges(None if known is None else known.recent)
         standings = self._escrow.standings(time.monotonic())
 
         def per_budget(name: str, help: str, read: Any) -> Metric:  # noqa: A002

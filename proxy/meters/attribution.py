@@ -66,7 +66,7 @@ class HourOfTarget(NamedTuple):
 def attribute(gpu: GpuTotals, work_us: Mapping[Claimant, int]) -> Attribution:
     """The time and the money of `gpu`, divided by the work of each."""
     busy = Portion(gpu.busy_gpu_ms, gpu.busy_nano_usd)
-    idle = Portion(gpu.gpu_ms - busy.gpu_ms, gpu.nano_usd - busy.nano_usd)
+    idle = Portion(gpu.idle_gpu_ms, gpu.idle_nano_usd)
     claims = {claimant: work for claimant, work in work_us.items() if work > 0}
     if not claims:
         return Attribution({}, busy, idle)

@@ -98,10 +98,8 @@ def _gpu_time(gpu: GpuHour, *, claimed: bool) -> Iterator[BillLine]:
     if busy or all_.busy_gpu_ms:
         kind, effective = (Kind.GPU_ATTRIBUTED, 0) if claimed else (Kind.GPU_UNCLAIMED, busy)
         yield _gpu_line(gpu, kind, busy, effective, all_.busy_gpu_ms, all_.busy_replica_ms)
-    idle = all_.nano_usd - busy
-    yield _gpu_line(
-        gpu, Kind.GPU_IDLE, idle, idle, all_.gpu_ms - all_.busy_gpu_ms, all_.replica_ms - all_.busy_replica_ms
-    )
+    idle = all_.idle_nano_usd
+    yield _gpu_line(gpu, Kind.GPU_IDLE, idle, idle, all_.idle_gpu_ms, all_.replica_ms - all_.busy_replica_ms)
 
 
 def _gpu_line(gpu: GpuHour, kind: Kind, billed: int, effective: int, gpu_ms: int, replica_ms: int) -> BillLine:

@@ -71,6 +71,21 @@ class GpuTotals(msgspec.Struct, frozen=True, gc=False):
         """The time of the GPUs in busy replicas, over the average number of them in one."""
         return self.gpu_ms * self.busy_replica_ms // self.replica_ms if self.replica_ms else 0
 
+    @property
+    def idle_gpu_ms(self) -> int:
+        """The rest of the time of the GPUs."""
+        return self.gpu_ms - self.busy_gpu_ms
+
+    @property
+    def idle_nano_usd(self) -> int:
+        """What was paid for replicas that had nothing to do, or were reserved and did not run."""
+        return self.nano_usd - self.busy_nano_usd
+
+    @property
+    def priced(self) -> bool:
+        """Whether the policy says, or has said, what GPUs there are."""
+        return bool(self.gpu_ms or self.nano_usd)
+
     def __sub__(self, earlier: GpuTotals) -> GpuTotals:
         mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(earlier)
         return GpuTotals(*(a - b for a, b in zip(mine, theirs, strict=True)))

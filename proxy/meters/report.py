@@ -166,20 +166,19 @@ def _target(
     if not dedicated:
         return row
     gpu = summary.gpus.get(name, GpuTotals())
-    priced = bool(gpu.gpu_ms or gpu.nano_usd)
-    nano_usd = gpu.nano_usd if priced else None
+    nano_usd = gpu.nano_usd if gpu.priced else None
     busy = _share(gpu.busy_replica_ms, gpu.replica_ms)
     row = msgspec.structs.replace(
         row,
         nano_usd=nano_usd,
         nano_usd_per_mtok=_per_mtok(nano_usd, tally),
-        gpu_hours=gpu.gpu_ms / MS_PER_HOUR if priced else None,
+        gpu_hours=gpu.gpu_ms / MS_PER_HOUR if gpu.priced else None,
         replica_hours=gpu.replica_ms / MS_PER_HOUR,
         busy_share=busy,
         idle_share=None if busy is None else 1.0 - busy,
-        busy_gpu_hours=gpu.busy_gpu_ms / MS_PER_HOUR if priced else None,
-        idle_gpu_hours=(gpu.gpu_ms - gpu.busy_gpu_ms) / MS_PER_HOUR if priced else None,
-        idle_nano_usd=gpu.nano_usd - gpu.busy_nano_usd if priced else None,
+        busy_gpu_hours=gpu.busy_gpu_ms / MS_PER_HOUR if gpu.priced else None,
+        idle_gpu_hours=gpu.idle_gpu_ms / MS_PER_HOUR if gpu.priced else None,
+        idle_nano_usd=gpu.idle_nano_usd if gpu.priced else None,
         **_at_shared_prices(name, summary, models),
     )
     return msgspec.structs.replace(row, saving_nano_usd=_saving(row))

@@ -9,6 +9,7 @@ answers 429, 503 or 529 is left alone for as long as it asked, and its breaker h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from proxy.policy.model import Lane, Target
@@ -38,6 +39,10 @@ MAX_FULL_S = {Lane.DEDICATED: 5.0, Lane.SHARED: 60.0}
 minute; a longer wish costs one bounced request a minute."""
 
 
+Transitions = Counter[tuple[str, Breaker]]
+"""How often the breaker of a replica of a target came to each phase."""
+
+
 class Replica:
     """One replica's moving state. `index` is its place in the current list of URLs, `key` what proxies call it among
     themselves: they may have found the replicas of a target in different orders.
@@ -55,6 +60,7 @@ class Replica:
         "_measured_until",
         "_reading",
         "_succeeded",
+        "_transitions",
         "_ttft",
         "_uptime",
         "account",
@@ -69,9 +75,16 @@ class Replica:
     )
 
     def __init__(
-        self, target: Target, index: int, draw: Callable[[], float], account: Account | None = None, key: str = ""
+        self,
+        target: Target,
+        index: int,
+        draw: Callable[[], float],
+        account: Account | None = None,
+        key: str = "",
+        transitions: Transitions | None = None,
     ) -> None:
         self.key = key
+        self._transitions = Counter() if transitions is None else transitions
         self.breaker = State()
         self.in_flight = InFlight()
         self._draw = draw
@@ -187,6 +200,7 @@ class Replica:
         self.breaker = step(self.breaker, event, moment)
         if self.breaker.phase is before:
             return
+        self._transitions[self.target, self.breaker.phase] += 1
         if self.breaker.phase is Breaker.CLOSED:
             self.warmth.closed(moment.now)
         else:

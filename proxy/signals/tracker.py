@@ -11,6 +11,7 @@ own targets. What `begin` returns is wanted back by `feed`, so an attempt's end 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2s
 
@@ -27,7 +28,7 @@ from proxy.signals.engine_metrics import EngineReading
 from proxy.signals.outlook import OutlookBook, Sent
 from proxy.signals.prefix_index import BLOCK_TOKENS
 from proxy.signals.rates import RateBook
-from proxy.signals.replica import Replica
+from proxy.signals.replica import Replica, Transitions
 from proxy.signals.workload import Job, job_of
 
 Pool = tuple[Replica, ...]
@@ -54,6 +55,8 @@ class Tracker:
         self, targets: Iterable[Target], draw: Callable[[], float], *, block_tokens: int = BLOCK_TOKENS
     ) -> None:
         self._draw = draw
+        self.transitions: Transitions = Counter()
+        """Of the breakers of all replicas that there have been, since this process began."""
         targets = tuple(targets)
         self._outlooks = OutlookBook(targets, block_tokens=block_tokens)
         self._book = RateBook()
@@ -224,7 +227,7 @@ class Tracker:
         if replica is None:
             account = self._account_of(target)
             replica = self._replicas[target.name, url] = Replica(
-                target, index, self._draw, account, _key(target.name, url)
+                target, index, self._draw, account, _key(target.name, url), self.transitions
             )
         return replica
 
