@@ -147,6 +147,10 @@ class Spillway:
         if self._traces is not None:
             await self._traces.aclose()
 
+    def ready(self, snapshot: Snapshot) -> Router:
+        """A policy that may be adopted; made in whatever thread asks."""
+        return self._pods.ready(snapshot)
+
     def adopt(self, router: Router) -> None:
         """Serve by another policy from the next request on; requests that have begun end by theirs."""
         revision, previous = router.snapshot.revision, self.policy.revision

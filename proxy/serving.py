@@ -128,11 +128,12 @@ def following(
     host: str,
     follower: Follower[Router],
     clock: Callable[[], float] = time.monotonic,
+    ready: Callable[[Snapshot], Router] = Router,
 ) -> Reload[Router]:
-    """What keeps `follower`, which listens at `host`, up to date with the policy's texts."""
+    """What keeps `follower`, which listens at `host`, up to date with the policy's texts, once each is made `ready`."""
 
     def prepare(source: Source) -> Router:
-        return Router(servable(source, host))
+        return ready(servable(source, host))
 
     return Reload(Watch(loaded.source, Folder(settings.policy)), prepare, follower, clock=clock)
 
@@ -190,7 +191,7 @@ async def serve(loaded: Loaded, settings: Settings, store_url: str, data: socket
             **common,  # type: ignore[arg-type]
         )
     )
-    reload = following(loaded, settings, data.getsockname()[0], spillway)
+    reload = following(loaded, settings, data.getsockname()[0], spillway, ready=spillway.ready)
     _settle_garbage()
     sys.setswitchinterval(SWITCH_S)
     # SIGTERM is heard from the start to the last push to the store, which it would otherwise end half-way.
@@ -201,6 +202,7 @@ async def serve(loaded: Loaded, settings: Settings, store_url: str, data: socket
             with heard(front.told, signal.SIGINT):
                 await front.serve(sockets=[data])
             reload.stop()
+            spillway.board.close()
             back.should_exit = True
             await admin_task
 

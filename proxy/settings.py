@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How one process runs. `host` None leaves it to the policy: loopback unless callers are authenticated."""
+    """How one process runs. `host` None leaves it to the policy: loopback unless callers are authenticated.
+
+    `worker` is the number of this process, where several share the ports.
+    """
 
     policy: Path
     host: str | None = None
@@ -30,6 +33,19 @@ class Settings:
     max_in_flight: int = 4096
     drain_s: float = 30.0
     drain_delay_s: float = 0.0
+    admin_token: str | None = field(default=None, repr=False)
+    worker: int | None = None
+
+
+def admin_token(env: Mapping[str, str]) -> str | None:
+    """What `/admin/*` asks for: `SPILLWAY_ADMIN_TOKEN`, without the line break that a secret in a file tends to end in.
+
+    None if there is none. Raises ValueError where it could not be sent in a header.
+    """
+    token = env.get("SPILLWAY_ADMIN_TOKEN", "").strip()
+    if not all("!" <= character <= "~" for character in token):
+        raise ValueError("SPILLWAY_ADMIN_TOKEN holds what no header can carry (hint: letters, digits and -._~+/=)")
+    return token or None
 
 
 def data_dir(env: Mapping[str, str]) -> Path:

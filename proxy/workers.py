@@ -26,6 +26,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -40,7 +41,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from proxy.api.admin_auth import AdminAuth
 from proxy.api.catalogue import ABSENT, refusal_response
+from proxy.api.console import console_routes
 from proxy.api.explain import MAX_BODY_BYTES, read_body
 from proxy.drain import Drain
 from proxy.policy.source import Source
@@ -90,11 +93,14 @@ async def supervise(
     reload = Reload(Watch(source, Folder(settings.policy)), partial(sound, data.getsockname()[0]), last_good)
     with tempfile.TemporaryDirectory(prefix="spillway-") as folder:
         sockets = [Path(folder) / f"{n}.sock" for n in range(settings.workers)]
-        workers = [Worker(last_good, settings, store_url, data, path) for path in sockets]
+        workers = [
+            Worker(last_good, replace(settings, admin_token=None, worker=n), store_url, data, path)
+            for n, path in enumerate(sockets)
+        ]
         fleet = _Fleet(workers, Drain(settings.drain_delay_s, settings.drain_s))
         server = DeafServer(
             uvicorn.Config(
-                merged_admin(workers),
+                AdminAuth(merged_admin(workers), settings.admin_token),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -152,13 +158,14 @@ class Worker:
             reader, writer = await asyncio.open_unix_connection(str(self.admin))
             try:
                 asked = [f"{method} {path} HTTP/1.1", "host: worker", "connection: close", f"content-length: {length}"]
+                asked.append("content-type: application/json")
                 writer.write("\r\n".join([*asked, "", ""]).encode() + (body or b""))
                 head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
             finally:
                 writer.close()
         return int(head.split(b" ", 2)[1]), answer
 
-    async def relay(self, path: str) -> Response:
+    async def relay(self, path: str, accept: str = "*/*") -> Response:
         """GET from the worker's admin application, to be passed on as it comes. Raises OSError."""
         import httpx  # noqa: PLC0415  (slow to import, and only this needs it)
 
@@ -167,7 +174,8 @@ class Worker:
             timeout=httpx.Timeout(LEDGER_TIMEOUT_S, connect=ASK_TIMEOUT_S),
         )
         try:
-            answer = await client.send(client.build_request("GET", f"http://worker{path}"), stream=True)
+            question = client.build_request("GET", f"http://worker{path}", headers={"accept": accept})
+            answer = await client.send(question, stream=True)
         except httpx.TransportError as error:
             await client.aclose()
             raise OSError(str(error)) from None
@@ -283,11 +291,11 @@ def merged_admin(workers: list[Worker]) -> Starlette:
         status, body = min(answers, key=lambda answer: (answer[0], not _tells_of_an_error(answer[1])))
         return Response(body, status, media_type="application/json")
 
-    async def rows(request: Request) -> Response:
+    async def relayed(request: Request) -> Response:
         path = f"{request.url.path}?{request.url.query}"
         for worker in workers:
             with contextlib.suppress(OSError):
-                return await worker.relay(path)
+                return await worker.relay(path, request.headers.get("accept", "*/*"))
         return Response(_SILENCE, 503, media_type="application/json")
 
     async def ready(request: Request) -> Response:
@@ -301,13 +309,16 @@ def merged_admin(workers: list[Worker]) -> Starlette:
     gets = [
         ("/metrics", metrics),
         ("/admin/meters", first),
-        ("/admin/meters/rows", rows),
+        ("/admin/meters/rows", relayed),
+        ("/admin/demand", relayed),
+        ("/admin/latency", first),
+        ("/admin/live", relayed),
         ("/admin/policy", first),
         ("/readyz", ready),
         ("/healthz", alive),
     ]
     routes = [Route("/admin/explain", explain, methods=["POST"]), *[Route(path, handler) for path, handler in gets]]
-    return Starlette(routes=routes, exception_handlers=ABSENT)
+    return Starlette(routes=[*routes, *console_routes()], exception_handlers=ABSENT)
 
 
 def _trouble(answer: tuple[int, bytes]) -> tuple[int, bool, bool]:

@@ -121,8 +121,8 @@ def from_file(path: Path, samples: Sequence[Path], began_at_s: float | None, see
 
 def from_meters(admin_url: str, from_s: float, to_s: float) -> Metered:
     """What the proxy behind `admin_url` metered between two points in time. Raises CannotAdvise."""
-    url = f"{admin_url.rstrip('/')}/admin/demand?{urlencode({'from': int(from_s), 'to': int(to_s)})}"
+    path = f"/admin/demand?{urlencode({'from': int(from_s), 'to': int(to_s)})}"
     try:
-        return Metered(meters=gathered(rows_from(url, admin_url, read_demand_line)))
+        return Metered(meters=gathered(rows_from(path, admin_url, read_demand_line)))
     except MetersUnavailable as error:
         raise CannotAdvise(str(error)) from None

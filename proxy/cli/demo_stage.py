@@ -25,6 +25,7 @@ import msgspec
 
 from proxy.meters import tethered
 from proxy.meters.report import MeterReport
+from proxy.settings import admin_token
 from proxy.simulator.engine import EngineSimulator
 from proxy.simulator.profile import PROFILES
 from proxy.simulator.provider import ProviderSimulator, Terms
@@ -175,7 +176,10 @@ async def _stop(process: asyncio.subprocess.Process, within_s: float = 10.0) -> 
 async def _get(port: int, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
+        lines = [f"GET {path} HTTP/1.1", "host: 127.0.0.1", "connection: close"]
+        if (token := admin_token(os.environ)) is not None:
+            lines.append(f"authorization: Bearer {token}")
+        writer.write("\r\n".join([*lines, "", ""]).encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     finally:
         writer.close()

@@ -3,9 +3,8 @@ one."""
 
 from __future__ import annotations
 
+import http.client
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from proxy.cases.funds import EXHAUSTED, read_funds
 from proxy.cases.given import Given, read_given
 from proxy.cases.observed import read_rates, read_readings
 from proxy.cases.request import Request, key_of
+from proxy.cli.admin_port import AdminPortError, SaidNo, ask
 from proxy.cli.log_lines import log_lines
 from proxy.cli.policy_assumed import compiled, listing
 from proxy.cli.policy_explain_log import budgets_words, lines_of, rates_words, readings_words, request_words
@@ -32,7 +32,6 @@ from proxy.routing.explain.explained import Explanation
 from proxy.routing.readings import Funds, Rates, Readings
 from proxy.telemetry.log import Line
 
-FETCH_TIMEOUT_S = 5.0
 SECTIONS = frozenset({"readings", "rates", "budgets"})
 
 Words = Mapping[str, object]
@@ -209,9 +208,6 @@ def _recorded(request_id: str, log: str) -> Line:
 def _from_proxy(
     live: str, path: Path | None, asked: Words, made_up: Document, recorded: Line | None, exhausted: Sequence[str]
 ) -> Found:
-    url = f"{live.rstrip('/')}/admin/explain"
-    if not url.startswith(("http://", "https://")):
-        raise Unanswerable(f"`{live}` is no URL (hint: begin with `http://` or `https://`)")
     sections = dict(_sections(made_up))
     if exhausted:
         budgets = sections.get("budgets")
@@ -220,17 +216,17 @@ def _from_proxy(
             **dict.fromkeys(exhausted, EXHAUSTED),
         }
     body = msgspec.json.encode({"request": asked, **sections})
-    question = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310  (checked above)
     try:
-        with urllib.request.urlopen(question, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (checked above)
+        with ask(live, "/admin/explain", body) as response:
             answer = msgspec.json.decode(response.read(), type=Answer)
     except msgspec.MsgspecError:
-        raise Unanswerable(f"`{url}` does not answer like a Spillway of this release") from None
-    except urllib.error.HTTPError as error:
-        raise Unanswerable(_said(url, error)) from None
-    except (OSError, ValueError) as error:
-        hint = "name its admin port, such as `http://localhost:9090`"
-        raise Unanswerable(f"no proxy answers at `{live}`: {getattr(error, 'reason', error)} (hint: {hint})") from None
+        raise Unanswerable(f"`{live}` does not answer like a Spillway of this release") from None
+    except SaidNo as error:
+        raise Unanswerable(error.said or str(error)) from None
+    except AdminPortError as error:
+        raise Unanswerable(str(error)) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Unanswerable(f"`{live}` answered, and not to the end: {error}") from None
     worker = "" if answer.worker is None else f", worker {answer.worker}"
     served = f"what the proxy at {live}{worker} serves{_compared(path, answer.policy)}"
     return Found(explanation=answer, policy=served, informed=True, recorded=recorded)
@@ -242,12 +238,3 @@ def _compared(path: Path | None, served: str) -> str:
         return ""
     revision = read_source(path).digest[:12]
     return f", as in {path}" if revision == served else f", and not {path}, which is revision {revision}"
-
-
-def _said(url: str, error: urllib.error.HTTPError) -> str:
-    """What a proxy says that it cannot answer."""
-    with error:
-        try:
-            return str(msgspec.json.decode(error.read())["error"]["message"])
-        except (msgspec.MsgspecError, KeyError, TypeError):
-            return f"`{url}` answers {error.code} (hint: is that the admin port of a Spillway?)"

@@ -11,7 +11,7 @@ import typer
 
 from proxy.meters.store_error import StoreUrlInvalid
 from proxy.meters.store_url import store_url
-from proxy.settings import Settings, data_dir, size_bytes
+from proxy.settings import Settings, admin_token, data_dir, size_bytes
 
 DecisionLog = Annotated[
     Path | None, typer.Option(envvar="SPILLWAY_DECISION_LOG", help="Append the request log to this file too")
@@ -82,11 +82,20 @@ def serve(
         decision_log_keep=decision_log_keep,
         decision_log_gzip=decision_log_gzip,
         trace_shared=trace_shared,
+        admin_token=_admin_token(),
     )
     try:
         run(settings)
     except StartError as error:
         print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _admin_token() -> str | None:
+    try:
+        return admin_token(os.environ)
+    except ValueError as error:
+        print(f"not started: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 

@@ -6,15 +6,15 @@ Which policy is served, only a running proxy knows.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from proxy.cli.admin_port import AdminPortError, SaidNo, ask
 from proxy.engines import LatencyReport
 from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.meters.report import MeterReport, report
@@ -26,6 +26,7 @@ from proxy.meters.summary import summarise
 from proxy.policy.status import PolicyStatus
 
 FETCH_TIMEOUT_S = 5.0
+_HINT = "start one with `spillway serve`, or name its store with `--redis-url` or `--data-dir`"
 Answer = TypeVar("Answer")
 
 
@@ -85,22 +86,17 @@ def _decoded(admin_url: str, body: bytes, kind: type[Answer]) -> Answer:
 
 def _fetched(admin_url: str, path: str, wanted: tuple[int, ...]) -> tuple[int, bytes]:
     """Status and body of an answer that has one of the statuses that are wanted."""
-    url = f"{admin_url.rstrip('/')}{path}"
-    if not url.startswith(("http://", "https://")):
-        raise StatusUnavailable(f"`{admin_url}` is no URL (hint: begin with `http://` or `https://`)")
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:  # noqa: S310  (scheme checked above)
+        with ask(admin_url, path, hint=_HINT) as response:
             return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in wanted:
-                return error.code, error.read()
-        raise StatusUnavailable(f"`{url}` answers {error.code}: is that the admin port of a Spillway?") from None
-    except (OSError, ValueError) as error:
-        raise StatusUnavailable(
-            f"no proxy answers at `{admin_url}`: {getattr(error, 'reason', error)}"
-            " (hint: start one with `spillway serve`, or name its store with `--redis-url` or `--data-dir`)"
-        ) from None
+    except SaidNo as error:
+        if error.status in wanted:
+            return error.status, error.body
+        raise StatusUnavailable(str(error)) from None
+    except AdminPortError as error:
+        raise StatusUnavailable(str(error)) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise StatusUnavailable(f"`{admin_url}` answered, and not to the end: {error}") from None
 
 
 def _from_folder(data_dir: Path) -> MeterReport:

@@ -72,8 +72,9 @@ class Sources:
 class Board:
     """See the module's text."""
 
-    def __init__(self, sources: Sources, metering: Metering, engines: Engines) -> None:
+    def __init__(self, sources: Sources, metering: Metering, engines: Engines, worker: int | None = None) -> None:
         self._sources = sources
+        self._worker = worker
         self._metering = metering
         self._engines = engines
         self.recent = Recent(time.monotonic())
@@ -158,6 +159,7 @@ class Board:
             event_loop_lag_s_here=sources.lag_s(),
             history=self._history.view(),
             processes=None if report is None else report.processes,
+            worker=self._worker,
         )
 
     def _money(self, report: MeterReport | None) -> MoneyView | None:

@@ -8,19 +8,48 @@ that no honest one has.
 
 from __future__ import annotations
 
+import msgspec
+
 from proxy.live.view import DecisionHere
-from proxy.routing.outcome import Failure
-from proxy.routing.plan import Exclusion, Plan
+from proxy.routing.charge import Charge
+from proxy.routing.facts import Facts
+from proxy.routing.outcome import Failure, Outcome
+from proxy.routing.plan import Decision, Exclusion, Plan, Refusal
 from proxy.telemetry.records import Record
 
 LONGEST = 200
 
 
-def decision_of(record: Record) -> DecisionHere:
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of a record until somebody looks: all but the policy, which may be replaced meanwhile."""
+
+    facts: Facts
+    decision: Decision
+    outcomes: tuple[Outcome, ...]
+    charges: tuple[Charge, ...]
+    refusal: Refusal | None
+    duration_s: float
+    waited_s: float
+
+
+def ended(record: Record) -> Ended:
+    """What is kept of the record."""
+    return Ended(
+        record.facts,
+        record.decision,
+        record.outcomes,
+        record.charges,
+        record.refusal,
+        record.duration_s,
+        record.waited_s,
+    )
+
+
+def decision_of(record: Ended) -> DecisionHere:
     """One request, as it is shown."""
     facts, decision, charges = record.facts, record.decision, record.charges
     last = record.outcomes[-1] if record.outcomes else None
-    outcome, failure = _ended(record)
+    outcome, failure = _ending(record)
     attempt = None if last is None else last.attempt
     refusal = record.refusal
     return DecisionHere(
@@ -50,7 +79,7 @@ def decision_of(record: Record) -> DecisionHere:
     )
 
 
-def _ended(record: Record) -> tuple[str, str]:
+def _ending(record: Ended) -> tuple[str, str]:
     """How it ended, and what made it end so."""
     last = record.outcomes[-1] if record.outcomes else None
     if last is not None and last.failure is not None:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from proxy.live.cell import MARKS, Cell, Tally
+from proxy.live.decisions import Ended, ended
 from proxy.policy.model import Lane
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Cause, Decision
@@ -54,8 +55,8 @@ class Recent:
     """See the module's text. All times are monotonic; it begins at `now`."""
 
     def __init__(self, now: float) -> None:
-        self.decisions: deque[Record] = deque(maxlen=DECISIONS)
-        self.notable: deque[Record] = deque(maxlen=NOTABLE)
+        self.decisions: deque[Ended] = deque(maxlen=DECISIONS)
+        self.notable: deque[Ended] = deque(maxlen=NOTABLE)
         self._cells: dict[tuple[str, str], Cell] = {}
         self._tallies: dict[tuple[str, str, str], Tally] = {}
         self._by_target: dict[str, Latencies] = {}
@@ -64,10 +65,12 @@ class Recent:
 
     def note(self, record: Record) -> None:
         """A request has ended. On the path of telemetry: cheap."""
-        self.decisions.append(record)
+        kept = ended(record)
+        self.decisions.append(kept)
         outcomes, route = record.outcomes, record.decision.route
         if not outcomes:
             self._refused(record, route)
+            self.notable.append(kept)
             return
         last = outcomes[-1]
         attempt = last.attempt
@@ -81,7 +84,7 @@ class Recent:
         cell.output_tokens += usage.output_tokens
         cell.note(last)
         if last.failure is not None or attempt.cause is not Cause.PREFERRED or len(outcomes) > 1:
-            self._noted(record, cell, route)
+            self._unusual(record, kept, cell, route)
 
     def tick(self, now: float) -> list[Outcome]:
         """A second has passed: mark where the counts stand. Returns a sample of the attempts that ended in it."""
@@ -138,20 +141,21 @@ class Recent:
         refusal = record.refusal
         if refusal is not None and refusal.rule != Failure.CLIENT_LEFT.label:
             self._tally("refused", route, refusal.rule)
-        self.notable.append(record)
 
-    def _noted(self, record: Record, cell: Cell, route: str) -> None:
-        """What is out of the ordinary."""
-        failure = record.outcomes[-1].failure
+    def _unusual(self, record: Record, kept: Ended, cell: Cell, route: str) -> None:
+        """Count what is out of the ordinary, and keep it, unless all of it is that a client left."""
+        outcomes = record.outcomes
+        failure = outcomes[-1].failure
         if failure is not None and failure is not Failure.CLIENT_LEFT:
             cell.failed += 1
-        for outcome in record.outcomes[:-1]:
-            self._failed_before(outcome, route)
+        if len(outcomes) > 1:
+            for outcome in outcomes[:-1]:
+                self._failed_before(outcome, route)
         rule = spilled_by(record)
         if rule is not None:
             self._tally("spilled", route, rule)
-        if failure is not Failure.CLIENT_LEFT or len(record.outcomes) > 1 or rule is not None:
-            self.notable.append(record)
+        if failure is not Failure.CLIENT_LEFT or len(outcomes) > 1 or rule is not None:
+            self.notable.append(kept)
 
     def _failed_before(self, outcome: Outcome, route: str) -> None:
         target = outcome.attempt.target
@@ -176,16 +180,18 @@ def spilled_by(record: Record) -> str | None:
     outcomes = record.outcomes
     if not outcomes or outcomes[-1].attempt.target.lane is not Lane.SHARED:
         return None
-    if any(one.failure is Failure.FULL and one.attempt.target.lane is Lane.DEDICATED for one in outcomes[:-1]):
-        return "engine_full"
-    if outcomes[0].attempt.cause is Cause.SPILLOVER:
-        return first_rule(record.decision)
-    return None
+    for outcome in outcomes[:-1]:
+        if outcome.failure is Failure.FULL and outcome.attempt.target.lane is Lane.DEDICATED:
+            return "engine_full"
+    return first_rule(record.decision) if outcomes[0].attempt.cause is Cause.SPILLOVER else None
 
 
 def first_rule(decision: Decision) -> str:
     """The first preference that left a target out."""
-    return next((one.rule for one in decision.excluded if not one.hard), "none")
+    for one in decision.excluded:
+        if not one.hard:
+            return one.rule
+    return "none"
 
 
 def _of(known: dict[str, Latencies], name: str) -> Latencies:
