@@ -7,18 +7,20 @@ from abc import ABC, abstractmethod
 from proxy.api.errors import Dialect
 from proxy.caller import FixedHeaders, Listener
 from proxy.routing.plan import Refusal
+from proxy.routing.trace_context import TraceContext
 from proxy.upstream.base import RawHeaders
 
 
 class BaseClient(ABC):
     """Half of the relay's `Client`; the other half puts bytes on a connection (`direct`) or into ASGI (`stream`)."""
 
-    __slots__ = ("_dialect", "left", "listener", "name", "started")
+    __slots__ = ("_dialect", "left", "listener", "name", "started", "trace")
 
     def __init__(self, dialect: Dialect, name: str) -> None:
         self._dialect = dialect
         self.name = name
         self.listener: Listener | None = None
+        self.trace: TraceContext | None = None
         self.started = False
         self.left = False
 

@@ -33,6 +33,7 @@ from proxy.relay import Relay
 from proxy.routing.decide import Router
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
+from proxy.routing.trace_context import TraceContext, read_context
 from proxy.upstream.base import Call, RawHeaders
 
 ROUTED = {
@@ -45,22 +46,33 @@ ROUTED = {
 }
 
 Scope = MutableMapping[str, Any]
+Trace = Callable[[RawHeaders, dict[bytes, bytes]], TraceContext | None]
+"""Which trace a request with these headers, which are also given by name, is part of."""
 _log = logging.getLogger(__name__)
 
 
 class DataPort:
-    """The data port. `current` gives the policy, ready to decide, that a new request captures; it is asked once each.
+    """The data port. `current` gives the policy, ready to decide, that a new request captures; it is asked once each,
+    and so is `trace`, whose own is to pass on what the caller says.
 
     It is served in one of two ways: as an ASGI application under any server, or, for the routed endpoints, from the
     callbacks of our own protocol class (`opened`, then `begin`), which costs half as much.
     """
 
     def __init__(
-        self, relay: Relay, current: Callable[[], Router], rest: ASGIApp, *, max_body_bytes: int, max_in_flight: int
+        self,
+        relay: Relay,
+        current: Callable[[], Router],
+        rest: ASGIApp,
+        *,
+        max_body_bytes: int,
+        max_in_flight: int,
+        trace: Trace = read_context,
     ) -> None:
         self._relay = relay
         self._current = current
         self._rest = rest
+        self._trace = trace
         self._max_in_flight = max_in_flight
         self._direct: set[Stepped] = set()
         self.max_body_bytes = max_body_bytes
@@ -74,6 +86,7 @@ class DataPort:
         received_at = time.monotonic()
         fields: dict[bytes, bytes] = dict(scope["headers"])
         client = AsgiClient(receive, send, DIALECTS[endpoint], request_id(fields))
+        client.trace = self._trace(scope["headers"], fields)
         router = self._current()
         key = self._admit_head(router, scope["headers"], fields, scope["http_version"])
         body = key if isinstance(key, Refusal) else await _read_body(receive, fields, self.max_body_bytes)
@@ -90,6 +103,7 @@ class DataPort:
 
     def opened(self, client: DirectClient) -> None:
         """A request's head is there; it may be answered already when this returns."""
+        client.trace = self._trace(client.headers, client.fields)
         router = client.router = self._current()
         key = self._admit_head(router, client.headers, client.fields, client.http_version)
         if isinstance(key, Refusal):
@@ -144,7 +158,7 @@ class DataPort:
         client: BaseClient,
         received_at: float,
     ) -> None:
-        admitted = _read_request(router, key, endpoint, fields, body, client.name)
+        admitted = _read_request(router, key, endpoint, fields, body, client)
         if isinstance(admitted, Refusal):
             self._refuse(router, endpoint, admitted, client, received_at, key)
             return
@@ -180,12 +194,13 @@ class DataPort:
             tags=key.tags,
             key=key,
             at_s=time.time(),
+            trace=client.trace,
         )
         self._relay.refuse(router.snapshot, facts, refusal, client, received_at)
 
 
 def _read_request(
-    router: Router, key: Key, endpoint: Endpoint, fields: dict[bytes, bytes], body: bytes, name: str
+    router: Router, key: Key, endpoint: Endpoint, fields: dict[bytes, bytes], body: bytes, client: BaseClient
 ) -> tuple[Facts, Call] | Refusal:
     """What the router and the upstreams need, or why not."""
     members = guard.read_members(body)
@@ -195,13 +210,14 @@ def _read_request(
     facts = read_facts(
         key,
         endpoint,
-        name,
+        client.name,
         fields,
         members,
         body,
         at_s=time.time(),
         reads_content=reads_content,
         cached_models=router.cached_models,
+        trace=client.trace,
     )
     if isinstance(facts, Refusal):
         return facts

@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 Pure. The body's members stay bytes; only the few that decide something are read, and the prompt only where the policy
 asks what it holds, or where encoded media would make nonsense of the count of tokens. Request headers reach an upstream
-by allow-list: never cookies, credentials, forwarding headers or anything that an engine would take as a command.
+by allow-list: never cookies, credentials, forwarding headers or anything that an engine would take as a command. Of the
+trace that a request belongs to, some upstreams are told and some are not (`upstream/traced.py`).
 
 The input is estimated at four bytes a token over the whole body, encoded media left out and counted at flat figures
 (`content.py`). Where the policy asks for it, more of anything never makes the estimate smaller; where it does not, only
@@ -28,6 +29,7 @@ from proxy.policy.model import Endpoint, Key
 from proxy.routing.cost import tier_of
 from proxy.routing.facts import Facts
 from proxy.routing.plan import Refusal
+from proxy.routing.trace_context import TraceContext
 from proxy.upstream.base import Call, RawHeaders
 from proxy.upstream.parameters import OUTPUT_LIMITS
 
@@ -36,7 +38,7 @@ BYTES_PER_TOKEN = 4
 
 Members = dict[str, msgspec.Raw]
 
-_FORWARDED = (b"user-agent", b"openai-beta", b"anthropic-version", b"anthropic-beta", b"traceparent", b"tracestate")
+_FORWARDED = (b"user-agent", b"openai-beta", b"anthropic-version", b"anthropic-beta")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
 _ANTHROPIC = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS)
 _decode_str = msgspec.json.Decoder(str).decode
@@ -74,6 +76,7 @@ def read_facts(
     at_s: float,
     reads_content: bool = True,
     cached_models: Container[str] = (),
+    trace: TraceContext | None = None,
 ) -> Facts | Refusal:
     """What may be decided on, of a request that arrived at Unix time `at_s`.
 
@@ -122,6 +125,7 @@ def read_facts(
         prefix=read_prefix(endpoint, model, members)
         if len(body) > BLOCK_BYTES and model in cached_models and not content.encoded_bytes
         else (),
+        trace=trace,
     )
 
 
@@ -145,6 +149,7 @@ def read_call(facts: Facts, fields: dict[bytes, bytes], members: Members) -> Cal
         headers=headers,
         stream=facts.stream,
         usage_wanted=usage_wanted,
+        trace=facts.trace,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from proxy.policy.model import NO_KEY, Endpoint, Key, Lane, Modality, Priority, Tenant, Traffic
+from proxy.routing.trace_context import TraceContext
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -22,6 +23,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     provider's tier that the body asks for, empty where it asks for none. `at_s` is Unix time, for routes that follow
     the clock on the wall; nothing is measured with it. `priority` says who goes first when not all can be served in
     time. `prefix` are hashes of the prompt's blocks, each over all before it too: equal hashes, equal beginnings.
+    Nothing is decided by `trace`, the trace that the request is part of, if there is one.
     """
 
     request_id: str
@@ -44,3 +46,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     service_tier: str = ""
     priority: Priority = Priority.NORMAL
     prefix: tuple[int, ...] = ()
+    trace: TraceContext | None = None

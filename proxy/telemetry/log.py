@@ -76,8 +76,8 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     `plan` names the targets in the plan's order, one for each attempt that it allowed: a second mention is a second
     replica. `shadow` is what rules in shadow mode would have left out. `served_as` is the model that a spent budget put
     in the place of the one asked for, `budgets` those that its attempts were held against. `priority` is there where
-    the caller asked for less than its tenant has, `waited_ms` where the request waited for room. What has a default is
-    left out when it has it.
+    the caller asked for less than its tenant has, `waited_ms` where the request waited for room, `trace_id` where it is
+    part of a trace. What has a default is left out when it has it.
     """
 
     at: float
@@ -113,6 +113,7 @@ class Line(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
     budgets: list[str] = []
     priority: str = ""
     waited_ms: int = 0
+    trace_id: str = ""
 
 
 class RequestLog:
@@ -193,6 +194,7 @@ def line_of(record: Record, at: float) -> Line:
         [budget.name for budget in plan.budgets] if plan is not None and plan.budgets else [],
         "" if facts.priority is facts.tenant.priority else facts.priority.name.lower(),
         int(record.waited_s * 1000),
+        "" if facts.trace is None else facts.trace.name,
     )
 
 

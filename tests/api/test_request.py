@@ -297,7 +297,6 @@ def test_headers_go_up_by_a_list_of_the_allowed() -> None:
     made = call(b'{"model":"m"}', fields)
     assert isinstance(made, Call)
     assert dict(made.headers) == {
-        b"traceparent": b"t",
         b"anthropic-beta": b"b",
         b"user-agent": b"u",
         b"x-request-id": b"r1",

@@ -17,6 +17,7 @@ from proxy.policy.model import Budget, Cap, Gpus, Key, Lane, Modality, Per, Prio
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Usage
 from proxy.routing.plan import Cause, Exclusion, Plan, Refusal
+from proxy.routing.trace_context import TraceContext
 from proxy.telemetry.decision_log import DecisionLog, Rotation
 from proxy.telemetry.log import RequestLog
 from tests.harness import proxy, shared, snapshot_of
@@ -124,7 +125,14 @@ def test_all_that_was_decided_on_is_there_so_that_the_decision_can_be_made_again
         "received_at": 1_700_000_000.123,
     }
     # What a prompt begins with is nobody's business, not even as a hash.
-    assert {*Facts.__struct_fields__} - {"at_s", "prefix"} <= line.keys()
+    assert {*Facts.__struct_fields__} - {"at_s", "prefix", "trace"} <= line.keys()
+
+
+def test_the_trace_that_it_is_part_of_is_named() -> None:
+    (line,) = lines(record(outcome(), facts={"trace": TraceContext(trace_id=0xABC)}))
+    assert line["trace_id"] == f"{'0' * 29}abc"
+    (line,) = lines(record(outcome()))
+    assert "trace_id" not in line
 
 
 def test_the_plan_is_there_in_order_and_what_shadow_rules_would_have_left_out() -> None:
