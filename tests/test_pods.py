@@ -90,6 +90,25 @@ async def test_another_policy_has_the_replicas_from_its_first_request_on() -> No
         await watching.aclose()
 
 
+async def test_a_policy_is_made_ready_with_what_is_known_and_no_more() -> None:
+    served = Served()
+    watching = pods(snapshot_of(OWN), served, Resolver("10.0.0.1"))
+    await watching.start()
+    try:
+        await served.urls()
+        ready = watching.ready(snapshot_of(replace(OWN, region="eu-west-1")))
+        assert ready.snapshot.targets["own"].urls == at("10.0.0.1")
+        watching.adopt(ready)
+        assert await served.routers.get() is ready
+        moved = replace(OWN, urls=("http://other.svc:8000/v1",), discovery=replace(SERVICE, host="other.svc"))
+        ready = watching.ready(snapshot_of(moved))
+        watching.adopt(ready)
+        assert await served.routers.get() is ready
+        assert ready.snapshot.targets["own"].urls == ("http://other.svc:8000/v1",)
+    finally:
+        await watching.aclose()
+
+
 async def test_a_policy_that_lists_its_replicas_is_served_as_it_is_prepared() -> None:
     served = Served()
     plain = Router(snapshot_of(dedicated("own", STAND_IN)))
