@@ -36,7 +36,7 @@ export class Chart {
     this.#spanS = options.spanS;
     const id = `chart-${options.id}`;
     this.#title = el("h3", { id, text: options.title });
-    this.select = el("select", { id: `${id}-of`, class: "small", "aria-label": `${options.title}: of what` });
+    this.select = el("select", { id: `${id}-of`, class: "small", "aria-label": `${options.title}: of what`, hidden: true });
     this.#keys = el("ul", { class: "keys" });
     this.#body = el("div", { class: "plot", role: "img", "aria-labelledby": id });
     this.#table = el("tbody");
@@ -73,7 +73,7 @@ export class Chart {
   #rebuild(series) {
     this.#plot?.destroy();
     const format = this.#options.format;
-    const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false }, font: `11px ${getComputedStyle(document.body).fontFamily}` };
     const line = (one) => ({
       label: one.label,
       stroke: () => colour(one.colour),
@@ -88,7 +88,7 @@ export class Chart {
         width: Math.max(120, this.#body.clientWidth),
         height: HEIGHT,
         legend: { show: false },
-        padding: [8, 8, 0, 0],
+        padding: [8, 16, 0, 0],
         cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 }, sync: { key: "console" } },
         scales: {
           x: { range: () => [this.now - this.#spanS, this.now] },

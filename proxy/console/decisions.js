@@ -125,7 +125,7 @@ class DecisionRow {
   #time = el("time");
   #lane = el("span", { class: "lane", "aria-hidden": "true" });
   #target = el("bdi");
-  #kind = el("span", { class: "sr" });
+  #whose = el("bdi", { class: "whose" });
   #reason = el("span", { class: "reason" });
   #ttft = el("span", { class: "num" });
   #money = el("span", { class: "num" });
@@ -135,7 +135,7 @@ class DecisionRow {
 
   constructor(toggled) {
     const to = el("span", { class: "to" }, this.#lane, this.#target);
-    this.#button = el("button", { type: "button", "aria-expanded": "false", tabindex: "-1" }, this.#time, to, this.#reason, this.#ttft, this.#money);
+    this.#button = el("button", { type: "button", "aria-expanded": "false", tabindex: "-1" }, this.#time, to, this.#whose, this.#reason, this.#ttft, this.#money);
     this.node = el("li", { class: "decision" }, this.#button);
     this.#button.addEventListener("click", () => {
       this.#toggle();
@@ -153,6 +153,7 @@ class DecisionRow {
     write(this.#time, format.clock(decision.at));
     mark(this.#lane, "data-lane", decision.lane ?? "none");
     writeName(this.#target, decision.target || "refused");
+    write(this.#whose, clipped([decision.route, decision.tenant].filter(Boolean).join(", "), 60));
     write(this.#reason, clipped(reasonOf(decision, kind), 400));
     write(this.#ttft, decision.ttft_s === null ? "" : format.seconds(decision.ttft_s));
     write(this.#money, decision.lane === "shared" ? format.nanoUsd(decision.nano_usd) : "");

@@ -44,15 +44,13 @@ export function breakEven(targets) {
   return mtok > 0 ? { own: own / mtok, shared: shared / mtok } : { own: null, shared: null };
 }
 
-/** The tightest objective of any route on this percentile, in seconds; null where there is none. */
-export function tightest(view, rule) {
-  let found = null;
-  for (const { name, objectives } of view.routes) {
-    for (const one of objectives) {
-      if (one.rule === rule && (found === null || one.limit_s < found.limit_s)) found = { limit_s: one.limit_s, route: name };
-    }
-  }
-  return found;
+/**
+ * The loosest objective that a route has on this percentile: a target that is above it suits nobody. Below it, it may
+ * still be too slow for a tighter route, which then is not sent there. Null where there is none.
+ */
+export function loosest(view, rule) {
+  const found = view.routes.flatMap(({ name, objectives }) => objectives.filter((one) => one.rule === rule).map((one) => ({ limit_s: one.limit_s, route: name })));
+  return found.length ? found.reduce((one, other) => (other.limit_s > one.limit_s ? other : one)) : null;
 }
 
 /** A target's state: how bad it is, and the word for it. */

@@ -30,12 +30,12 @@ function showTraffic(view) {
   write(byId("traffic"), format.percent(ownShare));
   setVariable(byId("split-own"), "--share", `${(ownShare ?? 0) * 100}%`);
   setVariable(byId("split-rent"), "--share", `${ownShare === null ? 0 : (1 - ownShare) * 100}%`);
-  write(byId("traffic-text"), `${format.rate(own + rent)} requests/s, ${format.rate(own)} dedicated, ${format.rate(rent)} shared`);
-  const rule = spill.rules[0];
-  const why = [...view.notable, ...view.decisions].find((one) => kindOf(one) === "spilled");
-  const words = rule && spill.share ? `${format.percent(spill.share)} spilled, most by ${ruleName(rule[0])}: ${why?.reason ?? ""}` : "Nothing spills.";
-  write(byId("traffic-why"), clipped(words, 200));
-  mark(byId("traffic-why"), "title", clipped(words, 600));
+  const rule = spill.share ? spill.rules[0] : undefined;
+  const spilled = rule ? `${format.percent(spill.share)} spilled, most by ${ruleName(rule[0])}` : "nothing spills";
+  write(byId("traffic-text"), `${format.rate(own + rent)} requests/s, ${spilled}`);
+  const last = rule && [...view.notable, ...view.decisions].find((one) => kindOf(one) === "spilled");
+  write(byId("traffic-why"), last ? clipped(last.reason, 200) : "");
+  mark(byId("traffic-why"), "title", last ? clipped(last.reason, 600) : null);
 }
 
 function showMoney(view) {

@@ -1,7 +1,7 @@
 // The targets of a lane as a table, each with its replicas below it when it is opened.
 
 import { Keyed, el, mark, setVariable, show, write, writeName } from "./dom.js";
-import { ofLane, ruleName, stateOf, tightest } from "./figures.js";
+import { ofLane, ruleName, stateOf, loosest } from "./figures.js";
 import * as format from "./format.js";
 
 const MOST_PIPS = 16;
@@ -126,21 +126,21 @@ function ttftCell() {
   const tail = el("span");
   return cell("TTFT p50, p99", "num", [median, ", ", tail], ({ latency_here: { ttft } }, view) => {
     write(median, format.seconds(ttft.p50_s));
-    judged(tail, ttft.p99_s, tightest(view, "ttft_p99"), "ttft_p99");
+    judged(tail, ttft.p99_s, loosest(view, "ttft_p99"), "ttft_p99");
   });
 }
 
 function itlCell() {
   const tail = el("span");
-  return cell("ITL p99", "num", [tail], ({ latency_here: { itl } }, view) => judged(tail, itl.p99_s, tightest(view, "itl_p99"), "itl_p99"));
+  return cell("ITL p99", "num", [tail], ({ latency_here: { itl } }, view) => judged(tail, itl.p99_s, loosest(view, "itl_p99"), "itl_p99"));
 }
 
-/** A percentile, marked where it is above the tightest objective that a route has on it. */
+/** A percentile, marked where it is above what any route wants of it. */
 function judged(node, value, objective, rule) {
   const late = objective !== null && value !== null && value > objective.limit_s;
   write(node, format.seconds(value));
   mark(node, "class", late ? "late" : null);
-  const wanted = objective && `${ruleName(rule)} of ${format.seconds(objective.limit_s)} is wanted by route ${objective.route}`;
+  const wanted = objective && `route ${objective.route} wants ${ruleName(rule)} of ${format.seconds(objective.limit_s)}`;
   mark(node, "title", wanted?.slice(0, 200) ?? null);
 }
 

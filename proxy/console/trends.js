@@ -24,7 +24,6 @@ export class Trends {
     this.#price = new Chart(parent, { id: "price", title: "Cost against break-even, $/M tokens", spanS: SPAN_S, format: write.usd, range: priceTop });
     this.#latency = new Chart(parent, { id: "latency", title: "Latency against objectives", spanS: SPAN_S, format: write.seconds, range: top(0.01) });
     for (const chart of [this.#spill, this.#price, this.#latency]) chart.select.addEventListener("change", () => this.#draw());
-    this.#spill.offer([]);
   }
 
   /** Note what this view says, and draw. */
@@ -92,7 +91,7 @@ export class Trends {
 
 const limitLine = (limit, routes) => ({
   id: `limit ${limit} ${routes.join(" ")}`,
-  label: routes.length ? `objective of ${clipped(routes.join(", "), 30)}` : "objective",
+  label: routes.length ? `${clipped(routes.join(", "), 30)} wants` : "objective",
   colour: "--bad",
   dash: "dash",
 });
