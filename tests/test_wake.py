@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from proxy.policy.discovery import DnsService
 from proxy.policy.model import Secret, Target
 from proxy.policy.wake import HttpWake, KubernetesWake, Wake, WakeMethod, Workload
 from proxy.wake import TRIES, WANTED_S, WakeFailed, Waker, call, is_up
@@ -35,6 +36,7 @@ class Place:
         self.found: list[tuple[str, str, bool]] = []
         self.changed = asyncio.Event()
         self.now = time.monotonic
+        self.loop = asyncio.get_running_loop()
 
     def find(self, target: str, url: str, now: float, *, present: bool) -> None:
         self.found.append((target, url, present))
@@ -51,6 +53,7 @@ class Place:
 
     def call(self, wake: Wake) -> None:
         self.called.append(wake)
+        self.loop.call_soon_threadsafe(self.changed.set)
         if len(self.called) <= self.failures:
             raise WakeFailed("it answers 500")
 
@@ -91,6 +94,21 @@ async def test_it_is_woken_once_however_many_need_it_and_asked_until_it_is_up() 
         assert place.called == [HOOK]
         assert ("gpu", "http://two/v1", True) in place.found
         assert one.calls + two.calls == {("gpu", "heard"): 1}
+
+
+async def test_a_target_whose_replicas_are_found_is_up_when_one_is_and_answers() -> None:
+    """Nobody is asked while there is nobody to ask; the policy that is adopted next has the pod."""
+    place = Place()
+    asleep = replace(GPU, urls=(), discovery=DnsService(host="gpu.svc", port=8000))
+    async with waker(place, asleep) as woken:
+        woken.needs("gpu", time.monotonic())
+        await place.until(lambda: bool(place.called))
+        assert (place.called, place.found) == ([HOOK], [])
+        place.up = {"http://pod/v1"}
+        woken.adopt([replace(asleep, urls=("http://pod/v1",))])
+        await place.until(lambda: not place.claimed)
+        assert place.found[-1] == ("gpu", "http://pod/v1", True)
+        assert place.called == [HOOK]
 
 
 async def test_what_is_up_is_not_woken() -> None:
