@@ -49,7 +49,9 @@ class Access:
 
     def tls(self) -> ssl.SSLContext:
         """Trusts the cluster's authority, and nobody else. Raises OSError where there is none."""
-        return ssl.create_default_context(cafile=str(self.account / "ca.crt"))
+        path = self.account / "ca.crt"
+        path.stat()  # the error of OpenSSL does not say which file it is that is missing
+        return ssl.create_default_context(cafile=str(path))
 
 
 def from_here() -> Access:

@@ -38,9 +38,10 @@ def test_a_file_that_holds_no_token_is_not_sent(tmp_path: Path, content: bytes) 
 
 def test_without_an_account_there_is_neither_token_nor_authority(tmp_path: Path) -> None:
     access = Access(account=tmp_path)
-    for read in (access.headers, access.tls):
-        with pytest.raises(FileNotFoundError):
+    for read, name in ((access.headers, "token"), (access.tls, "ca.crt")):
+        with pytest.raises(FileNotFoundError) as missing:
             read()
+        assert missing.value.filename == str(tmp_path / name)
 
 
 def test_names_are_quoted_where_they_are_put_into_a_path() -> None:

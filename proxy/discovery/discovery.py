@@ -1,0 +1,237 @@
+"""Keeps the replicas of targets whose policy says where they are listed, as long as it runs.
+
+Theory of operation
+-------------------
+Each source, a Service or a name in the DNS, is followed by one task, however many targets have it. A source that fails
+keeps what it said last: nothing is known to be gone because nobody says that it is there. A task that dies of a mistake
+of ours is begun anew, and the mistake is logged.
+
+Whoever is told of changes is told `TOGETHER_S` after the first of them, once for all that came meanwhile: pods of a
+deployment come and go together, and another policy is adopted for it each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from proxy.cluster.names import Addresses, lookup
+from proxy.discovery.api import Api
+from proxy.discovery.api_client import HttpApi
+from proxy.discovery.dns_source import EVERY_S, DnsSource
+from proxy.discovery.kubernetes_source import USUAL, KubernetesSource, Timings
+from proxy.discovery.listing import Listing
+from proxy.discovery.order import in_order
+from proxy.discovery.standing import Standing
+from proxy.policy.discovery import Discovery as Where
+from proxy.policy.discovery import DnsService
+from proxy.policy.model import Target
+
+_log = logging.getLogger(__name__)
+
+TOGETHER_S = 0.05
+AGAIN_S = 10.0
+_THREADS = 16
+_Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is known of the replicas of one target.
+
+    `urls` are those that can be used, in an order in which those that stay keep their places; `terminating` and
+    `unready` are how many more pods there are. `as_of` is when the source last confirmed it, on the monotonic clock;
+    `up` says that the source answers now, and `trouble` what is wrong, in words.
+    """
+
+    urls: tuple[str, ...]
+    terminating: int
+    unready: int
+    as_of: float
+    up: bool
+    trouble: str
+
+
+class _Following:
+    """A source and its task."""
+
+    __slots__ = ("source", "task")
+
+    def __init__(self, source: DnsSource | KubernetesSource) -> None:
+        self.source = source
+        self.task: asyncio.Task[None] | None = None
+
+
+class Discovery:
+    """See the module's text. `changed` is called on the event loop when the URLs of some target are others."""
+
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        changed: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        lookup: Callable[[str], Addresses] = lookup,
+        api: Api | None = None,
+        dns_every_s: float = EVERY_S,
+        timings: Timings = USUAL,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._changed = changed
+        self._clock = clock
+        self._lookup = lookup
+        self._api = api or HttpApi()
+        self._dns_every_s, self._timings = dns_every_s, timings
+        self._draw = draw
+        self._where: dict[str, Where] = {}
+        self._sources: dict[_Key, _Following] = {}
+        self._found: dict[str, tuple[Listing, tuple[str, ...]]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._telling: asyncio.TimerHandle | None = None
+        self._running = False
+        self.adopt(targets)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of those whose replicas are found here."""
+        return tuple(self._where)
+
+    def found(self) -> Mapping[str, Found]:
+        """By target; those are absent whose source has not answered yet."""
+        return {name: self._of(name, listing, urls) for name, (listing, urls) in self._found.items()}
+
+    async def start(self, first_answer_s: float = 2.0) -> None:
+        """Begin on the running event loop, and wait for a first answer of each source, but not for longer than that."""
+        self._running = True
+        self._begin()
+        first = [asyncio.ensure_future(one.source.standing.answered.wait()) for one in self._sources.values()]
+        if first:
+            _, waiting = await asyncio.wait(first, timeout=first_answer_s)
+            for one in waiting:
+                one.cancel()
+
+    async def aclose(self) -> None:
+        """Stop; a resolver that is being asked is not waited for."""
+        self._running = False
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        for one in self._sources.values():
+            self._end(one)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+
+    def adopt(self, targets: Iterable[Target]) -> None:
+        """Follow another policy: sources that stay keep what they know, and their watch."""
+        self._where = {one.name: one.discovery for one in targets if one.discovery is not None}
+        before, self._sources = self._sources, {}
+        for where in self._where.values():
+            key = _key(where)
+            if key not in self._sources:
+                self._sources[key] = before.pop(key) if key in before else _Following(self._source(key))
+        for gone in before.values():
+            self._end(gone)
+        self._found = {name: found for name, found in self._found.items() if name in self._where}
+        for name in self._where:
+            self._look(name)
+        if self._running:
+            self._begin()
+
+    def _source(self, key: _Key) -> DnsSource | KubernetesSource:
+        heard = partial(self._heard, key)
+        if len(key) == 1:
+            self._threads = self._threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="discovery")
+            return DnsSource(
+                *key,
+                heard,
+                threads=self._threads,
+                lookup=self._lookup,
+                every_s=self._dns_every_s,
+                clock=self._clock,
+                draw=self._draw,
+            )
+        namespace, service = key
+        return KubernetesSource(
+            namespace,
+            service,
+            heard,
+            api=self._api,
+            timings=self._timings,
+            clock=self._clock,
+            draw=self._draw,
+        )
+
+    def _begin(self) -> None:
+        for key, one in self._sources.items():
+            if one.task is None:
+                one.task = asyncio.create_task(one.source.run(), name=f"discovery-{'/'.join(key)}")
+                one.task.add_done_callback(partial(self._ended, key, one))
+
+    def _end(self, one: _Following) -> None:
+        task, one.task = one.task, None
+        if task is not None:
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def _ended(self, key: _Key, one: _Following, task: asyncio.Task[None]) -> None:
+        """The supervisor: only a mistake of ours ends a task that nobody cancelled."""
+        if task.cancelled() or one.task is not task:
+            return
+        _log.error("following `%s` failed", "/".join(key), exc_info=task.exception())
+        one.source.standing.failed("following it failed (hint: the log says how)")
+        one.task = None
+        asyncio.get_running_loop().call_later(AGAIN_S, self._again)
+
+    def _again(self) -> None:
+        if self._running:
+            self._begin()
+
+    def _heard(self, key: _Key) -> None:
+        """A source may say something else."""
+        for name, where in self._where.items():
+            if _key(where) == key:
+                self._look(name)
+
+    def _look(self, name: str) -> None:
+        """See what the source of a target says now, and have it told if its replicas are others."""
+        listing = self._sources[_key(self._where[name])].source.listing(self._where[name])
+        if listing is None:
+            self._found.pop(name, None)
+            return
+        known = self._found.get(name)
+        urls = in_order(known[1] if known else (), listing.urls)
+        self._found[name] = (listing, urls)
+        if (known is None or known[1] != urls) and self._running:
+            _log.info("`%s` has %d replicas", name, len(urls))
+            if self._telling is None:
+                self._telling = asyncio.get_running_loop().call_later(TOGETHER_S, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self._changed()
+
+    def _of(self, name: str, listing: Listing, urls: tuple[str, ...]) -> Found:
+        standing: Standing = self._sources[_key(self._where[name])].source.standing
+        return Found(
+            urls=urls,
+            terminating=listing.terminating,
+            unready=listing.unready,
+            as_of=standing.as_of,
+            up=standing.up,
+            trouble=standing.trouble or listing.trouble,
+        )
+
+
+def _key(where: Where) -> _Key:
+    """What tells sources apart: targets with other ports and paths may have the same."""
+    return (where.host,) if isinstance(where, DnsService) else (where.namespace, where.service)
