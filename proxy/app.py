@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from starlette.applications import Starlette
 
@@ -350,7 +349,7 @@ class _Telemetry:
         self.flush()
         self.log.close()
 
-    def exposition(self) -> bytes:
-        """What Prometheus reads, up to now."""
+    def exposition(self, openmetrics: bool) -> Iterator[bytes]:
+        """What Prometheus reads, up to now, piece by piece."""
         self.flush()
-        return generate_latest(self.metrics.registry)
+        return self.metrics.exposition(openmetrics=openmetrics)

@@ -5,10 +5,11 @@ Everything here only reads. `POST /admin/explain` is a question too long for a U
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -39,7 +40,7 @@ async def _nothing(from_s: int, to_s: int, grain: Grain = Grain.HOUR) -> AsyncIt
 
 
 def admin_app(
-    exposition: Callable[[], bytes],
+    exposition: Callable[[bool], Iterable[bytes]],
     health: Health,
     report: Report,
     policy: Callable[[], bytes],
@@ -51,14 +52,19 @@ def admin_app(
     latency: Callable[[], object] = dict,
     live: LiveFeed | None = None,
 ) -> Starlette:
-    """`exposition` gives the metrics as text; `policy` and `report` JSON: what is served, and the meters; `latency`
-    how both ends of the dedicated targets compare.
+    """`exposition` gives the metrics as text, in pieces, and as OpenMetrics if told so; `policy` and `report` JSON:
+    what is served, and the meters; `latency` how both ends of the dedicated targets compare.
 
     The report is None while their store is away; how budgets stand is known then, too.
     """
 
     async def metrics(request: Request) -> Response:
-        return Response(exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        _, content_type = choose_encoder(request.headers.get("accept", ""))
+        pieces = []
+        for piece in exposition(content_type.startswith("application/openmetrics-text")):
+            pieces.append(piece)
+            await asyncio.sleep(0)  # others are served in between
+        return Response(b"".join(pieces), headers={"content-type": content_type})
 
     async def meters(request: Request) -> Response:
         document = await report()

@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 A request touches about eight series. Looking a series up by its labels costs more than counting, so all the series
-that one kind of request touches are bound together once, in a `_Series`, and found by one dict look-up. Samples are
+that one kind of request touches are bound together once, in a `_Series`, and found by one dict look-up. Text is
 made, and gauges read from their owners, when Prometheus asks. Names follow Prometheus: base units, `_total`.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from proxy import __version__
@@ -20,6 +19,7 @@ from proxy.routing.facts import Facts
 from proxy.routing.outcome import Failure, Outcome
 from proxy.routing.plan import Cause, Plan, Refusal
 from proxy.routing.refusals import RESIDENCY
+from proxy.telemetry.exposition import family_text
 from proxy.telemetry.records import Record
 from proxy.telemetry.series import Counter, Histogram
 
@@ -38,20 +38,21 @@ Gauges = Callable[[], Iterator[Metric]]
 
 
 class Metrics:
-    """The registry and everything counted per request. `gauges` are read at each scrape."""
+    """Everything counted per request. `gauges` are read at each scrape."""
 
     def __init__(self, *gauges: Gauges) -> None:
-        self.registry = CollectorRegistry()
+        self._gauges = (*gauges, _build_info)
+        self._families: list[Counter | Histogram] = []
         by_request = ("endpoint", "route", "lane", "target")
 
         def counter(name: str, help: str, *labels: str, unit: int = 1) -> Counter:  # noqa: A002
             family = Counter(f"spillway_{name}", help, labels, unit=unit)
-            self.registry.register(family)
+            self._families.append(family)
             return family
 
         def histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:  # noqa: A002
             family = Histogram(f"spillway_{name}", help, buckets, labels)
-            self.registry.register(family)
+            self._families.append(family)
             return family
 
         self.requests = counter("requests", "Requests by how they ended", *by_request, "outcome", "reason")
@@ -82,7 +83,6 @@ class Metrics:
         self.refusals = counter("refusals", "Requests answered by the proxy itself", "endpoint", "rule", "status")
         self.shadow = counter("shadow", "What rules in shadow mode would have left out", "route", "rule")
         self.residency = counter("residency_blocked", "Requests kept from leaving where data may be", "route")
-        self.registry.register(_Gauges((*gauges, _build_info)))
         self._series: dict[tuple[str, ...], _Series] = {}
 
     def record(self, record: Record) -> None:
@@ -112,6 +112,16 @@ class Metrics:
                 self.estimated.labels(charge.target).value += 1
             if not charge.priced:
                 self.unpriced.labels(charge.target).value += 1
+
+    def exposition(self, *, openmetrics: bool = False) -> Iterator[bytes]:
+        """All of it as Prometheus reads it, a family at a time: others may run in between."""
+        for family in self._families:
+            yield family.text(openmetrics=openmetrics).encode()
+        for gauges in self._gauges:
+            for metric in gauges():
+                yield family_text(metric, openmetrics=openmetrics).encode()
+        if openmetrics:
+            yield b"# EOF\n"
 
     def cancelled(self, lane: Lane, seconds: float) -> None:
         """Count how long it took to close an upstream whose answer nobody wants any more."""
@@ -228,17 +238,6 @@ def _ended(record: Record, last: Outcome | None) -> tuple[str, str]:
     if last.failure is Failure.CLIENT_LEFT:
         return "client_left", last.failure.label
     return "failed", last.failure.label
-
-
-class _Gauges:
-    """A collector of what others know."""
-
-    def __init__(self, gauges: tuple[Gauges, ...]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[Metric]:
-        for gauges in self._gauges:
-            yield from gauges()
 
 
 def gauge(name: str, help: str, *samples: tuple[dict[str, str], float]) -> Metric:  # noqa: A002

@@ -3,24 +3,24 @@
 Theory of operation
 -------------------
 prometheus_client's own take a lock and a few calls for each count, since any thread may count. Here one event loop
-counts and reads, so a count is an addition and an observation a bisection; samples in prometheus_client's terms are
-made when it collects. A family is a collector; `labels()` gives the series for some label values, to be kept.
+counts and reads, so a count is an addition and an observation a bisection; text is made when Prometheus asks for it
+(`exposition`). `labels()` gives the series of a family for some label values, to be kept.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 
-from prometheus_client.core import Metric
+from proxy.telemetry.exposition import head, number, opening
 
 
 class Count:
     """One series of a counter; add to `value`."""
 
-    __slots__ = ("value",)
+    __slots__ = ("head", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, head: str) -> None:
+        self.head = head
         self.value: float = 0
 
 
@@ -33,23 +33,27 @@ class Counter:
 
     def labels(self, *values: str) -> Count:
         """The series with these label values, in the order of the family's labels."""
-        return self._series.setdefault(values, Count())
-
-    def collect(self) -> Iterator[Metric]:
-        metric = Metric(self._name, self._documentation, "counter")
-        for values, count in self._series.items():
+        series = self._series.get(values)
+        if series is None:
             labels = dict(zip(self._labels, values, strict=True))
-            metric.add_sample(f"{self._name}_total", labels, count.value / self._unit)
-        yield metric
+            series = self._series[values] = Count(head(f"{self._name}_total", labels))
+        return series
+
+    def text(self, *, openmetrics: bool) -> str:
+        """The family as Prometheus reads it."""
+        lines = [opening(self._name, self._documentation, "counter", openmetrics=openmetrics)]
+        lines += [f"{one.head}{number(one.value / self._unit)}\n" for one in self._series.values()]
+        return "".join(lines)
 
 
 class Distribution:
     """One series of a histogram. `counts[i]` is how many fell into the i-th bucket alone, the last one open."""
 
-    __slots__ = ("_bounds", "counts", "total")
+    __slots__ = ("_bounds", "counts", "heads", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...], heads: tuple[str, ...]) -> None:
         self._bounds = bounds
+        self.heads = heads
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
@@ -65,21 +69,30 @@ class Histogram:
     def __init__(self, name: str, documentation: str, bounds: tuple[float, ...], labels: tuple[str, ...] = ()) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
         self._bounds = bounds
-        self._ends = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._ends = [*(number(float(bound)) for bound in bounds), "+Inf"]
         self._series: dict[tuple[str, ...], Distribution] = {}
 
     def labels(self, *values: str) -> Distribution:
         """The series with these label values, in the order of the family's labels."""
-        return self._series.setdefault(values, Distribution(self._bounds))
+        series = self._series.get(values)
+        if series is None:
+            series = self._series[values] = Distribution(self._bounds, self._heads(values))
+        return series
 
-    def collect(self) -> Iterator[Metric]:
-        metric = Metric(self._name, self._documentation, "histogram")
-        for values, series in self._series.items():
-            labels = dict(zip(self._labels, values, strict=True))
+    def text(self, *, openmetrics: bool) -> str:
+        """The family as Prometheus reads it."""
+        lines = [opening(self._name, self._documentation, "histogram", openmetrics=openmetrics)]
+        for series in self._series.values():
+            *buckets, of_count, of_sum = series.heads
             seen = 0
-            for end, count in zip(self._ends, series.counts, strict=True):
+            for bucket, count in zip(buckets, series.counts, strict=True):
                 seen += count
-                metric.add_sample(f"{self._name}_bucket", {**labels, "le": end}, seen)
-            metric.add_sample(f"{self._name}_count", labels, seen)
-            metric.add_sample(f"{self._name}_sum", labels, series.total)
-        yield metric
+                lines.append(f"{bucket}{number(seen)}\n")
+            lines.append(f"{of_count}{number(seen)}\n{of_sum}{number(series.total)}\n")
+        return "".join(lines)
+
+    def _heads(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Of each bucket, then of the count and the sum."""
+        labels = dict(zip(self._labels, values, strict=True))
+        buckets = [head(f"{self._name}_bucket", {**labels, "le": end}) for end in self._ends]
+        return (*buckets, head(f"{self._name}_count", labels), head(f"{self._name}_sum", labels))

@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 import msgspec
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from proxy.api.admin import admin_app
 from proxy.api.health import Health
@@ -37,6 +38,16 @@ async def test_metrics_are_prometheus_text() -> None:
     families = {family.name: family for family in text_string_to_metric_families(got.body.decode())}
     assert sum(sample.value for sample in families["spillway_requests"].samples if sample.name.endswith("_total")) == 1
     assert {name.partition("_")[0] for name in families} == {"spillway"}
+
+
+async def test_metrics_are_openmetrics_for_who_asks_so() -> None:
+    """As Prometheus does."""
+    accepted = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+    async with proxy(snapshot_of(shared("api", "http://127.0.0.1:1/v1"))) as spillway:
+        got = await spillway.get("/metrics", {"accept": accepted}, admin=True)
+    assert got.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name: family.type for family in parse_openmetrics(got.body.decode())}
+    assert families["spillway_requests"] == "counter"
 
 
 async def test_meters_without_a_store_are_an_error_not_zeros() -> None:
@@ -68,7 +79,7 @@ class Admin:
         self.asked: list[tuple[int, int, Grain]] = []
         self._lines = lines
         app = admin_app(
-            bytes,
+            lambda openmetrics: (),
             Health(dict, object),
             self._report,
             bytes,

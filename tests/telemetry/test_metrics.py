@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from proxy import __version__
@@ -26,7 +25,7 @@ GATED = Exclusion(target="other", rule="region", observed="us", limit="eu-*", ha
 
 
 def exposition(metrics: Metrics) -> str:
-    return generate_latest(metrics.registry).decode()
+    return b"".join(metrics.exposition()).decode()
 
 
 def scraped(metrics: Metrics) -> dict[str, float]:

@@ -11,14 +11,12 @@ from proxy.telemetry.metrics import Metrics
 
 def metrics(samples: int, seconds: float) -> str:
     """The page of a proxy whose target `own` had so many first tokens after so many seconds, on two routes."""
-    from prometheus_client import generate_latest
-
     shown = Metrics()
     for route in ("a", "b"):
         child = shown.ttft.labels(route, "own")
         for _ in range(samples // 2):
             child.observe(seconds)
-    return generate_latest(shown.registry).decode()
+    return b"".join(shown.exposition()).decode()
 
 
 def test_a_quantile_is_at_least_the_lower_bound_of_its_bucket() -> None:
