@@ -144,4 +144,5 @@ def test_starting_imports_nothing_slow() -> None:
     """Each of these takes longer to import than all of the proxy, which has to answer within a second of its start."""
     slow = {"litellm", "openai", "httpx", "aiohttp", "pydantic", "redis", "rich"}
     slow |= {"numpy", "scipy", "matplotlib", "pyarrow"}  # of the extra `advisor`: they may not even be installed
+    slow |= {"opentelemetry", "requests"}  # nor these, of the extra `otel`
     assert imported_by(["proxy.cli.command", "proxy.cli.serve", "proxy.run", "proxy.app"]) & slow == set()
