@@ -20,7 +20,9 @@ _OK = (State(value=0, word="well", colour="green"), State(value=1, word="degrade
 
 
 def _replicas(state: str) -> str:
-    return same_on_all(series("replicas", f'state="{state}"', OF_TARGET), "target")
+    """Of dedicated targets only: those that a need is reckoned for."""
+    counted = same_on_all(series("replicas", f'state="{state}"', OF_TARGET), "target")
+    return f"({counted} and on (target) {_NEEDED})"
 
 
 def _at_replicas(name: str, *matchers: str) -> str:
@@ -28,7 +30,7 @@ def _at_replicas(name: str, *matchers: str) -> str:
     return of_all(same_on_all(series(name, OF_TARGET, *matchers), "target", "replica"), "target")
 
 
-_UNMET = f"clamp_min({_NEEDED} - {_replicas('ready')}, 0)"
+_UNMET = f"clamp_min({_NEEDED} - {_replicas('serving')}, 0)"
 
 
 def _figure(title: str, means: str, unit: Unit, expr: str, *limits: tuple[float, str], base: str = "green") -> Panel:
@@ -58,10 +60,10 @@ _NOW = Row(
     panels=(
         _figure("Proxies", "Proxy processes that answer Prometheus.", Unit.PLAIN, f"count({series('build_info')})"),
         _figure(
-            "Replicas ready",
+            "Replicas serving",
             "Replicas of dedicated targets that may be given requests.",
             Unit.PLAIN,
-            of_all(_replicas("ready")),
+            of_all(_replicas("serving")),
         ),
         _figure(
             "Replicas missing",
@@ -102,16 +104,20 @@ _ENOUGH = Row(
         _lines(
             "Replicas needed and present",
             "Dashed: needed for what is in flight and for all that was spilled or refused for lack of room. Solid: "
-            "ready. Dashed above solid: this is what an autoscaler should follow.",
+            "there, and serving. Dashed above solid: this is what an autoscaler should follow.",
             Unit.REPLICAS,
-            Query(expr=_replicas("ready"), legend="{{target}}, ready"),
+            Query(expr=_replicas("serving"), legend="{{target}}, serving"),
             Query(expr=_NEEDED, legend="{{target}}, needed", dashed=True),
         ),
         _lines(
             "Replicas by state",
-            "`ready` may be given requests; `serving` has some; `ejected` failed and is out of rotation for a while.",
+            "`ready` is how many there are: of those, `serving` ones may be given requests, and `ejected` ones failed "
+            "and are out of rotation for a while.",
             Unit.REPLICAS,
-            Query(expr=same_on_all(series("replicas", OF_TARGET), "target", "state"), legend="{{target}}, {{state}}"),
+            *(
+                Query(expr=_replicas(state), legend=f"{{{{target}}}}, {state}")
+                for state in ("ready", "serving", "ejected")
+            ),
         ),
         _lines(
             "Unmet demand",
@@ -293,11 +299,10 @@ _PROXIES = Row(
         ),
         _lines(
             "Age of what the store knows",
-            "Since the last sync came back, and (dashed) since all counts were known to be stored. A fraction of a "
-            "second is normal; while it grows, budgets and other proxies' work are seen late.",
+            "Since everything counted was known to be stored. A fraction of a second is normal; while it grows, "
+            "budgets and other proxies' work are seen late.",
             Unit.SECONDS,
-            Query(expr=same_on_all(series("sync_age_seconds"), "instance"), legend="{{instance}}, sync"),
-            Query(expr=same_on_all(series("sync_lag_seconds"), "instance"), legend="{{instance}}, stored", dashed=True),
+            Query(expr=same_on_all(series("sync_age_seconds"), "instance"), legend="{{instance}}"),
             limits=((30, "orange"),),
         ),
         _lines(
