@@ -16,6 +16,7 @@ from proxy.cli.replay import replay
 from proxy.cli.serve import serve
 from proxy.cli.simulate import app as simulate
 from proxy.cli.status import status
+from proxy.cli.top import top
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(status)
+app.command()(top)
 app.command()(demo)
 app.command()(init)
 app.command()(replay)
