@@ -212,9 +212,7 @@ class Discovery:
         urls = in_order(known[1] if known else (), listing.urls)
         self._found[name] = (listing, urls)
         if (known is None or known[1] != urls) and self._running:
-            _log.info("`%s` has %d replicas", name, len(urls))
-            if self._telling is None:
-                self._telling = asyncio.get_running_loop().call_later(TOGETHER_S, self._tell)
+            self._telling = self._telling or asyncio.get_running_loop().call_later(TOGETHER_S, self._tell)
 
     def _tell(self) -> None:
         self._telling = None
