@@ -65,16 +65,17 @@ class Pools:
 
     def __init__(self, snapshot: Snapshot, lawful: Callable[[Facts], Lawful | Refusal]) -> None:
         self._snapshot, self._lawful = snapshot, lawful
-        self._kinds: dict[Hashable, Kind | None] = {}
+        self._kinds: dict[Hashable, Kind] = {}
 
     def of(self, facts: Facts, route: str) -> Kind | None:
         """The kind of a request that was decided on by `route`; None if the policy does not know it any more."""
         key = (facts.model, route, facts.endpoint, facts.lane_override, facts.target_override)
-        try:
-            return self._kinds[key]
-        except KeyError:
-            kind = self._kinds[key] = self._of(facts)
-            return kind
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._of(facts)
+            if kind is not None:  # or callers could fill the memory with names of targets that there are not
+                self._kinds[key] = kind
+        return kind
 
     def _of(self, facts: Facts) -> Kind | None:
         lawful = self._lawful(facts)

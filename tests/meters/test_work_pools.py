@@ -95,6 +95,14 @@ def test_what_the_policy_does_not_know_any_more_is_no_kind() -> None:
     assert POOLS.of(facts("gone"), "default") is None
 
 
+def test_callers_cannot_fill_the_memory_with_targets_that_there_are_not() -> None:
+    pools = Pools(SNAPSHOT, Router(SNAPSHOT).lawful_set)
+    for number in range(50):
+        asked = msgspec.structs.replace(facts("llama-70b"), target_override=f"target-{number}")
+        assert pools.of(asked, "default") is None
+    assert not pools._kinds
+
+
 @pytest.mark.parametrize(
     ("limit_s", "expected"), [(0.1, 500), (0.8, 1200), (2.0, 3000), (2.1, 3000), (5.0, 7500), (99.0, 60_000)]
 )
