@@ -49,8 +49,10 @@ from proxy.telemetry.decision_log import opened
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
 """Longer than the idle timeout of the usual load balancer (60 s), which must be the first to close."""
-LINGER_S = 1.0
-"""How long a connection that nobody uses is kept at the end: its client may just have been about to ask."""
+LINGER_S = 6.0
+"""How long a connection that nobody uses is kept at the end: its client may just have been about to ask. The clients of
+OpenAI and Anthropic use none again that was idle for 5 s.
+"""
 ACCEPT_S = 0.5
 """How long connections are accepted that wait at the listener when it is to close."""
 FAREWELL_S = 1.0

@@ -1,0 +1,345 @@
+"""What a rolling update takes: pods that start and end as kubelet has it, a Service, clients that keep alive.
+
+The Service is a TCP balancer that picks a ready pod for each connection and never tries another one. It learns late of
+everything: it asks each pod's `/readyz` every tenth of a second, and acts on what it hears `LAG_S` afterwards. A pod is
+deleted in kubelet's order: the preStop sleep, then SIGTERM, and SIGKILL when the grace is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import select
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import httptools
+import openai
+import orjson
+
+from tests.e2e.processes import Served, spawn, up
+from tests.harness import request_bytes
+
+PROBE_S = 0.1
+LAG_S = 0.4
+PRE_STOP_S = 0.3
+DELAY_S = 1.5
+DRAIN_S = 40.0
+EXPIRY_S = 5.0
+"""Of a connection that nobody uses, in the pools of httpx."""
+KILL_AFTER_S = PRE_STOP_S + DELAY_S + DRAIN_S + 15.0
+
+
+class Half(asyncio.Protocol):
+    """One of a connection's two sides in the balancer; what it hears, the other one says."""
+
+    def __init__(self) -> None:
+        self.other: Half | None = None
+        self.transport: asyncio.Transport | None = None
+        self.early: list[bytes] = []
+        self.over = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None or self.other.transport is None:
+            self.early.append(data)
+        else:
+            self.other.transport.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.over = True
+        if self.other is not None and self.other.transport is not None:
+            if error is None:
+                self.other.transport.close()
+            else:
+                self.other.transport.abort()
+
+
+class Service:
+    """The balancer. `pods` are those that exist; of them it uses those that it takes for ready."""
+
+    def __init__(self) -> None:
+        self.pods: list[Served] = []
+        self.endpoints: list[Served] = []
+        self.port = 0
+        self.connections: Counter[int] = Counter()
+        self.turned_away = 0
+        self.changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Service]:
+        server = await asyncio.get_running_loop().create_server(self._accepted, "127.0.0.1", 0, backlog=4096)
+        self.port = server.sockets[0].getsockname()[1]
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield self
+        finally:
+            watch.cancel()
+            server.close()
+
+    async def until(self, *pods: Served) -> None:
+        """Wait until it uses all of these."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: all(pod in self.endpoints for pod in pods))
+
+    async def _watch(self) -> None:
+        heard: list[tuple[float, list[Served]]] = []
+        while True:
+            pods = list(self.pods)
+            ready = await asyncio.gather(*map(_is_ready, pods))
+            now = time.monotonic()
+            heard.append((now + LAG_S, [pod for pod, one in zip(pods, ready, strict=True) if one]))
+            while heard[0][0] <= now:
+                _, self.endpoints = heard.pop(0)
+            async with self.changed:
+                self.changed.notify_all()
+            await asyncio.sleep(PROBE_S)
+
+    def _accepted(self) -> Half:
+        near = Half()
+        task = asyncio.create_task(self._join(near))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return near
+
+    async def _join(self, near: Half) -> None:
+        far, pod = Half(), random.choice(self.endpoints)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: far, "127.0.0.1", pod.port)
+        except OSError:
+            self.turned_away += 1
+            assert near.transport is not None
+            near.transport.abort()
+            return
+        self.connections[pod.port] += 1
+        near.other, far.other = far, near
+        assert far.transport is not None
+        far.transport.write(b"".join(near.early))
+        if near.over:
+            far.transport.close()
+
+
+async def _is_ready(pod: Served) -> bool:
+    try:
+        async with asyncio.timeout(1.0):
+            return (await pod.request("GET", "/readyz")).status == 200
+    except (OSError, asyncio.IncompleteReadError):
+        return False
+
+
+@dataclass
+class Deployment:
+    """Pods of one policy and one store behind a Service."""
+
+    folder: Path
+    policy: str
+    store_url: str
+    service: Service
+    made: int = 0
+    ends: list[asyncio.Task[int]] = field(default_factory=list)
+    pods: list[Served] = field(default_factory=list)
+
+    async def add(self) -> Served:
+        """One more pod, ready and in use."""
+        folder = self.folder / f"pod-{self.made}"
+        self.made += 1
+        folder.mkdir()
+        (folder / "policy.yaml").write_text(self.policy)
+        options = ("--drain", f"{DRAIN_S}s", "--drain-delay", f"{DELAY_S}s", "--redis-url", self.store_url)
+        pod = await spawn(folder / "policy.yaml", "--port", "0", "--admin-port", "0", *options)
+        self.pods.append(pod)
+        await up(pod)
+        self.service.pods.append(pod)
+        await self.service.until(pod)
+        return pod
+
+    async def roll(self) -> None:
+        """Replace every pod: maxSurge 1, maxUnavailable 0. The old ones end meanwhile (`ends`: their exit statuses)."""
+        for old in list(self.service.pods):
+            await self.add()
+            self.ends.append(asyncio.create_task(self._delete(old)))
+
+    async def close(self) -> None:
+        """Delete what is left, and let nothing behind."""
+        self.ends += [asyncio.create_task(self._delete(pod)) for pod in list(self.service.pods)]
+        await asyncio.gather(*self.ends)
+
+    def kill(self) -> None:
+        for pod in self.pods:
+            if pod.process.returncode is None:
+                pod.process.kill()
+
+    async def _delete(self, pod: Served) -> int:
+        deleted_at = time.monotonic()
+        await asyncio.sleep(PRE_STOP_S)
+        pod.process.send_signal(signal.SIGTERM)
+        try:
+            return await pod.ended(KILL_AFTER_S - (time.monotonic() - deleted_at))
+        except TimeoutError:
+            pod.process.kill()
+            return await pod.process.wait()
+        finally:
+            self.service.pods.remove(pod)
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection, for one request after another."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.usable = True
+        self.reply: asyncio.Future[tuple[int, bytes, bool]] | None = None
+        self.body: list[bytes] = []
+        self.begun: Callable[[], object] | None = None
+        self.idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.usable = False
+        self._answer(complete=False)
+
+    def on_message_begin(self) -> None:
+        self.body = []
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+        if self.begun is not None:
+            self.begun()
+            self.begun = None
+
+    def on_message_complete(self) -> None:
+        self.usable = self.usable and self.parser.should_keep_alive()
+        if not self.usable:
+            self.transport.close()
+        self._answer(complete=True)
+
+    async def ask(self, request: bytes, begun: Callable[[], object]) -> tuple[int, bytes, bool]:
+        """Status, body and whether it was whole; `begun` is called when it begins."""
+        self.reply = asyncio.get_running_loop().create_future()
+        self.body, self.begun = [], begun
+        self.transport.write(request)
+        return await self.reply
+
+    def _answer(self, *, complete: bool) -> None:
+        if self.reply is not None and not self.reply.done():
+            status = self.parser.get_status_code() if self.body or complete else 0
+            self.reply.set_result((status, b"".join(self.body), complete))
+
+
+@dataclass
+class Asked:
+    """One request as its client saw it: how many tokens it was to get, and how it ended (`done` or what went wrong)."""
+
+    name: str
+    planned: int
+    end: str
+
+
+class Clients:
+    """Applications that call the Service. Each pool keeps connections as SDKs do; nobody asks twice."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.over = asyncio.Event()
+        self.asked: list[Asked] = []
+        self.open: set[str] = set()
+        self._random = random.Random(6)
+        self._names = 0
+
+    async def stream(self, pool: list[Connection], shortest: int, longest: int) -> None:
+        """One stream after another, as long as the rollout goes on."""
+        while not self.over.is_set():
+            await self._stream(pool, self._random.randint(shortest, longest))
+            await asyncio.sleep(self._random.random() * 0.1)
+
+    async def sdk(self, client: openai.AsyncOpenAI, pause_s: float) -> None:
+        """OpenAI's own client: answers as a whole, and now and then a short stream."""
+        while not self.over.is_set():
+            name, planned, stream = self._name(), self._random.randint(1, 3), self._random.random() < 0.3
+            prompt: Any = [{"role": "user", "content": f"{planned} usage"}]
+            named = {"x-request-id": name}
+            ask = client.chat.completions.create
+            try:
+                if stream:
+                    got = ""
+                    async for event in await ask(model="m", messages=prompt, stream=True, extra_headers=named):
+                        got += (event.choices[0].delta.content or "") if event.choices else ""
+                else:
+                    whole = await ask(model="m", messages=prompt, extra_headers=named)
+                    got = whole.choices[0].message.content or ""
+                end = "done" if got == "word " * planned else "short"
+            except openai.APIError as error:
+                end = f"{type(error).__name__}: {error} {error.__cause__!r}"
+            self.asked.append(Asked(name, planned, end))
+            await asyncio.sleep(self._random.random() * pause_s)
+
+    async def _stream(self, pool: list[Connection], planned: int) -> None:
+        name = self._name()
+        prompt = [{"role": "user", "content": f"{planned} usage"}]
+        body = orjson.dumps({"model": "m", "stream": True, "messages": prompt})
+        request = request_bytes("POST", "/v1/chat/completions", body, {"x-request-id": name})
+        try:
+            connection = _taken(pool) or await self._connected()
+        except OSError as error:
+            self.asked.append(Asked(name, planned, f"unreachable: {error}"))
+            return
+        status, got, complete = await connection.ask(request, lambda: self.open.add(name))
+        self.open.discard(name)
+        self.asked.append(Asked(name, planned, _end(status, got, complete=complete, planned=planned)))
+        if connection.usable:
+            connection.idle_since = time.monotonic()
+            pool.append(connection)
+
+    async def _connected(self) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self.port)
+        return connection
+
+    def _name(self) -> str:
+        self._names += 1
+        return f"r-{self._names}"
+
+
+def _taken(pool: list[Connection]) -> Connection | None:
+    """A connection to be used again, as httpcore picks one: not idle for long, and nothing has arrived, nor its end."""
+    while pool:
+        connection = pool.pop()
+        if time.monotonic() > connection.idle_since + EXPIRY_S:
+            connection.transport.close()
+        elif connection.usable and not _readable(connection.transport):
+            return connection
+    return None
+
+
+def _readable(transport: asyncio.Transport) -> bool:
+    arrived = select.poll()
+    arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(arrived.poll(0))
+
+
+def _end(status: int, body: bytes, *, complete: bool, planned: int) -> str:
+    if not status:
+        return "no answer"
+    if status != 200:
+        return f"status {status}: {body[:200]!r}"
+    if not complete:
+        return "broken off"
+    if b'"error"' in body:
+        return "cut"
+    whole = body.count(b'"content":"word "') == planned and body.endswith(b"data: [DONE]\n\n")
+    return "done" if whole else "short"
