@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +41,7 @@ DrainDelay = Annotated[
 TraceShared = Annotated[
     bool, typer.Option("--trace-shared", envvar="SPILLWAY_TRACE_SHARED", help="Tell shared providers trace ids too")
 ]
-_NO_TIME = frozenset({"0", "0s", "0ms", "0m"})
+_NO_TIME = re.compile(r"0+(\.0+)?\s?(ms|[smhd])?")
 
 
 def serve(
@@ -118,7 +119,7 @@ def _time(text: str, flag: str, *, zero: bool = False) -> float:
     from proxy.policy.problem import Mistake
     from proxy.policy.units import duration_s
 
-    if zero and text.strip() in _NO_TIME:
+    if zero and _NO_TIME.fullmatch(text.strip()):
         return 0.0
     try:
         return duration_s(text)
