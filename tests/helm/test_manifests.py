@@ -168,7 +168,7 @@ def test_a_rollout_leaves_streams_their_time(scenario: str) -> None:
     env = {one["name"]: one.get("value") or "" for one in serving["env"]}
     sleeps = serving.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     drains = sum(int(env[name].removesuffix("s")) for name in ("SPILLWAY_DRAIN", "SPILLWAY_DRAIN_DELAY"))
-    assert sleeps + drains + 10 == pod["terminationGracePeriodSeconds"]
+    assert sleeps + drains + 15 == pod["terminationGracePeriodSeconds"]
     assert env["SPILLWAY_WORKERS"] == "1"
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     scaled = bool(chart.of_kind(chart.manifests(scenario), "HorizontalPodAutoscaler", "proxy"))
