@@ -27,6 +27,7 @@ from proxy.cli.top_words import (
 from proxy.live.view import DecisionHere, LiveView, ObjectiveHere, ReplicaView, RouteView, TargetView
 from proxy.meters.standing import State
 from proxy.policy.model import Lane
+from proxy.routing.plan import Cause
 from proxy.routing.readings import Breaker
 
 _BAR = 6
@@ -38,9 +39,9 @@ _OUTCOMES = {"ok": "", "failed": RED, "refused": RED, "client_left": DIM}
 def target_rows(view: LiveView, *, wide: bool) -> Section:
     """Every target, dedicated ones first; without room for all, the busiest."""
     columns = [
-        Column("target", ratio=3, least=10),
-        *([Column("lane"), Column("region")] if wide else []),
-        Column("flying", right=True),
+        Column("target", gives=True, most=32),
+        *([Column("lane"), Column("region", gives=True, most=16)] if wide else []),
+        Column("in flight" if wide else "busy", right=True),
         Column("full"),
         Column("state"),
         Column("req/s", right=True),
@@ -105,9 +106,9 @@ def _state(one: TargetView) -> Text:
 def replica_rows(view: LiveView) -> Section:
     """The replicas of dedicated targets, and what their engines say."""
     columns = [
-        Column("replica", ratio=3, least=10),
-        Column("at", ratio=3, least=10),
-        Column("flying", right=True),
+        Column("replica", gives=True, most=36),
+        Column("at", gives=True, most=36),
+        Column("in flight", right=True),
         Column("full"),
         Column("by"),
         Column("waiting", right=True),
@@ -152,12 +153,12 @@ def _replica(target: TargetView, one: ReplicaView) -> list[Text | str]:
 def route_rows(view: LiveView, *, wide: bool) -> Section:
     """Every route: where its requests went in the last minute, and what it got of what it wants."""
     columns = [
-        Column("route", ratio=2, least=8),
+        Column("route", gives=True, most=24),
         Column("req/s", right=True),
         Column("dedicated"),
-        Column("spilled by", ratio=2, least=8),
+        Column("spilled by", gives=True, most=40),
         *([Column("failed", right=True), Column("refused", right=True), Column("uptime", right=True)] if wide else []),
-        Column("wants", ratio=4, least=16),
+        Column("wants", takes=True),
     ]
     ordered = sorted(view.routes, key=lambda one: -one.requests_here)
     return Section(columns, [_route(one, wide=wide) for one in ordered], "routes")
@@ -209,7 +210,7 @@ def _some(number: int) -> Text:
 def budget_rows(view: LiveView) -> Section:
     """Budgets, those nearest their end first."""
     columns = [
-        Column("budget", ratio=3, least=10),
+        Column("budget", gives=True, most=32),
         Column("per"),
         Column("used"),
         Column("spent", right=True),
@@ -246,29 +247,31 @@ def decisions_of(view: LiveView, most: int) -> list[DecisionHere]:
 
 
 def decision_rows(decisions: Sequence[DecisionHere], *, wide: bool) -> Section:
-    """The decisions, with their reasons."""
+    """The decisions, with their reasons; their routes, if they are not all of the same."""
+    routes = wide or len({one.route for one in decisions}) > 1
     columns = [
         Column("time"),
-        *([Column("tenant", least=6), Column("model", least=8)] if wide else []),
-        Column("route", least=5),
-        Column("target", least=8),
+        *([Column("tenant"), Column("model")] if wide else []),
+        *([Column("route")] if routes else []),
+        Column("target"),
         Column("ttft", right=True),
         *([Column("took", right=True)] if wide else []),
         Column("tokens", right=True),
         Column("cost", right=True),
-        Column("why", ratio=1, least=16),
+        Column("why", takes=True),
     ]
-    return Section(columns, [_decision(one, wide=wide) for one in decisions], "decisions")
+    return Section(columns, [_decision(one, wide=wide, routes=routes) for one in decisions], "decisions")
 
 
-def _decision(one: DecisionHere, *, wide: bool) -> list[Text | str]:
+def _decision(one: DecisionHere, *, wide: bool, routes: bool) -> list[Text | str]:
     style = _OUTCOMES.get(one.outcome, "")
     row: list[Text | str] = [Text(datetime.fromtimestamp(one.at, UTC).astimezone().strftime("%H:%M:%S"), DIM)]
     if wide:
         row += [_short(one.tenant, 16), _short(one.model, 28)]
+    if routes:
+        row.append(_short(one.route or NOTHING, 18 if wide else 10))
     row += [
-        _short(one.route or NOTHING, 18 if wide else 10),
-        _short(one.target or str(one.status or NOTHING), 24 if wide else 14, LANES[one.lane] if one.lane else style),
+        _short(one.target or str(one.status or NOTHING), 24 if wide else 16, LANES[one.lane] if one.lane else style),
         seconds(one.ttft_s),
     ]
     if wide:
@@ -277,7 +280,7 @@ def _decision(one: DecisionHere, *, wide: bool) -> list[Text | str]:
     row += [
         f"{'~' if one.estimated else ''}{count(tokens)}" if tokens else NOTHING,
         "unpriced" if one.unpriced else usd(one.nano_usd) if one.nano_usd else NOTHING,
-        word(why(one), style),
+        word(why(one), style or (DIM if one.cause == Cause.PREFERRED else "")),
     ]
     return row
 

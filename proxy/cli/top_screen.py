@@ -97,7 +97,7 @@ def summary(view: LiveView) -> str:
 
 
 def _head(view: LiveView, frame: Frame) -> list[Text]:
-    lines = [_title(view, frame), _money(view)]
+    lines = [_title(view, frame), _money(view, 3 if frame.wide else 2)]
     if frame.roomy:
         lines.append(_charts(view, frame.width))
     lines += [_line(text, YELLOW) for text in troubles(view)]
@@ -120,43 +120,43 @@ def _title(view: LiveView, frame: Frame) -> Text:
     ready = view.health.status == "ready"
     requests = sum(one.requests_per_s_here for one in view.targets)
     worker = "" if view.worker is None else f" worker {view.worker}"
+    generation = f" generation {view.policy.generation}" if frame.wide else f" #{view.policy.generation}"
     left = Text.assemble(
         (f" spillway {plain(view.version)}{worker} ", "bold reverse"),
         "  ",
         (view.health.status, "bold green" if ready else "bold yellow"),
-        f"  up {seconds(view.as_of - view.started_at)}",
-        f"  policy {plain(view.policy.revision)}",
-        (f" generation {view.policy.generation}" if frame.wide else f" #{view.policy.generation}", DIM),
-        ("   ", ""),
-        (f"{rate(requests)} req/s", "bold"),
+        (f"   {rate(requests)} req/s", "bold"),
         "  spilled ",
         (percent(_spill(view)), "bold yellow" if _spill(view) else "bold green"),
+        f"   policy {plain(view.policy.revision)[: 12 if frame.wide else 6]}",
+        (generation, DIM),
+        (f"   up {seconds(view.as_of - view.started_at)}", DIM),
     )
     if view.waiting_room_here:
         left.append(f"  {view.waiting_room_here} waiting", YELLOW)
     return _justified(left, Text(_clock(view.as_of), DIM), frame.width)
 
 
-def _money(view: LiveView) -> Text:
+def _money(view: LiveView, gap: int) -> Text:
     money = view.money
     if money is None:
         return _line(" money: the meters have not said anything yet", DIM)
     idle = money.idle_nano_usd_per_h / money.dedicated_nano_usd_per_h if money.dedicated_nano_usd_per_h else None
-    saving, today = money.saving_nano_usd_per_h, money.today
+    saving, today, space = money.saving_nano_usd_per_h, money.today, " " * gap
     text = Text.assemble(
         " GPUs ",
         (f"{usd(money.dedicated_nano_usd_per_h)}/h", f"bold {LANES['dedicated']}"),
         ("" if idle is None else f" {idle:.0%} idle", DIM),
-        "   shared ",
+        f"{space}shared ",
         (f"{usd(money.shared_nano_usd_per_h)}/h", f"bold {LANES['shared']}"),
         no_wrap=True,
         overflow="ellipsis",
     )
     if saving is not None:
-        text.append("   saving ")
+        text.append(f"{space}saving ")
         text.append(f"{usd(saving, signed=True)}/h", f"bold {GREEN if saving >= 0 else 'red'}")
     if today is not None:
-        text.append("   today ", DIM)
+        text.append(f"{space}today ", DIM)
         text.append(f"{usd(today.provisioned_nano_usd)} + {usd(today.shared_nano_usd)}")
     return text
 

@@ -15,12 +15,15 @@ HEADING = "bold bright_white on grey23"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; with `ratio` it takes a part of the width that is left, else what it needs."""
+    """One column, as wide as what it holds. One that `gives` is at most `most` wide, and narrower where room is short;
+    one that `takes` has all that is left.
+    """
 
     name: str
     right: bool = False
-    ratio: int | None = None
-    least: int | None = None
+    gives: bool = False
+    takes: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,14 @@ class Section:
             table.add_column(
                 Text(column.name, no_wrap=True),
                 justify="right" if column.right else "left",
-                ratio=column.ratio,
-                min_width=column.least,
-                no_wrap=True,
+                ratio=1 if column.takes else None,
+                max_width=column.most,
+                # What may wrap is what rich makes narrower; the cells do not wrap, and end in an ellipsis.
+                no_wrap=not (column.gives or column.takes),
                 overflow="ellipsis",
             )
+        if not any(column.takes for column in self.columns):
+            table.add_column("", ratio=1)
         fits = len(self.rows) <= room
         for row in self.rows if fits else self.rows[: max(0, room - 1)]:
             table.add_row(*row)

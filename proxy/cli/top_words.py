@@ -36,16 +36,12 @@ def word(name: str, style: str = "") -> Text:
 
 
 def usd(nano_usd: float | None, *, signed: bool = False) -> str:
-    """Dollars with cents, or three digits of less."""
+    """Dollars with cents; of less than ten cents, two digits."""
     if nano_usd is None:
         return NOTHING
     amount = round(nano_usd)
-    if abs(amount) >= 1_000_000_000:
-        text = format_usd(amount, 2)
-    elif abs(amount) < 1_000:
-        text = "$0.00"
-    else:
-        text = format_usd(amount)
+    cents = abs(amount) >= 100_000_000 or abs(amount) < 1_000
+    text = format_usd(amount if abs(amount) >= 1_000 else 0, 2 if cents else 10 - len(str(abs(amount))) + 1)
     return f"+{text}" if signed and amount >= 1_000 else text
 
 

@@ -91,7 +91,7 @@ def _target(
     rate_s: float,
     now: float,
 ) -> TargetView:
-    urls = target.urls or ("",)
+    urls = target.addresses
     replicas = tuple(
         _replica(target, reading, url, told.get((target.name, url)), usual, now)
         for reading, url in zip(seen, urls, strict=False)

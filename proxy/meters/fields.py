@@ -18,6 +18,7 @@ A gauge is the in-flight count of one replica, named `<target>/<replica>`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2s
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -96,6 +97,6 @@ def apart(name: str) -> list[str]:
     return [unquote(label) for label in name.split("|")]
 
 
-def gauge(target: str, replica: int) -> str:
-    """The name of one replica's in-flight gauge."""
-    return f"{target}/{replica}"
+def gauge(target: str, url: str) -> str:
+    """The name of one replica's in-flight gauge, as `signals.tracker` gives it; it does not say where that is."""
+    return f"{target}/{blake2s(url.encode(), digest_size=4).hexdigest()}"

@@ -237,9 +237,9 @@ class GpuClock:
 
 def _busy(target: Target, replicas: int, in_flight: Mapping[str, int]) -> int:
     """How many of the replicas have something to do, as far as the requests at their URLs tell."""
-    urls = target.replicas
-    behind_each = -(-replicas // urls)
-    busy = (min(behind_each, in_flight.get(gauge(target.name, url), 0)) for url in range(urls))
+    urls = target.addresses
+    behind_each = -(-replicas // max(1, len(urls)))
+    busy = (min(behind_each, in_flight.get(gauge(target.name, url), 0)) for url in urls)
     return min(replicas, sum(busy))
 
 

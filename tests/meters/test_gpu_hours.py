@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from proxy.meters.fields import gauge
 from proxy.meters.gpu_hours import BRIDGE_S, REMEMBERED_HOURS, GpuClock, GpuTotals, replicas_by_policy
 from proxy.meters.part import Moment
 from proxy.meters.store import Store
@@ -26,6 +27,7 @@ from tests.thorough import THOROUGH, examples
 
 HOUR_MS = 3_600_000
 NAME = LLAMA.name
+FIRST, SECOND = (gauge(NAME, url) for url in LLAMA.urls[:2])
 OLD = START_MS - HOUR_MS
 SYNC_MS = 200 if THOROUGH else 400
 CALM_MS = 1000 if THOROUGH else 5000
@@ -75,9 +77,9 @@ def test_only_dedicated_targets_accrue_with_everything_that_is_provisioned() -> 
     ("in_flight", "busy"),
     [
         ({}, 0),
-        ({"llama-eu/1": 1}, 1),
-        ({"llama-eu/0": 9, "llama-eu/1": 0}, 1),
-        ({"llama-eu/0": 1, "llama-eu/1": 5}, 2),
+        ({SECOND: 1}, 1),
+        ({FIRST: 9, SECOND: 0}, 1),
+        ({FIRST: 1, SECOND: 5}, 2),
     ],
 )
 def test_a_replica_is_busy_with_one_request_or_many(in_flight: dict[str, int], busy: int) -> None:
@@ -89,7 +91,7 @@ def test_several_replicas_behind_one_url_are_busy_with_a_request_each() -> None:
     three = replace(LLAMA, urls=("http://service:8000/v1",), gpus=replace(H100, replicas=3))
     busy = []
     for requests in range(5):
-        clock = GpuClock(lambda: [three], lambda requests=requests: {"llama-eu/0": requests})
+        clock = GpuClock(lambda: [three], lambda requests=requests: {gauge(NAME, three.urls[0]): requests})
         busy.append(question(clock, moment(100.0))["pieces"][0][2])
     assert busy == [0, 1, 2, 3, 3]
 
@@ -136,7 +138,7 @@ def test_totals_subtract() -> None:
 
 def test_gpu_time_accrues_once_however_many_ask(gpu_store: GpuStore) -> None:
     scene = Scene()
-    scene.requests = {f"{NAME}/0": 1}
+    scene.requests = {FIRST: 1}
     proxies = [Proxy(gpu_store, scene) for _ in range(8)]
     run(proxies, START_MS, START_MS + 60_000)
     assert gpu_store.totals()[NAME] == GpuTotals(
@@ -188,7 +190,7 @@ def test_reserved_replicas_are_paid_while_none_runs(gpu_store: GpuStore) -> None
 def test_busy_replicas_are_of_those_that_run(gpu_store: GpuStore) -> None:
     """Of three reserved replicas two run, at one price, and one of them is busy."""
     scene = Scene(replace(H100, reserved=Tranche(replicas=3, nano_usd_per_hour=1_800_000_000)), replicas=2)
-    scene.requests = {f"{NAME}/0": 5}
+    scene.requests = {FIRST: 5}
     run([Proxy(gpu_store, scene)], START_MS, START_MS + HOUR_MS, 60_000)
     assert gpu_store.totals()[NAME] == GpuTotals(
         replica_ms=2 * HOUR_MS,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
+from proxy.meters.fields import gauge
 from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
@@ -187,7 +188,7 @@ async def test_gpu_time_accrues_once_for_two_processes_and_shows_what_was_busy(s
     loop = asyncio.get_running_loop()
     async with running(store_url, namespace) as one, running(store_url, namespace) as two:
         began = loop.time()
-        one.in_flight = {"llama-eu/0": 1}
+        one.in_flight = {gauge(LLAMA.name, LLAMA.urls[0]): 1}
         await one.next_sync()
         first = await one.sync.report(SNAPSHOT)
         await until(lambda: loop.time() - began > 0.5)
