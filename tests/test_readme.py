@@ -1,6 +1,7 @@
 """README.md says what the code does: its policies compile, its tables are complete, and each of its commands is run.
 
-The commands themselves are run by tests/e2e/test_readme.py, but for the `make` targets, which .ci/run runs.
+The commands themselves are run by tests/e2e/test_readme.py, but for the `make` targets, which .ci/run runs, and for those
+that need a cluster, which tests/helm/test_readme.py runs as far as there is none.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def test_its_pictures_and_files_exist() -> None:
 
 
 def test_every_command_is_run_somewhere() -> None:
-    unmarked = [b.line for b in blocks() if b.is_command and b.notes.get("run") not in ("once", "background", "make")]
+    unmarked = [b.line for b in blocks() if b.is_command and b.notes.get("run") not in ("once", "background", "make", "cluster")]
     assert unmarked == []
     assert [b.line for b in blocks() if b.language not in ("sh", "python", "yaml", "json", "http", "text")] == []
 
@@ -153,6 +154,11 @@ def test_the_metrics() -> None:
     }
     asked |= {f"spillway_{name}_total" for name in re.findall(r'yield count\("(\w+)"', "".join(SOURCES.values()))}
     assert asked == {name for row in table("table: metrics") for name in names(row[0])}
+
+
+def test_the_attributes_of_spans() -> None:
+    said = set(re.findall(r'"(spillway\.[a-z_.]+)"', SOURCES[ROOT / "proxy" / "telemetry" / "traces_attributes.py"]))
+    assert said == {name for row in table("table: spans") for name in names(row[0])}
 
 
 @pytest.mark.parametrize(
