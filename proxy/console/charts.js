@@ -38,7 +38,7 @@ export class Chart {
     this.#title = el("h3", { id, text: options.title });
     this.select = el("select", { id: `${id}-of`, class: "small", "aria-label": `${options.title}: of what`, hidden: true });
     this.#keys = el("ul", { class: "keys" });
-    this.#body = el("div", { class: "plot", role: "img", "aria-labelledby": id });
+    this.#body = el("div", { class: "plot", role: "img" });
     this.#table = el("tbody");
     this.#table.head = el("tr");
     this.details = el("details", {}, el("summary", { text: "As a table" }), this.#tableNode());

@@ -1,9 +1,10 @@
 // The last decisions, newest first, each with what was left out and why when it is opened.
 //
 // Under load the list would run away from its reader: it stands still while somebody points at it, walks through it or
-// has opened a decision, and says how many have come since.
+// has opened a decision, and says how many have come since. Its rows stay where they are and say something else: none is
+// made or moved for a decision that has come.
 
-import { Keyed, byId, clipped, el, mark, show, write, writeName } from "./dom.js";
+import { byId, clipped, el, mark, show, write, writeName } from "./dom.js";
 import { kindOf } from "./figures.js";
 import * as format from "./format.js";
 
@@ -28,23 +29,21 @@ const FILTERS = {
 export class Decisions {
   #list = byId("decisions");
   #held = byId("held");
-  #rows;
+  #rows = [];
   #view = null;
   #shown = new Set();
-  #open = new Set();
   #pointedAt = -Infinity;
   #current = null;
 
   constructor() {
-    this.#rows = new Keyed(this.#list, () => new DecisionRow((row) => this.#toggled(row)));
     const hold = byId("hold");
     hold.addEventListener("click", () => {
       mark(hold, "aria-pressed", String(!this.#pressed));
       this.#draw();
     });
     byId("filter").addEventListener("change", () => this.#draw(true));
-    this.#list.addEventListener("pointermove", (event) => event.pointerType === "mouse" && (this.#pointedAt = performance.now()));
-    this.#list.addEventListener("pointerleave", () => (this.#pointedAt = -Infinity));
+    for (const pointed of ["pointermove", "pointerdown"]) this.#list.addEventListener(pointed, () => (this.#pointedAt = performance.now()));
+    this.#list.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && (this.#pointedAt = -Infinity));
     this.#list.addEventListener("keydown", (event) => this.#key(event));
     this.#list.addEventListener("focusin", (event) => this.#stand(event.target.closest(".decision")));
   }
@@ -60,8 +59,8 @@ export class Decisions {
 
   get #holding() {
     if (this.#pressed) return "held";
-    if (this.#open.size) return "held while one is open";
-    if (this.#list.matches(":focus-within") || performance.now() - this.#pointedAt < POINTING_MS) return "held while you read";
+    if (this.#rows.some((row) => row.opened)) return "held while one is open";
+    if (this.#list.scrollTop > 8 || this.#list.matches(":focus-within") || performance.now() - this.#pointedAt < POINTING_MS) return "held while you read";
     return "";
   }
 
@@ -73,19 +72,21 @@ export class Decisions {
     const waiting = newer < 0 ? all.length : newer;
     write(this.#held, holding && `${holding}${waiting ? `, ${waiting}${newer < 0 ? " or more" : ""} newer` : ""}`);
     if (holding && !anyway && this.#shown.size) return;
-    const rows = all.slice(0, MOST_ROWS);
-    this.#rows.update(rows, keyOf);
-    this.#shown = new Set(rows.map(keyOf));
-    for (const key of this.#open) if (!this.#shown.has(key)) this.#open.delete(key);
-    show(byId("decisions-empty"), !rows.length);
+    const shown = all.slice(0, MOST_ROWS);
+    this.#shown = new Set(shown.map(keyOf));
+    this.#fill(shown);
+    show(byId("decisions-empty"), !shown.length);
     write(byId("decisions-empty"), this.#view.decisions.length ? "None of this kind lately." : "No request has ended yet.");
-    if (!this.#current?.isConnected) this.#stand(this.#list.firstElementChild);
   }
 
-  #toggled(row) {
-    if (row.opened) this.#open.add(row.key);
-    else this.#open.delete(row.key);
-    this.#draw();
+  #fill(decisions) {
+    while (this.#rows.length < decisions.length) {
+      const row = new DecisionRow(() => this.#draw());
+      this.#rows.push(row);
+      this.#list.append(row.node);
+    }
+    for (const [at, row] of this.#rows.entries()) row.update(decisions[at] ?? null);
+    if (this.#rows.length && (this.#current?.hidden ?? true)) this.#stand(this.#rows[0].node);
   }
 
   /** One decision at a time can be reached by Tab; the arrow keys go on from it. */
@@ -97,7 +98,7 @@ export class Decisions {
   }
 
   #key(event) {
-    const items = [...this.#list.children];
+    const items = [...this.#list.children].filter((item) => !item.hidden);
     const at = items.indexOf(event.target.closest(".decision"));
     const step = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1, PageDown: at + 10, PageUp: at - 10 }[event.key];
     if (event.key === "Escape" && this.#current?.firstElementChild.getAttribute("aria-expanded") === "true") {
@@ -131,6 +132,7 @@ class DecisionRow {
   #money = el("span", { class: "num" });
   #button;
   #decision = null;
+  #key = "";
   opened = false;
 
   constructor(toggled) {
@@ -139,15 +141,17 @@ class DecisionRow {
     this.node = el("li", { class: "decision" }, this.#button);
     this.#button.addEventListener("click", () => {
       this.#toggle();
-      toggled(this);
+      toggled();
     });
   }
 
-  /** A decision is over: it is written once. */
+  /** Tell of another decision, or of none. */
   update(decision) {
-    if (this.#decision !== null) return;
+    show(this.node, decision !== null);
+    if (decision === null || keyOf(decision) === this.#key) return;
+    if (this.opened) this.#toggle();
     this.#decision = decision;
-    this.key = keyOf(decision);
+    this.#key = keyOf(decision);
     const kind = kindOf(decision);
     mark(this.node, "data-kind", kind);
     write(this.#time, format.clock(decision.at));

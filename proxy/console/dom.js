@@ -31,8 +31,8 @@ export function write(node, text) {
 }
 
 /** Show a name that somebody else chose: cut to what can be read, and in full when it is pointed at. */
-export function writeName(node, name) {
-  const text = clipped(name);
+export function writeName(node, name, most = MAX_SHOWN) {
+  const text = clipped(name, most);
   write(node, text);
   mark(node, "title", text === name ? null : name.slice(0, 2000));
 }

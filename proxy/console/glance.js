@@ -1,6 +1,6 @@
 // The first answers: is it well, where does traffic go and why, what does it cost now, and what does that save.
 
-import { byId, clipped, mark, setVariable, show, write } from "./dom.js";
+import { byId, clipped, mark, setVariable, show, write, writeName } from "./dom.js";
 import { breakEven, kindOf, ofLane, ruleName, spilling, traffic } from "./figures.js";
 import * as format from "./format.js";
 
@@ -70,8 +70,8 @@ function showSums(view) {
 }
 
 function showBar({ policy, version, processes, as_of }) {
-  write(byId("bar-policy"), policy.revision);
+  writeName(byId("bar-policy"), policy.revision, 16);
   write(byId("bar-since"), `${format.duration(as_of - policy.loaded_at)} ago`);
   write(byId("bar-proxies"), format.count(processes));
-  write(byId("bar-version"), version);
+  writeName(byId("bar-version"), version, 16);
 }

@@ -39,7 +39,7 @@ class Pair {
 
   update([name, text]) {
     write(this.#dt, name);
-    write(this.#dd, text);
+    writeName(this.#dd, text);
   }
 }
 

@@ -1,0 +1,45 @@
+"""Names from policies, upstreams and callers are text, whatever they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import Open, shown
+from tests.browser.puppet import Puppet
+from tests.browser.views import ill
+
+MARKUP = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>{{7*7}}&lt;b&gt;'
+RIGHT_TO_LEFT = "\u202egnorw\u2066 \u0627\u0644\u0639\u0631\u0628\u064a\u0629"
+LONG = "x" * 10_000
+NASTY = [MARKUP, RIGHT_TO_LEFT, LONG, "__proto__", "javascript:alert(1)", "\u0000\u0007\n\t", "constructor"]
+
+
+def poisoned(value: Any, text: str) -> Any:
+    """The same, with every name and text in it replaced, but for the words that the page decides by."""
+    words = {"dedicated", "shared", "closed", "open", "ok", "ready", "spillover", "preferred", "hard", "day", "cost"}
+    if isinstance(value, dict):
+        counted = all(isinstance(one, int) for one in value.values()) and len(value) == 1
+        return {text if counted else name: poisoned(one, text) for name, one in value.items()}
+    if isinstance(value, list):
+        return [poisoned(one, f"{text}{at}" if at else text) for at, one in enumerate(value)]
+    return text if isinstance(value, str) and value not in words else value
+
+
+@pytest.mark.parametrize("text", NASTY, ids=["markup", "bidi", "long", "proto", "url", "control", "constructor"])
+def test_a_hostile_name_is_text_and_nothing_else(admin: Puppet, visit: Open, text: str) -> None:
+    page = shown(visit(admin.url))
+    said = poisoned(ill(), text)
+    said["as_of"] += 5
+    admin.say(said)
+    expect(page.locator("#own .target-name").first).to_contain_text(text[:20].strip() or text)
+    page.locator("#own .twist").first.click()
+    page.locator(".decision > button").first.click()
+    expect(page.locator(".detail")).to_be_visible()
+    assert page.evaluate("window.hurt") is None
+    assert page.locator("main img, main script, main iframe, main object, main a[href^='javascript']").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator("#heard")).to_have_text("live")
