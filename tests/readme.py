@@ -1,7 +1,8 @@
 """README.md as its tests read it: fenced blocks with the comment that stands before them, and tables by name.
 
 A block to be run says how: `<!-- run: once -->`; `<!-- run: background; port: 8080 -->`, a server that the next blocks
-talk to; or `<!-- run: make -->`, targets that CI runs by themselves. `; expect: words` must be in the output.
+talk to; `<!-- run: make -->`, targets that CI runs by themselves; or `<!-- run: cluster -->`, for which tests/helm has
+stand-ins. `; expect: words` must be in the output.
 """
 
 from __future__ import annotations
