@@ -9,6 +9,7 @@ from dashboards.promql import (
     OF_TARGET,
     TARGET,
     of_all,
+    or_zero,
     quantile,
     rate,
     same_on_all,
@@ -330,7 +331,7 @@ _PROXIES = Row(
             "room, and trace spans. Should be 0: a full disk, or a collector that is too slow.",
             Unit.PER_MIN,
             *(
-                Query(expr=f"60 * {of_all(rate(series(f'{name}_dropped_total')))}", legend=legend)
+                Query(expr=f"60 * {or_zero(of_all(rate(series(f'{name}_dropped_total'))))}", legend=legend)
                 for name, legend in (
                     ("log_lines", "request log"),
                     ("decision_log_lines", "decision log"),
