@@ -1,7 +1,7 @@
 """README.md says what the code does: its policies compile, its tables are complete, and each of its commands is run.
 
-The commands themselves are run by tests/e2e/test_readme.py, but for the `make` targets, which .ci/run runs, and for those
-that need a cluster, which tests/helm/test_readme.py runs as far as there is none.
+The commands themselves are run by tests/e2e/test_readme.py, but for the `make` targets, which .ci/run runs, and for
+those that need a cluster, which tests/helm/test_readme.py runs as far as there is none.
 """
 
 from __future__ import annotations
