@@ -39,6 +39,7 @@ async def perform(seconds: float | None, tui: bool) -> Story:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console.print("starting a simulated engine, a simulated provider, and the proxy ...")
     async with stage() as on_stage:
+        console.print(f"watch it in a browser, too: {on_stage.console_url}")
         scene = Scene(on_stage, PERIOD_S if seconds is None else min(PERIOD_S, seconds))
         if tui and console.is_terminal:
             with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -136,6 +137,7 @@ class Scene:
             now=now,
             rate=self._curve.rate(at_s),
             url=self._stage.url,
+            console_url=self._stage.console_url,
             in_flight={DEDICATED: engine.open_requests, SHARED: provider.open_requests},
             tokens_per_s={lane: (tokens[lane] - earlier[lane]) / max(0.1, now - then) for lane in tokens},
         )

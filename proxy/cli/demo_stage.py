@@ -93,6 +93,11 @@ class Stage:
         """The proxy's OpenAI base URL."""
         return f"http://127.0.0.1:{self.proxy.port}/v1"
 
+    @property
+    def console_url(self) -> str:
+        """The proxy's console, for a browser."""
+        return f"http://127.0.0.1:{self.proxy.admin_port}/"
+
     async def meters(self) -> MeterReport | None:
         """What the proxy's own meters say; None when it does not answer just now."""
         with contextlib.suppress(OSError, TimeoutError, msgspec.MsgspecError):

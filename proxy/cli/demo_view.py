@@ -29,6 +29,7 @@ class Frame:
     now: float
     rate: float
     url: str
+    console_url: str
     in_flight: dict[str, int]
     tokens_per_s: dict[str, float]
 
@@ -122,7 +123,7 @@ def _header(story: Story, frame: Frame) -> Panel:
         _failures(story),
     )
     title = "[bold]spillway demo[/]  [reverse] SIMULATED [/] upstreams, load and dollars; the proxy is real"
-    subtitle = f"proxy {frame.url}   Ctrl-C ends it"
+    subtitle = f"proxy {frame.url}  console {frame.console_url}  Ctrl-C"
     return Panel(text, title=title, title_align="left", subtitle=subtitle, subtitle_align="right", border_style="cyan")
 
 

@@ -18,6 +18,7 @@ FRAME = Frame(
     now=20.0,
     rate=24.0,
     url="http://127.0.0.1:43210/v1",
+    console_url="http://127.0.0.1:43211/",
     in_flight={DEDICATED: 16, SHARED: 21},
     tokens_per_s={DEDICATED: 700.0, SHARED: 900.0},
 )
@@ -71,6 +72,7 @@ def test_the_picture_says_what_is_simulated_and_shows_both_lanes(story: Story, p
         "spilling begins: dedicated at capacity",
         "traffic is back",
         "preferred: cost",
+        "console http://127.0.0.1:43211/",
     ):
         assert part in text
 
