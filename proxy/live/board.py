@@ -24,6 +24,7 @@ import msgspec
 
 from proxy import __version__
 from proxy.engines import Engines
+from proxy.live.break_even import break_even
 from proxy.live.cell import MARKS
 from proxy.live.decisions import decision_of
 from proxy.live.history import STEP_S, History, Point, quantile
@@ -199,7 +200,8 @@ class Board:
         requests = sum(by_lane.values())
         spilled = sum(count for _, _, count in recent.tallies("spilled", _STEP_TICKS))
         refused = sum(count for _, _, count in recent.tallies("refused", _STEP_TICKS))
-        money = self._money(self._metering.known_report())
+        report = self._metering.known_report()
+        money, price = self._money(report), break_even(None if report is None else report.recent)
         return Point(
             at=time.time(),
             dedicated_requests_per_s=by_lane[Lane.DEDICATED] / elapsed_s,
@@ -212,6 +214,8 @@ class Board:
             spill_share=spilled / requests if requests else None,
             dedicated_nano_usd_per_h=None if money is None else money.dedicated_nano_usd_per_h,
             shared_nano_usd_per_h=None if money is None else money.shared_nano_usd_per_h,
+            dedicated_nano_usd_per_mtok=price.dedicated,
+            break_even_nano_usd_per_mtok=price.shared,
         )
 
     def _read_today(self) -> None:

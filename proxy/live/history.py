@@ -32,6 +32,8 @@ class Point(NamedTuple):
     spill_share: float | None
     dedicated_nano_usd_per_h: float | None
     shared_nano_usd_per_h: float | None
+    dedicated_nano_usd_per_mtok: float | None = None
+    break_even_nano_usd_per_mtok: float | None = None
 
 
 class History:

@@ -257,7 +257,8 @@ class HistoryHere(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Requests are those that ended in the step. `ttft_p50_s` and `ttft_p99_s` are of all targets, null in a step without
     a first token; `spill_share` null without a request. `nano_usd_per_h` are `MoneyView`'s, of all proxies, null while
-    the store is away.
+    the store is away; so are `dedicated_nano_usd_per_mtok`, what a million tokens cost on all dedicated targets that
+    can be compared, and `break_even_nano_usd_per_mtok`, what the same tokens cost at shared prices.
     """
 
     step_s: float
@@ -272,6 +273,8 @@ class HistoryHere(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     spill_share: tuple[float | None, ...] = ()
     dedicated_nano_usd_per_h: tuple[float | None, ...] = ()
     shared_nano_usd_per_h: tuple[float | None, ...] = ()
+    dedicated_nano_usd_per_mtok: tuple[float | None, ...] = ()
+    break_even_nano_usd_per_mtok: tuple[float | None, ...] = ()
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, gc=False):
