@@ -2,6 +2,7 @@
 # Two stages: the first installs the locked wheels, the second carries the result and no more.
 # It runs as an unprivileged user on a read-only root; only SPILLWAY_DATA_DIR and /tmp are written to:
 #   docker build -t spillway .
+#   docker buildx build --platform linux/amd64,linux/arm64 -t registry.example.com/spillway:0.1.0 --push .
 #   docker run --read-only --tmpfs /tmp -v spillway:/var/lib/spillway -v "$PWD/policies:/etc/spillway:ro" -p 8080:8080 spillway
 ARG PYTHON=3.13-slim-bookworm
 
