@@ -91,7 +91,8 @@ class Discovery:
         self._draw = draw
         self._where: dict[str, Where] = {}
         self._sources: dict[_Key, _Following] = {}
-        self._found: dict[str, tuple[Listing, tuple[str, ...]]] = {}
+        self._listings: dict[str, Listing] = {}
+        self._told: dict[str, tuple[str, ...]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -105,7 +106,7 @@ class Discovery:
 
     def found(self) -> Mapping[str, Found]:
         """By target; those are absent whose source has not answered yet."""
-        return {name: self._of(name, listing, urls) for name, (listing, urls) in self._found.items()}
+        return {name: self._of(name, listing) for name, listing in self._listings.items()}
 
     async def start(self, first_answer_s: float = 2.0) -> None:
         """Begin on the running event loop, and wait for a first answer of each source, but not for longer than that."""
@@ -140,7 +141,8 @@ class Discovery:
                 self._sources[key] = before.pop(key) if key in before else _Following(self._source(key))
         for gone in before.values():
             self._end(gone)
-        self._found = {name: found for name, found in self._found.items() if name in self._where}
+        self._listings = {name: listing for name, listing in self._listings.items() if name in self._where}
+        self._told = {name: urls for name, urls in self._told.items() if name in self._where}
         for name in self._where:
             self._look(name)
         if self._running:
@@ -204,24 +206,30 @@ class Discovery:
 
     def _look(self, name: str) -> None:
         """See what the source of a target says now, and have it told if its replicas are others."""
-        listing = self._sources[_key(self._where[name])].source.listing(self._where[name])
+        where = self._where[name]
+        listing = self._sources[_key(where)].source.listing(where)
         if listing is None:
-            self._found.pop(name, None)
+            self._listings.pop(name, None)
             return
-        known = self._found.get(name)
-        urls = in_order(known[1] if known else (), listing.urls)
-        self._found[name] = (listing, urls)
-        if (known is None or known[1] != urls) and self._running:
-            self._telling = self._telling or asyncio.get_running_loop().call_later(TOGETHER_S, self._tell)
+        self._listings[name] = listing
+        if self._running and self._telling is None and self._urls(name, listing) != self._told.get(name):
+            self._telling = asyncio.get_running_loop().call_later(TOGETHER_S, self._tell)
 
     def _tell(self) -> None:
+        """Say that there are others; a pod that was away for less than the pause was not."""
         self._telling = None
-        self._changed()
+        now = {name: self._urls(name, listing) for name, listing in self._listings.items()}
+        if any(self._told.get(name) != urls for name, urls in now.items()):
+            self._told |= now
+            self._changed()
 
-    def _of(self, name: str, listing: Listing, urls: tuple[str, ...]) -> Found:
+    def _urls(self, name: str, listing: Listing) -> tuple[str, ...]:
+        return in_order(self._told.get(name, ()), listing.urls)
+
+    def _of(self, name: str, listing: Listing) -> Found:
         standing: Standing = self._sources[_key(self._where[name])].source.standing
         return Found(
-            urls=urls,
+            urls=self._urls(name, listing),
             terminating=listing.terminating,
             unready=listing.unready,
             as_of=standing.as_of,

@@ -7,9 +7,10 @@ looks alive and is not is noticed a little later, and nothing is missed in betwe
 5xx, is taken up from that version too, and what is known serves on; every other answer means that the version is of no
 use, and everything is listed again.
 
-Each failure doubles the pause before the next try, until a watch has proved itself by an event or by lasting a moment.
-A server that does not answer at all is tried every two seconds at most, since that costs it nothing and is how soon
-replicas are right again when it is back; one that answers that it has too much to do is left alone for longer.
+Each failure doubles the pause before the next try, until a watch has proved itself by an event or by lasting a moment;
+one that was at least begun says that the server is well, so the pauses are short ones again. A server that does not
+answer at all is tried every two seconds at most, since that costs it nothing and is how soon replicas are right again
+when it is back; one that answers that it has too much to do is left alone for longer.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from proxy.policy.discovery import Discovery, KubernetesService
 
 PAGE = 100
 """EndpointSlices asked for at a time; each has a hundred endpoints, as a rule."""
+ONCE_BEGUN = 2
+"""As how many failures in a row those count at most that came before a watch could be begun."""
 _BUSY = {429, 500, 502, 503}
 """Answers that say nothing of the version asked for."""
 
@@ -77,6 +80,7 @@ class KubernetesSource:
         self._api = api
         self._followed = Followed()
         self._in_pages = True
+        self._failures = 0
         self.standing = Standing(f"the Service `{service}` in `{namespace}`", clock)
 
     def listing(self, where: Discovery) -> Listing | None:
@@ -106,8 +110,9 @@ class KubernetesSource:
         if error.status is not None and error.status not in _BUSY:
             self._followed.forget()
         self.standing.failed(str(error))
+        self._failures += 1
         return pause_s(
-            self.standing.failures,
+            self._failures,
             self._draw(),
             first_s=timings.first_pause_s,
             longest_s=timings.silent_pause_s if error.status is None else timings.refused_pause_s,
@@ -160,6 +165,7 @@ class KubernetesSource:
             async with asyncio.timeout(timings.answer_s) as deadline:
                 async with self._api.watch(endpoint_slices(self._namespace, self._service, **query)) as pieces:
                     deadline.reschedule(loop.time() + timings.watch_s + timings.grace_s)
+                    self._failures = min(self._failures, ONCE_BEGUN)
                     sound = loop.call_later(timings.sound_s, self._sound)
                     lines = WatchLines()
                     async for piece in pieces:
@@ -190,5 +196,6 @@ class KubernetesSource:
                 self._heard()
 
     def _sound(self) -> None:
+        self._failures = 0
         self.standing.confirmed()
         self.standing.sound()

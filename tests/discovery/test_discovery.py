@@ -75,9 +75,10 @@ async def test_who_does_not_answer_is_not_waited_for_any_longer() -> None:
 
 
 async def test_those_that_stay_keep_their_places() -> None:
-    names = Names(llama=["10.0.0.5", "10.0.0.7"])
-    one = discovery(names, LLAMA)
+    names, told = Names(llama=["10.0.0.5", "10.0.0.7"]), Told()
+    one = discovery(names, LLAMA, told=told)
     await one.start()
+    await until(lambda: told.times == 1)
     names.known["llama"] = {"10.0.0.7", "10.0.0.9", "10.0.0.1"}
     await until(lambda: urls(one)["llama"] == tuple(map(url, ("10.0.0.7", "10.0.0.1", "10.0.0.9"))))
     await one.aclose()
@@ -94,6 +95,23 @@ async def test_changes_that_come_together_are_told_once() -> None:
     await asyncio.sleep(2 * TOGETHER_S)
     assert told.times == 2
     await one.aclose()
+
+
+async def test_a_pod_that_is_gone_for_a_moment_keeps_its_place_and_nobody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = (url("10.0.0.1"), url("10.0.0.2"))
+    async with following(tmp_path) as of:
+        of.server.put(endpoint_slice("one", endpoint("1", "10.0.0.1"), endpoint("2", "10.0.0.2")))
+        await of.until(lambda: bool(of.told) and of.told[-1]["a"].urls == both)
+        told = len(of.told)
+        monkeypatch.setattr("proxy.discovery.discovery.TOGETHER_S", 0.5)
+        of.server.put(endpoint_slice("one", endpoint("2", "10.0.0.2")))
+        await of.until(lambda: of.hosts() == {"10.0.0.2"})
+        of.server.put(endpoint_slice("two", endpoint("1", "10.0.0.1")))
+        await of.until(lambda: of.found.urls == both)
+        await asyncio.sleep(0.6)
+        assert len(of.told) == told
 
 
 async def test_another_policy_keeps_what_is_known_of_sources_that_stay() -> None:
