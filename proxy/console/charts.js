@@ -1,7 +1,7 @@
 // One chart: uPlot draws it, and a caption, a key with the latest figures and a table say the same in words.
 
 import { el, mark, write } from "./dom.js";
-import { NOTHING, clock } from "./format.js";
+import { NOTHING, clock, duration } from "./format.js";
 
 const HEIGHT = 150;
 const TABLE_ROWS = 12;
@@ -29,11 +29,10 @@ export class Chart {
   #table;
   #options;
   #data = [[]];
-  #spanS;
+  #span = [0, 1];
 
   constructor(parent, options) {
     this.#options = options;
-    this.#spanS = options.spanS;
     const id = `chart-${options.id}`;
     this.#title = el("h3", { id, text: options.title });
     this.select = el("select", { id: `${id}-of`, class: "small", "aria-label": `${options.title}: of what`, hidden: true });
@@ -58,13 +57,13 @@ export class Chart {
     this.select.hidden = choices.length < 2;
   }
 
-  /** Draw these series: columns of time (Unix, seconds) and of values, as long as each other. */
-  draw(series, data, now) {
+  /** Draw these series between two times: columns of time (Unix, seconds) and of values, as long as each other. */
+  draw(series, data, from, to) {
     const same = series.length === this.#series.length && series.every((one, at) => one.id === this.#series[at].id);
     this.#data = data;
     if (!same || !this.#plot) this.#rebuild(series);
     this.#series = series;
-    this.now = now;
+    this.#span = [from, to];
     this.#plot.setData(data);
     this.#describe();
     if (this.details.open) this.#tabulate();
@@ -91,7 +90,7 @@ export class Chart {
         padding: [8, 16, 0, 0],
         cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 }, sync: { key: "console" } },
         scales: {
-          x: { range: () => [this.now - this.#spanS, this.now] },
+          x: { range: () => this.#span },
           y: { range: (_, least, most) => [0, this.#options.range(Number.isFinite(most) ? most : 0, this.#data)] },
         },
         axes: [
@@ -123,7 +122,7 @@ export class Chart {
       if (items[index]) write(items[index].lastChild, this.#options.format(value) || NOTHING);
       return `${one.label} ${this.#options.format(value)}`;
     });
-    if (at === null) mark(this.#body, "aria-label", `${this.#options.title}, last ${Math.round(this.#spanS / 60)} minutes; now: ${said.join(", ")}`);
+    if (at === null) mark(this.#body, "aria-label", `${this.#options.title}, last ${duration(this.#span[1] - this.#span[0])}; now: ${said.join(", ")}`);
   }
 
   #tableNode() {

@@ -50,7 +50,7 @@ class TargetRows {
   update({ target, view }) {
     this.#target = target;
     writeName(this.#name, target.name);
-    write(this.#about, [target.gpus || target.runs_on, target.region].filter(Boolean).join(" · ").slice(0, 60));
+    write(this.#about, [target.gpus || target.runs_on, target.region].filter((word) => word && word !== "unknown").join(" · ").slice(0, 60));
     for (const cell of this.#cells) cell.update(target, view);
     if (!this.#inner.hidden) this.#replicas.update(target);
   }

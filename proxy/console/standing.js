@@ -12,6 +12,7 @@ export class Standing {
 
   update(view, troubles) {
     this.#troubles.update(troubles, (one) => one.key);
+    show(byId("troubles"), troubles.length > 0);
     show(byId("troubles-empty"), !troubles.length);
     this.#routes.update(view.routes, (route) => route.name);
     write(byId("routes-span"), `last ${format.duration(view.shares_s)}`);

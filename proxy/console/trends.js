@@ -7,6 +7,7 @@ import * as write from "./format.js";
 import { History } from "./history.js";
 
 const SPAN_S = 300;
+const LEAST_SPAN_S = 60;
 const POINTS = SPAN_S + 60;
 const MOST_LIMITS = 3;
 const ALL = "";
@@ -20,9 +21,9 @@ export class Trends {
 
   constructor(parent) {
     const top = (least) => (most) => Math.max(least, most * 1.15);
-    this.#spill = new Chart(parent, { id: "spill", title: "Spill share", spanS: SPAN_S, format: write.percent, range: (most) => Math.min(1, Math.max(0.1, most * 1.15)) });
-    this.#price = new Chart(parent, { id: "price", title: "Cost against break-even, $/M tokens", spanS: SPAN_S, format: write.usd, range: priceTop });
-    this.#latency = new Chart(parent, { id: "latency", title: "Latency against objectives", spanS: SPAN_S, format: write.seconds, range: top(0.01) });
+    this.#spill = new Chart(parent, { id: "spill", title: "Spill share", format: write.percent, range: (most) => Math.min(1, Math.max(0.1, most * 1.15)) });
+    this.#price = new Chart(parent, { id: "price", title: "Cost against break-even, $/M tokens", format: write.usd, range: priceTop });
+    this.#latency = new Chart(parent, { id: "latency", title: "Latency against objectives", format: write.seconds, range: top(0.01) });
     for (const chart of [this.#spill, this.#price, this.#latency]) chart.select.addEventListener("change", () => this.#draw());
   }
 
@@ -31,7 +32,6 @@ export class Trends {
     this.#view = view;
     const figures = new Map();
     const own = ofLane(view, "dedicated");
-    note(figures, ALL, breakEven(own));
     for (const target of own) note(figures, target.name, breakEven([target]));
     for (const [key, one] of objectives(view)) figures.set(`observed ${key}`, one.observed_s);
     this.#history.note(view.as_of, figures);
@@ -48,9 +48,9 @@ export class Trends {
   }
 
   #drawSpill() {
-    const { history, as_of } = this.#view;
+    const { history } = this.#view;
     const series = [{ id: "spilled", label: "spilled", colour: "--rent", dash: "solid", fill: "--rent-soft" }];
-    this.#spill.draw(series, [history.at, history.spill_share], as_of);
+    this.#show(this.#spill, series, [history.at, history.spill_share]);
   }
 
   #drawPrice() {
@@ -59,7 +59,10 @@ export class Trends {
       { id: "own", label: "your GPUs", colour: "--own", dash: "solid" },
       { id: "shared", label: "break-even: shared price", colour: "--rent", dash: "dash" },
     ];
-    this.#price.draw(series, this.#history.columns([`own ${of}`, `shared ${of}`], POINTS), this.#view.as_of);
+    const { history } = this.#view;
+    const dollars = (column) => column.map((value) => (value === null ? null : value / 1e9));
+    const all = () => [history.at, dollars(history.dedicated_nano_usd_per_mtok), dollars(history.break_even_nano_usd_per_mtok)];
+    this.#show(this.#price, series, of === ALL ? all() : this.#history.columns([`own ${of}`, `shared ${of}`], POINTS));
   }
 
   #drawLatency() {
@@ -69,7 +72,7 @@ export class Trends {
   }
 
   #drawAllLatency() {
-    const { history, as_of } = this.#view;
+    const { history } = this.#view;
     const limits = ttftLimits(this.#view);
     const series = [
       { id: "p99", label: "TTFT p99", colour: "--own", dash: "solid" },
@@ -77,7 +80,7 @@ export class Trends {
       ...limits.map(([limit, routes]) => limitLine(limit, routes)),
     ];
     const flat = limits.map(([limit]) => history.at.map(() => limit));
-    this.#latency.draw(series, [history.at, history.ttft_p99_s, history.ttft_p50_s, ...flat], as_of);
+    this.#show(this.#latency, series, [history.at, history.ttft_p99_s, history.ttft_p50_s, ...flat]);
   }
 
   #drawObjective(of) {
@@ -85,7 +88,14 @@ export class Trends {
     const [times, observed] = this.#history.columns([`observed ${of}`], POINTS);
     const limit = found?.[1].limit_s ?? null;
     const series = [{ id: of, label: found ? ruleName(found[1].rule) : of, colour: "--own", dash: "solid" }, limitLine(limit, [])];
-    this.#latency.draw(series, [times, observed, times.map(() => limit)], this.#view.as_of);
+    this.#show(this.#latency, series, [times, observed, times.map(() => limit)]);
+  }
+
+  /** All charts show the same span: five minutes, or as long as this proxy has been running. */
+  #show(chart, series, data) {
+    const { history, as_of } = this.#view;
+    const since = Math.min(history.at[0] ?? as_of, as_of - LEAST_SPAN_S);
+    chart.draw(series, data, Math.max(since, as_of - SPAN_S), as_of);
   }
 }
 

@@ -16,7 +16,7 @@ def test_the_first_screen_answers_the_first_questions(admin: Puppet, visit: Open
         "health": "Healthy",
         "health-text": "3 of 3 targets serve, 1 of 1 objective met",
         "traffic": "86%",
-        "traffic-text": "7.0 requests/s, 25% spilled, most by capacity",
+        "traffic-text": "7.0 requests/s, 25% spilled in 1 min, by capacity",
         "traffic-why": "dedicated at capacity: 16 of 16 in flight on gpu-0",
         "cost": "$26.00",
         "cost-text": "GPUs $24.00, $4.00 of it idle; providers $2.00",
@@ -100,7 +100,7 @@ def test_a_target_opens_to_its_replicas_and_a_chart_to_its_figures(admin: Puppet
     expect(replicas).to_have_count(2)
     expect(replicas.first).to_contain_text("10.0.0.0:8000")
     expect(replicas.first).to_contain_text("60% work")
-    label = page.get_by_role("img", name=re.compile("^Latency against objectives, last 5 minutes"))
+    label = page.get_by_role("img", name=re.compile("^Latency against objectives, last 5 min"))
     expect(label).to_have_attribute("aria-label", re.compile("TTFT p99 600 ms, p50 200 ms, default wants 2.00 s$"))
     page.locator("#chart-latency ~ select").select_option("default ttft_p99")
     expect(page.locator("#chart-latency").locator("xpath=../following-sibling::ul")).to_contain_text("objective2.00 s")

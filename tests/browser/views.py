@@ -179,6 +179,8 @@ def view(*, own: int = 2, shared: int = 1, replicas: int = 2, decisions: int = 6
             spill_share=(0.25,) * points,
             dedicated_nano_usd_per_h=(24.0 * NANO,) * points,
             shared_nano_usd_per_h=(2.0 * NANO,) * points,
+            dedicated_nano_usd_per_mtok=(NANO / 2,) * points,
+            break_even_nano_usd_per_mtok=(1.0 * NANO,) * points,
         ),
         processes=3,
     )
