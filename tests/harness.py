@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from proxy.api.server import ReceivingLimits, guarded_protocol
+from proxy.api.server import Leaving, ReceivingLimits, guarded_protocol
 from proxy.app import Spillway
 from proxy.meters.fields import COUNTERS
 from proxy.policy.model import Candidate, Endpoint, Key, Lane, Price, Route, Snapshot, Target, Tenant
@@ -144,6 +144,7 @@ async def proxy(
     store_url: str = "unix:///nonexistent",
     direct: bool = True,
     http: str | None = None,
+    leaving: Leaving | None = None,
     **settings: Any,
 ) -> AsyncIterator[Proxy]:
     """Serve a snapshot on two free ports until the block ends; `http` names a protocol of uvicorn's to use instead."""
@@ -152,7 +153,7 @@ async def proxy(
         own = Settings(policy=None, **settings)  # type: ignore[arg-type]
         spillway = await stack.enter_async_context(Spillway(snapshot, own, store_url))
         limits = limits or ReceivingLimits()
-        protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None)
+        protocol = guarded_protocol(spillway.deadlines, limits, spillway.data if direct else None, leaving)
         plain = guarded_protocol(spillway.deadlines, limits)
         async with listening(spillway.data, http or protocol) as port, listening(spillway.admin, plain) as admin_port:
             yield Proxy(spillway, port, admin_port)
