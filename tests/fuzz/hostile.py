@@ -64,6 +64,11 @@ class Hostile:
             for kind in kinds:
                 yield kind()
 
+    def visits(self) -> Iterator[Ask]:
+        """Each in a session of its own."""
+        while True:
+            yield self._session()
+
     def _word(self, most: int = 40) -> str:
         return "".join(self._draw.choices(LETTERS, k=self._draw.randint(1, most)))
 

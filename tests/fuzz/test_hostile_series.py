@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from proxy.signals.sessions import MOST_SESSIONS
 from tests.e2e.processes import Served, serving
 from tests.fuzz.hostile import Hostile, send
 from tests.scripted import CHAT_REPLY, reply
@@ -49,10 +50,10 @@ routes:
   - {{name: eu, match: {{tags: [gdpr]}}, require: {{region: eu-*}}}}
   - {{name: default, want: {{ttft_p99: 2s}}}}
 """
-WARM_UP, ROUNDS, A_ROUND = (30_000, 12, 10_000) if THOROUGH else (12_000, 6, 3_000)
+WARM_UP, ROUNDS, A_ROUND = (12_000, 10, 5_000) if THOROUGH else (6_000, 5, 3_000)
 MIB = 1 << 20
-GROWTH_MIB = 4.0
-"""What the heap of CPython may come and go by; a kilobyte kept of each request would be four times that."""
+GROWTH_MIB = 1.5
+"""What the heap of CPython may come and go by: less than a hundred bytes for each request."""
 
 
 class Answering(asyncio.Protocol):
@@ -95,6 +96,7 @@ async def test_series_and_memory_stay_as_they_are(tmp_path: Path) -> None:
         policy.write_text(POLICY.format(url=url, digest=hashlib.sha256(KEY.encode()).hexdigest()))
         async with serving(policy, "--drain", "1s") as served:
             asks = Hostile(6, key=KEY, model="m").requests()
+            await send(served.port, Hostile(7, key=KEY, model="m").visits(), MOST_SESSIONS)
             await send(served.port, asks, WARM_UP)
             known, sizes = await series(served), []
             for _ in range(ROUNDS):
