@@ -19,6 +19,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 import msgspec
 
@@ -86,11 +87,11 @@ class Board:
         self._timer: asyncio.TimerHandle | None = None
         self._ticked = asyncio.Event()
         self._closed = False
-        self._made_at = 0.0
+        self._made_at = -inf
         self._view = b""
-        self._looked_at = -LOOKED_S
+        self._looked_at = -inf
         self._today: SpendToday | None = None
-        self._today_at = -TODAY_S
+        self._today_at = -inf
         self._reading: asyncio.Task[None] | None = None
         self._revision = ""
 
@@ -120,10 +121,10 @@ class Board:
     async def freshened(self) -> bytes:
         """The view, as JSON, to somebody who has not looked before: gives the store a moment to say what today cost."""
         self._looked_at = time.monotonic()
-        if self._today is None or self._looked_at - self._today_at > LOOKED_S:
+        if self._looked_at - self._today_at > LOOKED_S:
             self._read_today()
-            if self._reading is not None:
-                await asyncio.wait({self._reading}, timeout=FIRST_READ_S)
+        if self._reading is not None and not self._reading.done():
+            await asyncio.wait({self._reading}, timeout=FIRST_READ_S)
         return self.view()
 
     def view(self) -> bytes:
