@@ -148,6 +148,11 @@ class ApiServer:
             watching.version = self.version
             self._send(watching, [{"type": "BOOKMARK", "object": bookmark}])
 
+    def end(self) -> None:
+        """End all watches, as if their time were over."""
+        for watching in self.watches:
+            watching.over.set()
+
     def end_watches(self, error: Object) -> None:
         """End all watches with an `ERROR` event."""
         for watching in self._listening():
@@ -214,7 +219,7 @@ class ApiServer:
             return await self._reply(writer, *refused)
         selected = query.get("labelSelector", "").removeprefix(f"{LABEL}=")
         if query.get("watch") in ("true", "1"):
-            return await self._watch(writer, selected, query)
+            return await self._watch(reader, writer, selected, query)
         return await self._reply(writer, *self._list(selected, query))
 
     def _refused(
@@ -260,7 +265,9 @@ class ApiServer:
 
     # Watches
 
-    async def _watch(self, writer: asyncio.StreamWriter, selected: str, query: Mapping[str, str]) -> bool:
+    async def _watch(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, selected: str, query: Mapping[str, str]
+    ) -> bool:
         version = int(query.get("resourceVersion", self.version + 1))
         if version > self.version:
             return await self._reply(writer, 504, status(504, "Timeout", "Too large resource version"))
@@ -272,14 +279,16 @@ class ApiServer:
         if version < self._oldest:
             self._send(watching, [{"type": "ERROR", "object": GONE}])
         else:
-            await self._follow(watching, float(query["timeoutSeconds"]))
+            await self._follow(watching, reader, float(query["timeoutSeconds"]))
         if writer.is_closing():
             return False
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
 
-    async def _follow(self, watching: Watching, timeout_s: float) -> None:
+    async def _follow(self, watching: Watching, reader: asyncio.StreamReader, timeout_s: float) -> None:
+        left = asyncio.ensure_future(reader.read(1))
+        left.add_done_callback(lambda _: watching.over.set())
         self.watches.add(watching)
         try:
             if watching in self._listening():
@@ -288,6 +297,8 @@ class ApiServer:
                 async with asyncio.timeout(None if watching.stalled else timeout_s):
                     await watching.over.wait()
         finally:
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
             self.watches.discard(watching)
 
     def _listening(self) -> list[Watching]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.cluster.endpoint_slices import EndpointSlice
 from proxy.discovery.followed import Followed, WatchEnded
 from proxy.discovery.watch_lines import NotAWatch, WatchEvent, WatchLines
 from tests.apiserver import endpoint, endpoint_slice, status
+from tests.thorough import examples
 
 
 def written(name: str, version: int, *endpoints: Any) -> Any:
@@ -145,6 +146,7 @@ turns = st.lists(
 )
 
 
+@settings(max_examples=examples(200))
 @given(turns)
 def test_in_the_end_it_is_what_the_cluster_has(story: list[tuple[list[Any], float, list[int], bool]]) -> None:
     """Each turn something changes, and a watch tells some of it, broken off anywhere; the last is left in peace."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy.cluster.endpoint_slices import EndpointSlice, Port
 from proxy.discovery.listing import NO_SLICES, Listing, of_addresses, of_slices, port_of
 from proxy.policy.discovery import DnsService, KubernetesService
 from tests.apiserver import endpoint, endpoint_slice
+from tests.thorough import examples
 
 VLLM = KubernetesService(service="vllm", namespace="inference", port=8000)
 
@@ -158,6 +159,7 @@ pods = st.builds(
 )
 
 
+@settings(max_examples=examples(200))
 @given(st.lists(st.lists(pods, max_size=4), max_size=4), st.randoms())
 def test_the_order_of_slices_and_endpoints_means_nothing(endpoints: list[list[Any]], shuffled: Any) -> None:
     one = [endpoint_slice(str(number), *listed) for number, listed in enumerate(endpoints)]
@@ -168,6 +170,7 @@ def test_the_order_of_slices_and_endpoints_means_nothing(endpoints: list[list[An
     assert listing(*one) == listing(*other)
 
 
+@settings(max_examples=examples(200))
 @given(st.lists(st.lists(pods, max_size=4), min_size=1, max_size=4))
 def test_each_pod_counts_once(endpoints: list[list[Any]]) -> None:
     found = listing(*(endpoint_slice(str(number), *listed) for number, listed in enumerate(endpoints)))
