@@ -97,7 +97,7 @@ class DirectClient(BaseClient):
                 self._chunked = False
             lines.append(b"%b: %b\r\n" % (name, value))
         lines.append(b"x-request-id: %b\r\n" % self.name.encode("latin-1"))
-        if self._protocol.leaving:
+        if self._protocol.leaving.announced:
             self.keep_alive = False
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")

@@ -64,12 +64,13 @@ def guarded_protocol(
 
     With a `port`, its routed endpoints are served without ASGI.
     """
+    stage = Leaving() if leaving is None else leaving
 
     class Guarded(GuardedProtocol):
         _deadlines = deadlines
         _limits = limits
         _port = port
-        _leaving = Leaving() if leaving is None else leaving
+        leaving = stage
 
     return Guarded
 
@@ -80,7 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _deadlines: Deadlines
     _limits: ReceivingLimits
     _port: DataPort | None
-    _leaving: Leaving
+    leaving: Leaving
     url = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -192,18 +193,13 @@ class GuardedProtocol(HttpToolsProtocol):
             allowed_s = limits.head_s + self._received / limits.body_bytes_per_s
             if now - self._receiving_since > allowed_s:
                 self._refuse(_TOO_SLOW)
-            elif self._leaving.idle_s is not None and not self._received:
+            elif self.leaving.idle_s is not None and not self._received:
                 self._close_idle(now - self._receiving_since)
         elif self._idle_since is not None:
             self._close_idle(now - self._idle_since)
 
-    @property
-    def leaving(self) -> bool:
-        """Whether the reply that begins now is the last one of its connection."""
-        return self._leaving.announced
-
     def _close_idle(self, idle_s: float) -> None:
-        leaving_s = self._leaving.idle_s
+        leaving_s = self.leaving.idle_s
         # What a client has sent by now is served: it waits to be read while the loop is busy with others.
         if idle_s > (self.timeout_keep_alive if leaving_s is None else leaving_s) and not _readable(self.transport):
             self.transport.close()
@@ -233,7 +229,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         super().on_headers_complete()
-        if self._leaving.announced:
+        if self.leaving.announced:
             self.cycle.keep_alive = False
 
     def _head_size(self) -> int:
