@@ -12,12 +12,15 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from proxy import __version__
+from proxy.policy.model import Tenant
 from proxy.routing.outcome import Failure
 from proxy.routing.plan import Cause
 from proxy.routing.trace_context import RANDOM, SAMPLED, TraceContext
 from proxy.telemetry import traces_otlp
 from proxy.telemetry.records import Record
 from proxy.telemetry.traces_otlp import Exported
+from tests.harness import dedicated, proxy, snapshot_of
+from tests.scripted import chat_stream, scripted
 from tests.telemetry.collector import CLIENT, SERVER, collector
 from tests.telemetry.requests import API, attempt, outcome, record
 
@@ -143,6 +146,37 @@ async def test_it_is_called_spillway_unless_the_variables_call_it_otherwise(monk
     assert [span.kind for span in there.spans] == [CLIENT, CLIENT, SERVER] * 2
     assert there.spans[2].parent_id == SPAN
     assert [span.error for span in there.spans[:3]] == [True, False, False]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_whatever_server_a_request_comes_in_by_it_is_a_span_even_if_it_is_refused(
+    direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with collector() as there, scripted([chat_stream("a")]) as gpu:
+        for name, value in there.env.items():
+            monkeypatch.setenv(name, value)
+        snapshot = snapshot_of(dedicated("gpu", gpu.url), bank=Tenant(name="bank"))
+        key = {"authorization": "Bearer sk-bank"}
+        called = {name.decode(): value.decode() for name, value in CALLED}
+        async with proxy(snapshot, direct=direct, max_body_bytes=1000) as spillway:
+            for headers, body in (
+                (key, {"model": "m", "stream": True}),
+                ({}, {"model": "m"}),
+                (key, {"model": "m", "x": "y" * 1000}),
+                (key, {"model": "other"}),
+                (key, b"{"),
+            ):
+                await spillway.post("/v1/chat/completions", body, {**called, **headers})
+            await there.until(lambda spans: len([one for one in spans if one.kind == SERVER]) == 5)
+    served, *refused = sorted((one for one in there.spans if one.kind == SERVER), key=lambda one: one.start_ns)
+    (attempted,) = [one for one in there.spans if one.kind == CLIENT]
+    assert {(one.trace_id, one.parent_id) for one in (served, *refused)} == {(TRACE, SPAN)}
+    assert (attempted.trace_id, attempted.parent_id) == (TRACE, served.span_id)
+    assert gpu.requests[0].headers["traceparent"] == f"00-{TRACE}-{attempted.span_id}-01"
+    codes = ["invalid_api_key", "request_too_large", "model_not_found", "invalid_json"]
+    assert [one.attributes["spillway.refusal.code"] for one in refused] == codes
+    assert [one.attributes["http.response.status_code"] for one in refused] == [401, 413, 404, 400]
+    assert [one.error for one in (served, *refused)] == [False] * 5
 
 
 class Stuck(SpanExporter):
