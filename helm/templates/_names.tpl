@@ -34,6 +34,14 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* Of pods: nothing that changes with the chart or with another component, or they would be restarted for it. */}}
+{{- define "spillway.podLabels" -}}
+{{- include "spillway.selector" . }}
+{{- with (first .).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* `include "spillway.image" (list .Values.image .Chart.AppVersion)`. */}}
 {{- define "spillway.image" -}}
 {{- $image := first . -}}

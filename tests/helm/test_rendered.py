@@ -6,6 +6,7 @@ What is rendered is kept in `rendered/`, to be read in reviews. Renew it with: p
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -78,6 +79,35 @@ def test_what_is_wrong_would_be_found() -> None:
         assert len(problems(manifest)) == 1, kind
         manifest["spec"] = 1
         assert len(problems(manifest)) == 1, kind
+
+
+def test_a_cluster_without_the_sleep_of_prestop_is_refused() -> None:
+    with pytest.raises(chart.NotRendered, match=r"requires kubeVersion: >=1\.30\.0-0"):
+        chart.template("--kube-version", "1.29.9")
+    # Versions of clouds have something after them.
+    assert chart.template("--kube-version", "1.31.2-eks-7f9249a") == chart.template("--kube-version", "v1.34.1-gke.100")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_what_is_told_after_an_installation(scenario: str, tmp_path: Path) -> None:
+    """Helm itself shows it only where there is a cluster, so here it is rendered as a ConfigMap of a copy."""
+    copy = tmp_path / "chart"
+    shutil.copytree(chart.CHART, copy)
+    notes = (copy / "templates" / "NOTES.txt").read_text()
+    (copy / "templates" / "_notes.tpl").write_text('{{- define "notes" -}}\n' + notes + "{{- end -}}\n")
+    (copy / "templates" / "notes.yaml").write_text('notes: {{ include "notes" . | toJson }}\n')
+    options = ("--namespace", chart.NAMESPACE, "-f", str(chart.values_file(scenario)), "-s", "templates/notes.yaml")
+    told = chart.parsed(chart.helm("template", chart.RELEASE, str(copy), *options))[0]["notes"]
+    found = chart.manifests(scenario)
+    service = chart.one_of(found, "Service", "proxy")
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
+    assert f"OPENAI_BASE_URL=http://{name}.{chart.NAMESPACE}.svc:{port}/v1" in told
+    assert f"svc/{name}-admin 9090:9090" in told
+    assert "spillway keys create apps/first" in told
+    assert ("simulated" in told) == bool(chart.of_kind(found, "Deployment", "simulator"))
+    assert ("`adminToken.existingSecret`" in told) == ("SPILLWAY_ADMIN_TOKEN" not in chart.text(scenario))
+    for kind in ("Ingress", "HTTPRoute"):
+        assert ("https://llm.example.com/v1" in told) >= bool(chart.of_kind(found, kind))
 
 
 def test_no_manifest_stands_twice() -> None:

@@ -120,6 +120,32 @@ async def test_from_the_installation_to_the_first_routed_request(tmp_path: Path)
         assert key not in served.said
 
 
+async def test_probes_and_the_test_pod_get_answers(tmp_path: Path) -> None:
+    """The paths of the probes on the ports that they name, and the script of `helm test`, with a key and without."""
+    key, secret = await key_and_secret()
+    found = chart.manifests("simulator")
+    serving_container = chart.proxy_container(found)
+    async with released(tmp_path) as (served, mounted, files):
+        for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+            asked = serving_container[name]["httpGet"]
+            assert (await served.request("GET", asked["path"], admin=asked["port"] == "admin")).status == 200
+        mounted.update({**files, **secret})
+        served.headers["authorization"] = f"Bearer {key}"
+
+        async def let_in() -> bool:
+            return (await served.request("GET", "/v1/models")).status == 200
+
+        await eventually(let_in)
+        (container,) = chart.pod_of(chart.one_of(found, "Pod", "test"))["containers"]
+        assert container["command"] == ["python", "-c"]
+        where = {"HOST": "127.0.0.1", "PORT": str(served.port)}
+        for env, status in ((where, 0), (where | {"KEY": key}, 0), (where | {"KEY": "sk-wrong"}, 1)):
+            asking = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", *container["args"], env=env, stdout=DEVNULL
+            )
+            assert await asking.wait() == status, env
+
+
 async def test_an_edited_configmap_is_served_within_five_seconds(tmp_path: Path) -> None:
     """A hundred edits, each seen by the request that follows it; files come and go. Prints how long they took."""
     key, secret = await key_and_secret()
