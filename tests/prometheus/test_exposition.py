@@ -139,6 +139,8 @@ async def test_nothing_is_missing_and_promtool_has_nothing_to_say(
 ) -> None:
     monkeypatch.setattr(sync, "SAMPLE_EVERY_S", 0.05)
     async with scene(tmp_path) as spillway:
+        # What an engine tells of its latencies is the difference between two looks at it.
+        await until(spillway, lambda text: 'spillway_engine_metrics_age_seconds{replica="0",target="gpu"}' in text)
         await everything_happens(spillway)
         listed = {name for row in table("table: metrics") for name in names(row[0])}
         silent = TAKES_ITS_TIME.keys()
