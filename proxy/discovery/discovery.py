@@ -13,6 +13,7 @@ deployment come and go together, and another policy is adopted for it each time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -93,6 +94,7 @@ class Discovery:
         self._sources: dict[_Key, _Following] = {}
         self._listings: dict[str, Listing] = {}
         self._told: dict[str, tuple[str, ...]] = {}
+        self._unread: set[_Key] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -106,17 +108,17 @@ class Discovery:
 
     def found(self) -> Mapping[str, Found]:
         """By target; those are absent whose source has not answered yet."""
+        self._read()
         return {name: self._of(name, listing) for name, listing in self._listings.items()}
 
     async def start(self, first_answer_s: float = 2.0) -> None:
         """Begin on the running event loop, and wait for a first answer of each source, but not for longer than that."""
         self._running = True
         self._begin()
-        first = [asyncio.ensure_future(one.source.standing.answered.wait()) for one in self._sources.values()]
-        if first:
-            _, waiting = await asyncio.wait(first, timeout=first_answer_s)
-            for one in waiting:
-                one.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(first_answer_s):
+                for one in self._sources.values():
+                    await one.source.standing.answered.wait()
 
     async def aclose(self) -> None:
         """Stop; a resolver that is being asked is not waited for."""
@@ -143,10 +145,10 @@ class Discovery:
             self._end(gone)
         self._listings = {name: listing for name, listing in self._listings.items() if name in self._where}
         self._told = {name: urls for name, urls in self._told.items() if name in self._where}
-        for name in self._where:
-            self._look(name)
         if self._running:
             self._begin()
+            for key in self._sources:
+                self._heard(key)
 
     def _source(self, key: _Key) -> DnsSource | KubernetesSource:
         heard = partial(self._heard, key)
@@ -200,28 +202,33 @@ class Discovery:
 
     def _heard(self, key: _Key) -> None:
         """A source may say something else."""
-        for name, where in self._where.items():
-            if _key(where) == key:
-                self._look(name)
-
-    def _look(self, name: str) -> None:
-        """See what the source of a target says now, and have it told if its replicas are others."""
-        where = self._where[name]
-        listing = self._sources[_key(where)].source.listing(where)
-        if listing is None:
-            self._listings.pop(name, None)
-            return
-        self._listings[name] = listing
-        if self._running and self._telling is None and self._urls(name, listing) != self._told.get(name):
+        self._unread.add(key)
+        if self._running and self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(TOGETHER_S, self._tell)
 
     def _tell(self) -> None:
-        """Say that there are others; a pod that was away for less than the pause was not."""
+        """Say that there are other replicas; a pod that was away for less than the pause was not."""
         self._telling = None
+        self._read()
         now = {name: self._urls(name, listing) for name, listing in self._listings.items()}
         if any(self._told.get(name) != urls for name, urls in now.items()):
             self._told |= now
             self._changed()
+
+    def _read(self) -> None:
+        """See what the sources say that may say something else."""
+        for name, where in self._where.items():
+            if _key(where) in self._unread:
+                self._look(name, where)
+        self._unread.clear()
+
+    def _look(self, name: str, where: Where) -> None:
+        before = self._listings.pop(name, None)
+        listing = self._sources[_key(where)].source.listing(where)
+        if listing is not None:
+            self._listings[name] = listing
+            if listing.trouble and (before is None or before.trouble != listing.trouble):
+                _log.warning("the replicas of `%s`: %s", name, listing.trouble)
 
     def _urls(self, name: str, listing: Listing) -> tuple[str, ...]:
         return in_order(self._told.get(name, ()), listing.urls)

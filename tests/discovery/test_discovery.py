@@ -12,6 +12,7 @@ import pytest
 from proxy.cluster.names import Addresses, NotResolved
 from proxy.discovery.discovery import TOGETHER_S, Discovery
 from proxy.discovery.dns_source import DnsSource
+from proxy.discovery.listing import NO_SLICES
 from proxy.policy.discovery import DnsService, KubernetesService
 from tests.apiserver import endpoint, endpoint_slice
 from tests.discovery.following import VLLM, following, target, until
@@ -179,9 +180,11 @@ async def test_a_watch_outlives_a_policy(tmp_path: Path) -> None:
         assert of.server.watches == {watch}
 
 
-async def test_pods_are_counted_and_trouble_is_said(tmp_path: Path) -> None:
+async def test_pods_are_counted_and_trouble_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with following(tmp_path) as of:
-        assert "knows no endpoints of that Service" in of.found.trouble
+        assert of.found.trouble == NO_SLICES
+        of.server.put(endpoint_slice("other", endpoint("1", "10.0.0.1"), service="other"))
+        assert caplog.messages == [f"the replicas of `a`: {NO_SLICES}"]
         leaving = endpoint("2", "10.0.0.2", ready=False, serving=True, terminating=True)
         loading = endpoint("3", "10.0.0.3", ready=False)
         of.server.put(endpoint_slice("one", endpoint("1", "10.0.0.1"), leaving, loading))
