@@ -12,13 +12,12 @@ the policy, so their number is bounded by it. `LAYOUT` is part of every key: a r
 name changes `LAYOUT`, and the two never share a key during a rolling deploy. A counter that a later release adds is
 appended, and changes nothing: what is missing at the end of a vector is zero.
 
-A gauge is the in-flight count of one replica, named `<target>/<replica>`.
+A gauge is the in-flight count of one replica, named as `replica_key` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2s
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -95,8 +94,3 @@ def side_by_side(labels: Sequence[str]) -> str:
 def apart(name: str) -> list[str]:
     """The inverse of `side_by_side`."""
     return [unquote(label) for label in name.split("|")]
-
-
-def gauge(target: str, url: str) -> str:
-    """The name of one replica's in-flight gauge, as `signals.tracker` gives it; it does not say where that is."""
-    return f"{target}/{blake2s(url.encode(), digest_size=4).hexdigest()}"

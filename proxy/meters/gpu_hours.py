@@ -38,9 +38,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.meters.fields import gauge
 from proxy.meters.gpu_watch import Piece, Watch
 from proxy.meters.part import Ask, Heard, Moment
+from proxy.policy.discovery import replica_key
 from proxy.policy.model import Lane, Target
 
 BRIDGE_S = 300.0
@@ -239,7 +239,7 @@ def _busy(target: Target, replicas: int, in_flight: Mapping[str, int]) -> int:
     """How many of the replicas have something to do, as far as the requests at their URLs tell."""
     urls = target.addresses
     behind_each = -(-replicas // max(1, len(urls)))
-    busy = (min(behind_each, in_flight.get(gauge(target.name, url), 0)) for url in urls)
+    busy = (min(behind_each, in_flight.get(replica_key(target.name, url), 0)) for url in urls)
     return min(replicas, sum(busy))
 
 

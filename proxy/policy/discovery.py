@@ -1,8 +1,9 @@
-"""Where the replicas of a dedicated target are listed, when the policy does not list them itself."""
+"""Where the replicas of a dedicated target are listed, when the policy does not; and what replicas are called."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2s
 
 API_ROOT = "/v1"
 
@@ -27,6 +28,11 @@ class KubernetesService:
 
 
 Discovery = DnsService | KubernetesService
+
+
+def replica_key(target: str, url: str) -> str:
+    """What proxies call a replica among themselves: its place in a list may differ, and where it is is nobody's."""
+    return f"{target}/{blake2s(url.encode(), digest_size=4).hexdigest()}"
 
 
 def replica_url(address: str, port: int, path: str) -> str:

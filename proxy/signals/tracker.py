@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import blake2s
 
 import msgspec
 
+from proxy.policy.discovery import replica_key
 from proxy.policy.model import Candidate, Target
 from proxy.routing.facts import Facts
 from proxy.routing.outcome import Outcome
@@ -227,7 +227,7 @@ class Tracker:
         if replica is None:
             account = self._account_of(target)
             replica = self._replicas[target.name, url] = Replica(
-                target, index, self._draw, account, _key(target.name, url), self.transitions
+                target, index, self._draw, account, replica_key(target.name, url), self.transitions
             )
         return replica
 
@@ -238,8 +238,3 @@ class Tracker:
         if account is None:
             account = self._accounts[target.name] = Account(target, self._book)
         return account
-
-
-def _key(target: str, url: str) -> str:
-    """What the proxies call a replica among themselves, without saying where it is."""
-    return f"{target}/{blake2s(url.encode(), digest_size=4).hexdigest()}"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.meters.fields import Series, gauge, parse_series, series_name
-from proxy.signals.tracker import Tracker
-from tests.harness import dedicated
+from proxy.meters.fields import Series, parse_series, series_name
 
 names = st.text(st.characters(exclude_categories=("Cs",)))
 
@@ -26,14 +24,3 @@ def test_a_name_stays_readable() -> None:
 @pytest.mark.parametrize("name", ["#sequence", "", "a|b|c|d|e", "a|b|c|d|e|f|g"])
 def test_names_of_another_shape_are_not_taken_for_series(name: str) -> None:
     assert parse_series(name) is None
-
-
-def test_a_gauge_names_one_replica() -> None:
-    assert gauge("llama-eu", "http://a/v1") != gauge("llama-eu", "http://b/v1")
-    assert gauge("llama-eu", "http://a/v1").startswith("llama-eu/")
-
-
-def test_a_gauge_is_named_as_the_tracker_names_it() -> None:
-    target = dedicated("llama-eu", "http://a/v1", "http://b/v1")
-    told = Tracker([target], lambda: 0.5).gauges(0.0)
-    assert {gauge(target.name, url) for url in target.urls} <= told.keys()

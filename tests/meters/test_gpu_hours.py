@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from proxy.meters.fields import gauge
 from proxy.meters.gpu_hours import BRIDGE_S, REMEMBERED_HOURS, GpuClock, GpuTotals, replicas_by_policy
 from proxy.meters.part import Moment
 from proxy.meters.store import Store
+from proxy.policy.discovery import replica_key
 from proxy.policy.gpus import DnsReplicas, Gpus, TimedPrice, Tranche
 from proxy.policy.schedule import Schedule
 from redis import Redis
@@ -27,7 +27,7 @@ from tests.thorough import THOROUGH, examples
 
 HOUR_MS = 3_600_000
 NAME = LLAMA.name
-FIRST, SECOND = (gauge(NAME, url) for url in LLAMA.urls[:2])
+FIRST, SECOND = (replica_key(NAME, url) for url in LLAMA.urls[:2])
 OLD = START_MS - HOUR_MS
 SYNC_MS = 200 if THOROUGH else 400
 CALM_MS = 1000 if THOROUGH else 5000
@@ -91,7 +91,7 @@ def test_several_replicas_behind_one_url_are_busy_with_a_request_each() -> None:
     three = replace(LLAMA, urls=("http://service:8000/v1",), gpus=replace(H100, replicas=3))
     busy = []
     for requests in range(5):
-        clock = GpuClock(lambda: [three], lambda requests=requests: {gauge(NAME, three.urls[0]): requests})
+        clock = GpuClock(lambda: [three], lambda requests=requests: {replica_key(NAME, three.urls[0]): requests})
         busy.append(question(clock, moment(100.0))["pieces"][0][2])
     assert busy == [0, 1, 2, 3, 3]
 

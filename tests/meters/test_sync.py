@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
-from proxy.meters.fields import gauge
 from proxy.meters.gauges import Gauges
 from proxy.meters.gpu_hours import GpuClock
 from proxy.meters.ledger import Ledger
@@ -22,6 +21,7 @@ from proxy.meters.slot import MAX_CELLS
 from proxy.meters.store import Store, StoreError
 from proxy.meters.summary import Tally, summarise
 from proxy.meters.sync import PUSHES_PER_SYNC, Sync
+from proxy.policy.discovery import replica_key
 from proxy.policy.model import Candidate, Snapshot
 from tests.meters.conftest import PATIENCE_S, until
 from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
@@ -188,7 +188,7 @@ async def test_gpu_time_accrues_once_for_two_processes_and_shows_what_was_busy(s
     loop = asyncio.get_running_loop()
     async with running(store_url, namespace) as one, running(store_url, namespace) as two:
         began = loop.time()
-        one.in_flight = {gauge(LLAMA.name, LLAMA.urls[0]): 1}
+        one.in_flight = {replica_key(LLAMA.name, LLAMA.urls[0]): 1}
         await one.next_sync()
         first = await one.sync.report(SNAPSHOT)
         await until(lambda: loop.time() - began > 0.5)
