@@ -113,6 +113,7 @@ async def test_a_copy_answers_for_a_slow_engine_and_the_engine_is_let_go() -> No
     assert 'spillway_hedges_total{from="gpu",result="won",to="api"} 1.0' in text
     assert 'outcome="ok",reason="hedge"' in text
     assert "spillway_retries_total{" not in text
+    assert 'spillway_upstream_cancel_seconds_count{lane="dedicated"} 1.0' in text
 
 
 async def test_the_loser_has_used_its_prompt_and_is_charged_for_it() -> None:

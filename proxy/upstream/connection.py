@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         """Close at once, unread bytes and all; the sink hears nothing more. `closed` is called when that is done."""
         self._sink = self._on_stale = None
         if self._transport is not None:
-            self._closed = closed
+            self._closed = closed or self._closed
             self._transport.abort()
 
     # asyncio's side

@@ -318,6 +318,17 @@ def test_an_abort_before_the_reply_is_silent_and_never_resent() -> None:
     assert (line.resent, line.lost) == (0, 1)
 
 
+def test_an_abort_says_when_the_connection_is_gone() -> None:
+    """Once, and however often it is asked for."""
+    line, gone = Line(), []
+    line.connection.abort(lambda: gone.append("gone"))
+    line.connection.abort()
+    assert gone == []
+    line.lose(ConnectionResetError())
+    line.connection.abort(lambda: gone.append("again"))
+    assert gone == ["gone"]
+
+
 @given(
     st.lists(
         st.sampled_from([OK, CHUNKED, SECOND, b"x", b"\r\n", b"HTTP/1.1 ", b"0\r\n\r\n"]) | st.binary(), max_size=9

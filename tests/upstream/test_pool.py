@@ -131,10 +131,20 @@ async def test_an_exchange_aborted_on_a_dead_connection_is_not_sent_again() -> N
         pooled = pool.exchange(ASK, sink)
         await up.arrived.get()
         await asyncio.wait_for(up.arrived.get(), 5)
-        pooled.abort()
+        gone = asyncio.Event()
+        pooled.abort(gone.set)
         await asyncio.wait_for(up.closed_at.get(), 5)
+        await asyncio.wait_for(gone.wait(), 5)
     assert sink.steps == []
     assert len(up.requests) == 2
+
+
+async def test_an_exchange_aborted_while_it_connects_is_gone_at_once() -> None:
+    async with scripted([HOLD]) as up, pool_to(up.port) as pool:
+        gone, sink = asyncio.Event(), Transcript()
+        pool.exchange(ASK, sink).abort(gone.set)
+        await asyncio.wait_for(gone.wait(), 5)
+    assert (sink.steps, up.requests) == ([], [])
 
 
 # dialling

@@ -142,9 +142,11 @@ async def test_nothing_arrives_after_abort(play: Callable[[Serve], Engine], monk
     translated, sink = Translated(), Sink()
     exchange = translated.open(ATTEMPT, CALL, sink)
     await begun.wait()
-    exchange.abort()
+    gone = asyncio.Event()
+    exchange.abort(gone.set)
     assert closed.is_set()
     await cancelled.wait()
+    await gone.wait()
     exchange.abort()
     await translated.aclose()
     assert sink.seen == [200]
