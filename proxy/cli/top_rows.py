@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from proxy.cli.top_section import Column, Section
+from proxy.cli.top_section import USUAL, WIDE, Column, Section
 from proxy.cli.top_words import (
     DIM,
     GREEN,
@@ -24,7 +24,7 @@ from proxy.cli.top_words import (
     usd,
     word,
 )
-from proxy.live.view import DecisionHere, LiveView, ObjectiveHere, ReplicaView, RouteView, TargetView
+from proxy.live.view import DecisionHere, LiveView, ObjectiveHere, ReplicaView, RouteView, TargetMoney, TargetView
 from proxy.meters.standing import State
 from proxy.policy.model import Lane
 from proxy.routing.plan import Cause
@@ -36,49 +36,55 @@ _STATES = {State.OPEN: GREEN, State.ALERT: YELLOW, State.EXHAUSTED: RED, State.U
 _OUTCOMES = {"ok": "", "failed": RED, "refused": RED, "client_left": DIM}
 
 
-def target_rows(view: LiveView, *, wide: bool) -> Section:
+def target_rows(view: LiveView) -> Section:
     """Every target, dedicated ones first; without room for all, the busiest."""
     columns = [
         Column("target", gives=True, most=32),
-        *([Column("lane"), Column("region", gives=True, most=16)] if wide else []),
-        Column("in flight" if wide else "busy", right=True),
+        Column("lane", since=WIDE),
+        Column("region", gives=True, most=16, since=WIDE),
+        Column("busy", right=True),
         Column("full"),
         Column("state"),
-        Column("req/s", right=True),
-        Column("tok/s", right=True),
-        Column("ttft p50", right=True),
+        Column("req/s", right=True, since=USUAL),
+        Column("tok/s", right=True, since=USUAL),
+        Column("ttft p50", right=True, since=USUAL),
         Column("p99", right=True),
-        *([Column("itl p99", right=True), Column("e2e p99", right=True), Column("up", right=True)] if wide else []),
+        Column("itl p99", right=True, since=WIDE),
+        Column("e2e p99", right=True, since=WIDE),
+        Column("up", right=True, since=WIDE),
         Column("$/M", right=True),
-        *([Column("shared $/M", right=True), Column("idle", right=True), Column("$/h", right=True)] if wide else []),
+        Column("shared $/M", right=True, since=WIDE),
+        Column("idle", right=True, since=WIDE),
+        Column("$/h", right=True, since=WIDE),
+        Column("quota", gives=True, most=36, since=2 * USUAL),
     ]
     ordered = sorted(view.targets, key=lambda one: (one.lane is Lane.SHARED, -one.in_flight))
-    return Section(columns, [_target(one, wide=wide) for one in ordered], "targets")
+    return Section(columns, [_target(one) for one in ordered], "targets")
 
 
-def _target(one: TargetView, *, wide: bool) -> list[Text | str]:
-    latency, money = one.latency_here, one.money
-    row: list[Text | str] = [word(one.name, f"bold {LANES[one.lane]}")]
-    if wide:
-        row += [Text(one.lane.value, LANES[one.lane]), word(one.region, DIM)]
-    row += [
+def _target(one: TargetView) -> list[Text | str]:
+    latency, money = one.latency_here, one.money or TargetMoney()
+    price, beside = money.nano_usd_per_mtok, money.shared_nano_usd_per_mtok
+    return [
+        word(one.name, f"bold {LANES[one.lane]}"),
+        Text(one.lane.value, LANES[one.lane]),
+        word(one.region, DIM),
         count(one.in_flight),
-        bar(one.saturation, _BAR) if one.lane is Lane.DEDICATED else Text(plain(one.quota) if wide else "", DIM),
+        bar(one.saturation, _BAR) if one.lane is Lane.DEDICATED else Text(),
         _state(one),
         rate(one.requests_per_s_here),
         rate(one.input_tokens_per_s_here + one.output_tokens_per_s_here),
         seconds(latency.ttft.p50_s),
         seconds(latency.ttft.p99_s),
+        seconds(latency.itl.p99_s),
+        seconds(latency.e2e.p99_s),
+        percent(one.uptime_here),
+        Text(usd(price), _price_style(price, beside)),
+        usd(beside),
+        percent(money.idle_share),
+        usd(money.nano_usd_per_h),
+        word(one.quota, DIM),
     ]
-    if wide:
-        row += [seconds(latency.itl.p99_s), seconds(latency.e2e.p99_s), percent(one.uptime_here)]
-    price = None if money is None else money.nano_usd_per_mtok
-    beside = None if money is None else money.shared_nano_usd_per_mtok
-    row.append(Text(usd(price), _price_style(price, beside)))
-    if wide:
-        idle = None if money is None else money.idle_share
-        row += [usd(beside), percent(idle), usd(None if money is None else money.nano_usd_per_h)]
-    return row
 
 
 def _price_style(price: int | None, beside: int | None) -> str:
@@ -150,31 +156,34 @@ def _replica(target: TargetView, one: ReplicaView) -> list[Text | str]:
     ]
 
 
-def route_rows(view: LiveView, *, wide: bool) -> Section:
+def route_rows(view: LiveView) -> Section:
     """Every route: where its requests went in the last minute, and what it got of what it wants."""
     columns = [
         Column("route", gives=True, most=24),
         Column("req/s", right=True),
         Column("dedicated"),
         Column("spilled by", gives=True, most=40),
-        *([Column("failed", right=True), Column("refused", right=True), Column("uptime", right=True)] if wide else []),
+        Column("failed", right=True, since=WIDE),
+        Column("refused", right=True, since=WIDE),
+        Column("uptime", right=True, since=WIDE),
         Column("wants", takes=True),
     ]
     ordered = sorted(view.routes, key=lambda one: -one.requests_here)
-    return Section(columns, [_route(one, wide=wide) for one in ordered], "routes")
+    return Section(columns, [_route(one) for one in ordered], "routes")
 
 
-def _route(one: RouteView, *, wide: bool) -> list[Text | str]:
+def _route(one: RouteView) -> list[Text | str]:
     reasons = ", ".join(f"{plain(rule)} {count(times)}" for rule, times in one.spilled_by_here.items())
-    row: list[Text | str] = [
+    return [
         word(one.name, "bold"),
         rate(one.requests_per_s_here),
         _split(one.dedicated_share_here),
         word(reasons, YELLOW),
+        _some(one.failed_here),
+        _some(one.refused_here),
+        percent(one.uptime_here),
+        _wants(one),
     ]
-    if wide:
-        row += [_some(one.failed_here), _some(one.refused_here), percent(one.uptime_here)]
-    return [*row, _wants(one)]
 
 
 def _split(share: float | None) -> Text:
@@ -214,9 +223,9 @@ def budget_rows(view: LiveView) -> Section:
         Column("per"),
         Column("used"),
         Column("spent", right=True),
-        Column("held", right=True),
+        Column("held", right=True, since=USUAL),
         Column("limit", right=True),
-        Column("resets in", right=True),
+        Column("resets in", right=True, since=USUAL),
         Column("state"),
     ]
     ordered = sorted(view.budgets, key=lambda one: (-one.used_share, one.name))
@@ -248,41 +257,36 @@ def decisions_of(view: LiveView, most: int) -> list[DecisionHere]:
 
 def decision_rows(decisions: Sequence[DecisionHere], *, wide: bool) -> Section:
     """The decisions, with their reasons; their routes, if they are not all of the same."""
-    routes = wide or len({one.route for one in decisions}) > 1
+    several = len({one.route for one in decisions}) > 1
     columns = [
         Column("time"),
-        *([Column("tenant"), Column("model")] if wide else []),
-        *([Column("route")] if routes else []),
+        Column("tenant", since=WIDE),
+        Column("model", since=WIDE),
+        Column("route", since=USUAL if several else WIDE),
         Column("target"),
-        Column("ttft", right=True),
-        *([Column("took", right=True)] if wide else []),
-        Column("tokens", right=True),
+        Column("ttft", right=True, since=USUAL),
+        Column("took", right=True, since=WIDE),
+        Column("tokens", right=True, since=USUAL),
         Column("cost", right=True),
         Column("why", takes=True),
     ]
-    return Section(columns, [_decision(one, wide=wide, routes=routes) for one in decisions], "decisions")
+    return Section(columns, [_decision(one, wide=wide) for one in decisions], "decisions")
 
 
-def _decision(one: DecisionHere, *, wide: bool, routes: bool) -> list[Text | str]:
-    style = _OUTCOMES.get(one.outcome, "")
-    row: list[Text | str] = [Text(datetime.fromtimestamp(one.at, UTC).astimezone().strftime("%H:%M:%S"), DIM)]
-    if wide:
-        row += [_short(one.tenant, 16), _short(one.model, 28)]
-    if routes:
-        row.append(_short(one.route or NOTHING, 18 if wide else 10))
-    row += [
+def _decision(one: DecisionHere, *, wide: bool) -> list[Text | str]:
+    style, tokens = _OUTCOMES.get(one.outcome, ""), one.input_tokens + one.output_tokens
+    return [
+        Text(datetime.fromtimestamp(one.at, UTC).astimezone().strftime("%H:%M:%S"), DIM),
+        _short(one.tenant, 16),
+        _short(one.model, 28),
+        _short(one.route or NOTHING, 18 if wide else 10),
         _short(one.target or str(one.status or NOTHING), 24 if wide else 16, LANES[one.lane] if one.lane else style),
         seconds(one.ttft_s),
-    ]
-    if wide:
-        row.append(seconds(one.duration_s))
-    tokens = one.input_tokens + one.output_tokens
-    row += [
+        seconds(one.duration_s),
         f"{'~' if one.estimated else ''}{count(tokens)}" if tokens else NOTHING,
         "unpriced" if one.unpriced else usd(one.nano_usd) if one.nano_usd else NOTHING,
         word(why(one), style or (DIM if one.cause == Cause.PREFERRED else "")),
     ]
-    return row
 
 
 def _short(name: str, width: int, style: str = "") -> Text:

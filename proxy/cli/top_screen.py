@@ -17,13 +17,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from proxy.cli.top_rows import budget_rows, decision_rows, decisions_of, replica_rows, route_rows, target_rows
+from proxy.cli.top_section import WIDE
 from proxy.cli.top_words import DIM, GREEN, LANES, RED, YELLOW, percent, plain, rate, seconds, spark, usd, word
 from proxy.live.view import LiveView
 from proxy.policy.model import Lane
 
 MIN_DECISIONS = 3
 ROOMY_HEIGHT = 30
-WIDE = 120
 _ALL = 10_000
 
 
@@ -49,20 +49,24 @@ class Frame:
 def picture(view: LiveView, frame: Frame) -> RenderableType:
     """The whole screen."""
     head = _head(view, frame)
-    sections = [target_rows(view, wide=frame.wide), route_rows(view, wide=frame.wide), budget_rows(view)]
+    sections = [target_rows(view), route_rows(view), budget_rows(view)]
     if frame.roomy and frame.wide:
         sections.insert(1, replica_rows(view))
     sections = [one for one in sections if one.rows]
     gap = 1 if frame.roomy else 0
+    if frame.height is not None:
+        head = head[: max(2, frame.height - 4)]
+        sections = sections[: max(0, (frame.height - len(head) - 2) // (2 + gap))]
     room = _ALL if frame.height is None else frame.height - len(head) - gap * (len(sections) + 1)
     most = min(len(view.decisions) + len(view.notable), 12) if frame.height is None else None
     heights = shared_out([len(one.rows) + 1 for one in sections], room - MIN_DECISIONS - 1)
     left = room - sum(heights) - 1 if most is None else most
     parts: list[RenderableType] = list(head)
     for section, height in zip(sections, heights, strict=True):
-        parts += [Text("")] * gap + [section.table(height - 1)]
+        parts += [Text("")] * gap + [section.table(height - 1, frame.width)]
     parts += [Text("")] * gap
-    parts.append(decision_rows(decisions_of(view, max(1, left)), wide=frame.wide).table(max(1, left)))
+    last = decision_rows(decisions_of(view, max(1, left)), wide=frame.wide)
+    parts.append(last.table(max(1, left), frame.width))
     return Group(*parts)
 
 

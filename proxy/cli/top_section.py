@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from proxy.cli.top_words import DIM
+from proxy.cli.top_words import DIM, word
 
 HEADING = "bold bright_white on grey23"
+WIDE = 120
+USUAL = 72
+"""Columns that a terminal must have for what is less important."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column, as wide as what it holds. One that `gives` is at most `most` wide, and narrower where room is short;
-    one that `takes` has all that is left.
+    one that `takes` has all that is left. It is shown where the terminal is at least `since` wide.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Column:
     gives: bool = False
     takes: bool = False
     most: int | None = None
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,11 @@ class Section:
     rows: Sequence[Sequence[Text | str]]
     more: str
 
-    def table(self, room: int) -> Table:
+    def table(self, room: int, width: int) -> Table:
         """The heading and at most `room` rows; the last says how many there were no room for."""
+        shown = [at for at, column in enumerate(self.columns) if column.since <= width]
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=True, header_style=HEADING)
-        for column in self.columns:
+        for column in [self.columns[at] for at in shown]:
             table.add_column(
                 Text(column.name, no_wrap=True),
                 justify="right" if column.right else "left",
@@ -51,7 +56,7 @@ class Section:
             table.add_column("", ratio=1)
         fits = len(self.rows) <= room
         for row in self.rows if fits else self.rows[: max(0, room - 1)]:
-            table.add_row(*row)
+            table.add_row(*[row[at] for at in shown])
         if not fits:
-            table.add_row(Text(f" and {len(self.rows) - max(0, room - 1)} more {self.more}", DIM))
+            table.add_row(word(f" and {len(self.rows) - max(0, room - 1)} more {self.more}", DIM))
         return table
