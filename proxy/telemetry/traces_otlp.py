@@ -141,11 +141,15 @@ class _Heard(SpanExporter):
         logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._said)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
-        self.finished += len(spans)
-        failing = result is not SpanExportResult.SUCCESS
-        if failing:
-            self.failed += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            if not self._closed:
+                result = self._exporter.export(spans)
+        finally:
+            self.finished += len(spans)
+            failing = result is not SpanExportResult.SUCCESS
+            if failing:
+                self.failed += len(spans)
         if failing and not self._failing:
             _log.warning("traces cannot be sent to `%s`, and are dropped: %s", _collector(), self._said.reason)
         elif self._failing and not failing:

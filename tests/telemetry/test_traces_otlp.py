@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -194,6 +194,14 @@ class Stuck(SpanExporter):
         self.let.set()
 
 
+def eventually(check: Callable[[], bool]) -> bool:
+    """Whether the SDK's thread has come so far, within ten seconds."""
+    until = time.monotonic() + 10.0
+    while not check() and time.monotonic() < until:
+        threading.Event().wait(0.001)
+    return check()
+
+
 @pytest.fixture
 def stuck() -> Iterator[Stuck]:
     one = Stuck()
@@ -218,7 +226,33 @@ async def test_a_collector_that_does_not_answer_costs_spans_and_no_time(
     assert took_s < 2.0
     async with asyncio.timeout(2.0):
         await exported.aclose()
-    assert [one for one in caplog.records if "Queue full" in one.message] == []
+    stuck.let.set()
+    assert await asyncio.to_thread(eventually, lambda: exported.dropped == 2000 * 3)
+    assert [one.message for one in caplog.records if one.name.startswith("opentelemetry")] == []
+
+
+class Broken(InMemorySpanExporter):
+    """Raises where it should say that it failed."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if not self.get_finished_spans():
+            super().export(spans)
+            raise RuntimeError("a bug of the exporter's")
+        return super().export(spans)
+
+
+async def test_a_bug_of_the_exporters_costs_its_batch_and_no_room_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "3")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "3")
+    broken = Broken()
+    exported = Exported(broken)
+    made = over(begun(exported))
+    exported.record([made])
+    assert await asyncio.to_thread(eventually, lambda: exported.dropped == 3)
+    exported.record([made])
+    await exported.aclose()
+    assert len(broken.get_finished_spans()) == 6
+    assert exported.dropped == 3
 
 
 async def test_trouble_is_told_once_and_once_more_when_it_is_over(
