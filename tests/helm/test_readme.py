@@ -153,7 +153,8 @@ def installed(given: list[list[str]], folder: Path) -> list[list[Manifest]]:
         assert (release, place) == ("spillway", "./helm")
         keeps = {"--reuse-values", "--reset-then-reuse-values"} & set(options)
         assert bool(keeps) == (verb == "upgrade")
-        assert all(flag in chart.helm(verb, "--help") for flag in options if flag.startswith("--"))
+        known = chart.helm(verb, "--help")
+        assert all(flag in known for flag in options if flag.startswith("--"))
         kept += [one for one in options if one not in (*keeps, "--create-namespace")]
         absolute = [one.replace("policy.text=", f"policy.text={folder}/") for one in kept]
         found.append(chart.parsed(chart.template(*absolute)))

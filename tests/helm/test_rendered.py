@@ -5,12 +5,14 @@ What is rendered is kept in `rendered/`, to be read in reviews. Renew it with: p
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
+import kubernetes_validate.utils
 import pytest
 from tests.helm import chart
 from tests.helm.chart import SCENARIOS, Manifest
@@ -21,6 +23,10 @@ CRDS = {
     (schema["properties"]["apiVersion"]["const"], schema["properties"]["kind"]["const"]): schema
     for schema in (json.loads(path.read_text()) for path in sorted((HERE / "crds").glob("*.json")))
 }
+
+
+# Each validation would read the megabyte of its version's definitions anew.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 
 def test_there_are_scenarios() -> None:
