@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from proxy.metering import Metering
+from proxy.meters import sync
 from proxy.meters.demand_rows import AppHour, DemandHour, Watched, read_demand_line
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.usage_rows import Complete
@@ -24,6 +25,7 @@ from proxy.settings import Settings
 from proxy.telemetry.records import Record
 
 from tests.harness import shared, snapshot_of
+from tests.meters.examples import LLAMA, TOGETHER, facts, outcome
 
 USD = 10**9
 NOWHERE = "unix:///nonexistent"
@@ -161,3 +163,33 @@ async def test_what_is_asked_for_is_metered_whoever_serves_it(store_url: str, tm
     assert (bins.target, bins.model, sum(bins.bins)) == ("", "m", 1)
     assert app.sums["work_us"] == work_us(usage)
     assert complete == Complete(rows=2)
+
+
+GPUS = "spillway_gpu_seconds", "spillway_gpu_cost_usd", "spillway_usd_per_mtok", "spillway_saving_usd_per_hour"
+
+
+async def test_what_gpus_cost_is_told_as_the_report_has_it(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From what the last sync brought, without asking the store again."""
+    monkeypatch.setattr(sync, "SAMPLE_EVERY_S", 0.05)
+    async with metering(snapshot_of(LLAMA, TOGETHER), store_url, tmp_path) as made:
+        made.ledger.settle(facts("m"), "default", outcome(LLAMA))
+        async with asyncio.timeout(PATIENCE_S):
+            while not sample(made, "spillway_saving_usd_per_hour"):
+                await asyncio.sleep(0.01)
+        known = made.known_report()
+        assert known is not None and known.recent is not None and known.recent.seconds
+        (llama, _) = known.recent.targets
+        saving = sample(made, "spillway_saving_usd_per_hour")
+        seconds, dollars = sample(made, "spillway_gpu_seconds"), sample(made, "spillway_gpu_cost_usd")
+    assert llama.saving_nano_usd is not None
+    assert saving["llama-eu",] == pytest.approx(llama.saving_nano_usd / USD * 3600 / known.recent.seconds)
+    for by_kind in (seconds, dollars):
+        parts = by_kind["llama-eu", "attributed"] + by_kind["llama-eu", "idle"]
+        assert 0 < parts == pytest.approx(by_kind["llama-eu", "provisioned"])
+
+
+async def test_what_nobody_knows_is_absent_and_not_zero(tmp_path: Path) -> None:
+    async with metering(snapshot_of(LLAMA, TOGETHER), NOWHERE, tmp_path) as made:
+        assert [sample(made, name) for name in GPUS] == [{}, {}, {}, {}]

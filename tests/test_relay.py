@@ -256,6 +256,8 @@ async def test_the_upstream_is_closed_when_the_client_leaves_and_the_request_is_
             writer.close()
             await asyncio.wait_for(up.closed_at.get(), 5)
         assert spillway.counted("abandoned") == 5
+        text = (await spillway.get("/metrics", admin=True)).body.decode()
+    assert 'spillway_upstream_cancel_seconds_count{lane="shared"} 5.0' in text
 
 
 async def test_a_request_that_no_upstream_confirmed_is_estimated_not_zero() -> None:
