@@ -20,7 +20,7 @@ from tests.apiserver import ApiServer, serving
 
 VLLM = KubernetesService(service="vllm", namespace="inference")
 QUICK = Timings(
-    answer_s=2.0, watch_s=1.0, grace_s=0.5, first_pause_s=0.01, silent_pause_s=0.05, refused_pause_s=0.1, sound_s=0.1
+    answer_s=2.0, watch_s=10.0, grace_s=0.5, first_pause_s=0.01, silent_pause_s=0.05, refused_pause_s=0.1, sound_s=0.1
 )
 
 
