@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import select
 import signal
 import time
@@ -29,7 +30,7 @@ from tests.harness import request_bytes
 PROBE_S = 0.1
 LAG_S = 0.4
 PRE_STOP_S = 0.3
-DELAY_S = 1.5
+DELAY_S = 2.0
 DRAIN_S = 40.0
 EXPIRY_S = 5.0
 """Of a connection that nobody uses, in the pools of httpx."""
@@ -64,45 +65,45 @@ class Half(asyncio.Protocol):
 
 
 class Service:
-    """The balancer. `pods` are those that exist; of them it uses those that it takes for ready."""
+    """The balancer. Of the pods that exist it uses those that it takes for ready (`endpoints`)."""
 
     def __init__(self) -> None:
-        self.pods: list[Served] = []
         self.endpoints: list[Served] = []
         self.port = 0
         self.connections: Counter[int] = Counter()
         self.turned_away = 0
-        self.changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Service]:
         server = await asyncio.get_running_loop().create_server(self._accepted, "127.0.0.1", 0, backlog=4096)
         self.port = server.sockets[0].getsockname()[1]
-        watch = asyncio.create_task(self._watch())
         try:
             yield self
         finally:
-            watch.cancel()
             server.close()
 
-    async def until(self, *pods: Served) -> None:
-        """Wait until it uses all of these."""
-        async with self.changed:
-            await self.changed.wait_for(lambda: all(pod in self.endpoints for pod in pods))
+    async def joined(self, pod: Served) -> asyncio.Task[None]:
+        """Wait until the pod is used; the task that probes it is for whoever deletes it to end."""
+        watch = asyncio.create_task(self._watch(pod))
+        while pod not in self.endpoints:
+            self._changed.clear()
+            await self._changed.wait()
+        return watch
 
-    async def _watch(self) -> None:
-        heard: list[tuple[float, list[Served]]] = []
+    async def _watch(self, pod: Served) -> None:
         while True:
-            pods = list(self.pods)
-            ready = await asyncio.gather(*map(_is_ready, pods))
-            now = time.monotonic()
-            heard.append((now + LAG_S, [pod for pod, one in zip(pods, ready, strict=True) if one]))
-            while heard[0][0] <= now:
-                _, self.endpoints = heard.pop(0)
-            async with self.changed:
-                self.changed.notify_all()
+            ready = await _is_ready(pod)
+            asyncio.get_running_loop().call_later(LAG_S, self._hear, pod, ready)
             await asyncio.sleep(PROBE_S)
+
+    def _hear(self, pod: Served, ready: bool) -> None:
+        if ready and pod not in self.endpoints:
+            self.endpoints.append(pod)
+            self._changed.set()
+        elif not ready and pod in self.endpoints:
+            self.endpoints.remove(pod)
 
     def _accepted(self) -> Half:
         near = Half()
@@ -144,41 +145,37 @@ class Deployment:
     policy: str
     store_url: str
     service: Service
-    made: int = 0
+    made: list[Served] = field(default_factory=list)
+    present: dict[int, tuple[Served, asyncio.Task[None]]] = field(default_factory=dict)
     ends: list[asyncio.Task[int]] = field(default_factory=list)
-    pods: list[Served] = field(default_factory=list)
 
-    async def add(self) -> Served:
+    async def add(self) -> None:
         """One more pod, ready and in use."""
-        folder = self.folder / f"pod-{self.made}"
-        self.made += 1
+        folder = self.folder / secrets.token_hex(4)
         folder.mkdir()
         (folder / "policy.yaml").write_text(self.policy)
         options = ("--drain", f"{DRAIN_S}s", "--drain-delay", f"{DELAY_S}s", "--redis-url", self.store_url)
         pod = await spawn(folder / "policy.yaml", "--port", "0", "--admin-port", "0", *options)
-        self.pods.append(pod)
+        self.made.append(pod)
         await up(pod)
-        self.service.pods.append(pod)
-        await self.service.until(pod)
-        return pod
+        self.present[pod.port] = pod, await self.service.joined(pod)
 
     async def roll(self) -> None:
         """Replace every pod: maxSurge 1, maxUnavailable 0. The old ones end meanwhile (`ends`: their exit statuses)."""
-        for old in list(self.service.pods):
+        for port in list(self.present):
             await self.add()
-            self.ends.append(asyncio.create_task(self._delete(old)))
+            self.ends.append(asyncio.create_task(self._delete(*self.present.pop(port))))
 
     async def close(self) -> None:
         """Delete what is left, and let nothing behind."""
-        self.ends += [asyncio.create_task(self._delete(pod)) for pod in list(self.service.pods)]
-        await asyncio.gather(*self.ends)
+        await asyncio.gather(*[self._delete(*one) for one in self.present.values()])
 
     def kill(self) -> None:
-        for pod in self.pods:
+        for pod in self.made:
             if pod.process.returncode is None:
                 pod.process.kill()
 
-    async def _delete(self, pod: Served) -> int:
+    async def _delete(self, pod: Served, watch: asyncio.Task[None]) -> int:
         deleted_at = time.monotonic()
         await asyncio.sleep(PRE_STOP_S)
         pod.process.send_signal(signal.SIGTERM)
@@ -188,7 +185,7 @@ class Deployment:
             pod.process.kill()
             return await pod.process.wait()
         finally:
-            self.service.pods.remove(pod)
+            watch.cancel()
 
 
 class Connection(asyncio.Protocol):
