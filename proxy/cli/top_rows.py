@@ -31,6 +31,8 @@ from proxy.routing.plan import Cause
 from proxy.routing.readings import Breaker
 
 _BAR = 6
+_NEVER = 100_000
+"""As wide is no terminal."""
 _BREAKERS = {Breaker.CLOSED: ("serves", GREEN), Breaker.HALF_OPEN: ("trying", YELLOW), Breaker.OPEN: ("open", RED)}
 _STATES = {State.OPEN: GREEN, State.ALERT: YELLOW, State.EXHAUSTED: RED, State.UNKNOWN: DIM}
 _OUTCOMES = {"ok": "", "failed": RED, "refused": RED, "client_left": DIM}
@@ -42,7 +44,7 @@ def target_rows(view: LiveView) -> Section:
         Column("target", gives=True, most=32),
         Column("lane", since=WIDE),
         Column("region", gives=True, most=16, since=WIDE),
-        Column("busy", right=True),
+        Column("in flight", right=True),
         Column("full"),
         Column("state"),
         Column("req/s", right=True, since=USUAL),
@@ -56,7 +58,7 @@ def target_rows(view: LiveView) -> Section:
         Column("shared $/M", right=True, since=WIDE),
         Column("idle", right=True, since=WIDE),
         Column("$/h", right=True, since=WIDE),
-        Column("quota", gives=True, most=36, since=2 * USUAL),
+        Column("quota", gives=True, most=36, since=WIDE if any(one.quota for one in view.targets) else _NEVER),
     ]
     ordered = sorted(view.targets, key=lambda one: (one.lane is Lane.SHARED, -one.in_flight))
     return Section(columns, [_target(one) for one in ordered], "targets")
