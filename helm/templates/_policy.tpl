@@ -23,25 +23,25 @@ What the policy reaches, read from its text, so that Roles and network policies 
 {{- end -}}
 {{- end -}}
 
-{{/* The targets of all files together; tests of the policy are none of them. */}}
-{{- define "spillway.targets" -}}
-{{- $targets := dict -}}
+{{/* The policy as one mapping, from all files together; tests of the policy are none of them. */}}
+{{- define "spillway.policy" -}}
+{{- $policy := dict -}}
 {{- range $name, $text := include "spillway.policyFiles" . | fromJson -}}
   {{- if not (regexMatch "\\.test\\.ya?ml$" $name) -}}
     {{- $document := fromYaml $text -}}
     {{- if and (hasKey $document "Error") (not (hasKey $document "version")) -}}
       {{- fail (printf "policy file `%s` is not YAML: %s" $name $document.Error) -}}
     {{- end -}}
-    {{- $targets = merge $targets (default dict $document.targets) -}}
+    {{- $policy = merge $policy $document -}}
   {{- end -}}
 {{- end -}}
-{{- toJson $targets -}}
+{{- toJson $policy -}}
 {{- end -}}
 
 {{- define "spillway.reach" -}}
 {{- $reach := dict "services" list "addresses" list "public" list "private" list "slices" list "scales" list "hidden" list -}}
 {{- $providers := .Files.Get "files/providers.yaml" | fromYaml -}}
-{{- range $name, $target := include "spillway.targets" . | fromJson -}}
+{{- range $name, $target := (include "spillway.policy" . | fromJson).targets -}}
   {{- $given := dict "root" $ "reach" $reach "what" (printf "target `%s`" $name) -}}
   {{- range compact (concat (list $target.url) (default list $target.urls)) -}}
     {{- include "spillway.reach.url" (merge (dict "url" .) $given) -}}

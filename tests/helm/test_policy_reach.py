@@ -5,6 +5,7 @@ What the program itself compiles out of a policy is the measure here, not the ch
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.helm.chart import NAMESPACE, SCENARIOS, Manifest
 WALL = {"networkPolicy": {"enabled": True}}
 OWN = [name for name in SCENARIOS if chart.policy_files(chart.manifests(name))]
 WALLED = [name for name in OWN if chart.of_kind(chart.manifests(name), "NetworkPolicy", "proxy")]
+POLICIES = [path for path in sorted((chart.ROOT / "policies").rglob("*.yaml")) if not path.name.endswith(".test.yaml")]
 PUBLIC_ADDRESS = "93.184.215.14"
 
 
@@ -36,7 +38,8 @@ def compiled(found: list[Manifest], folder: Path) -> Snapshot:
     files = chart.policy_files(found)
     for name, text in files.items():
         (place / name).write_text(text)
-    env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", "".join(files.values())), "sk-for-this-test")
+    names = set(re.findall(r"\$\{(\w+)\}", "".join(files.values())))
+    env = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}  # some are keys' digests
     return compile_policy(place, env=env, price_of=PriceList.load().price_of)
 
 
@@ -64,6 +67,16 @@ def test_whatever_the_policy_names_is_let_through(scenario: str, tmp_path: Path)
     assert [place for place in wanted if not allowed(found, *place)] == []
 
 
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_every_policy_of_the_project_is_read_as_the_program_reads_it(path: Path, tmp_path: Path) -> None:
+    """Helm has a reader of YAML of its own."""
+    found = chart.given({**WALL, "policy": {"text": path.read_text()}}, tmp_path)
+    wanted = {place for place in places(compiled(found, tmp_path)) if place[0] not in ("localhost", "127.0.0.1")}
+    assert [place for place in wanted if not allowed(found, *place)] == []
+    ports = {one["port"] for rule in egress(found)[2:] for one in rule.get("ports", ())}
+    assert ports == {port for _, port in wanted}, "no more than that"
+
+
 @pytest.mark.parametrize("scenario", WALLED)
 def test_nothing_else_is_let_through(scenario: str) -> None:
     found = chart.manifests(scenario)
@@ -88,11 +101,17 @@ def _place(url: str) -> tuple[str, int]:
 
 def allowed(found: list[Manifest], host: str, port: int) -> bool:
     """Whether the pods' egress has a rule for it."""
-    rules = chart.one_of(found, "NetworkPolicy", "proxy")["spec"]["egress"]
+    rules = egress(found)
     if any(_port_fits(rule, port) and any(_fits(peer, host) for peer in rule["to"]) for rule in rules):
         return True
     named = [rule for one in chart.of_kind(found, "CiliumNetworkPolicy") for rule in one["spec"]["egress"]]
     return any({"matchName": host} in rule.get("toFQDNs", ()) and str(port) in str(rule["toPorts"]) for rule in named)
+
+
+def egress(found: list[Manifest]) -> list[dict[str, Any]]:
+    """The pods' rules: first those for the DNS and the store."""
+    rules: list[dict[str, Any]] = chart.one_of(found, "NetworkPolicy", "proxy")["spec"]["egress"]
+    return rules
 
 
 def _port_fits(rule: dict[str, Any], port: int) -> bool:
@@ -128,7 +147,7 @@ def test_without_a_shared_target_nothing_public_is_open() -> None:
     assert allowed(found, "vllm", 8000)
     assert not allowed(found, "api.openai.com", 443)
     assert "0.0.0.0/0" not in str(chart.one_of(found, "NetworkPolicy", "proxy"))
-    assert str(chart.one_of(found, "NetworkPolicy", "proxy")["spec"]["egress"]).count("ipBlock") == 1, "the DNS cache"
+    assert str(egress(found)).count("ipBlock") == 1, "the DNS cache"
 
 
 def test_a_public_target_opens_no_private_address() -> None:
@@ -170,8 +189,7 @@ def test_where_a_url_leads(url: str, peer: dict[str, Any] | None, tmp_path: Path
     target = {"lane": "dedicated", "engine": "vllm", "url": url, "model": "m"}
     text = yaml.safe_dump({"version": 1, "targets": {"t": target}})
     found = chart.given({**WALL, "policy": {"text": text}}, tmp_path)
-    rules = chart.one_of(found, "NetworkPolicy", "proxy")["spec"]["egress"][2:]  # after the DNS and the store
-    assert [_opened(rule) for rule in rules] == ([] if peer is None else [peer])
+    assert [_opened(rule) for rule in egress(found)[2:]] == ([] if peer is None else [peer])
 
 
 def _opened(rule: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +215,7 @@ def _opened(rule: dict[str, Any]) -> dict[str, Any]:
 )
 def test_the_store_is_let_through(url: str, ports: list[tuple[str, int]], tmp_path: Path) -> None:
     found = chart.given({**WALL, "valkey": {"enabled": False}, "redis": {"external": {"url": url}}}, tmp_path)
-    rules = chart.one_of(found, "NetworkPolicy", "proxy")["spec"]["egress"][1 : 1 + len(ports)]
+    rules = egress(found)[1 : 1 + len(ports)]
     seen = [(opened.get("namespaceSelector", opened.get("cidr")), opened["port"]) for opened in map(_opened, rules)]
     assert seen == ports
 
@@ -209,8 +227,7 @@ def test_the_api_server_only_where_it_is_asked() -> None:
 
 
 def _ports(found: list[Manifest]) -> set[int]:
-    rules = chart.one_of(found, "NetworkPolicy", "proxy")["spec"]["egress"]
-    return {one["port"] for rule in rules for one in rule.get("ports", ())}
+    return {one["port"] for rule in egress(found) for one in rule.get("ports", ())}
 
 
 def test_roles_are_just_what_the_program_asks_for(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def test_what_is_told_after_an_installation(scenario: str, tmp_path: Path) -> No
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
     assert f"OPENAI_BASE_URL=http://{name}.{chart.NAMESPACE}.svc:{port}/v1" in told
     assert f"svc/{name}-admin 9090:9090" in told
-    assert "spillway keys create apps/first" in told
+    tenant = {"policy-files": "bank", "existing-configmap": "TENANT"}.get(scenario, "apps")
+    assert f"spillway keys create {tenant}/first" in told
     assert ("simulated" in told) == bool(chart.of_kind(found, "Deployment", "simulator"))
     assert ("`adminToken.existingSecret`" in told) == ("SPILLWAY_ADMIN_TOKEN" not in chart.text(scenario))
     for kind in ("Ingress", "HTTPRoute"):
