@@ -183,7 +183,7 @@ class OutlookBook:
             return 0.0
         if now >= bid.good_until:
             loads = [reading.load for reading in readings.get(target.name, ()) if reading.load is not None]
-            samples = min([load.samples for load in loads]) if len(loads) == target.replicas else 0
+            samples = min([load.samples for load in loads], default=0) if len(loads) == target.replicas else 0
             bid.make_out(now, capacity(target, loads, known.itl_aim_s), samples)
         return bid.nano_usd_per_s
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from proxy.policy.discovery import DnsService
 from proxy.policy.engine_profile import ASSUMED
 from proxy.policy.model import Candidate, Target
 from proxy.routing.facts import Facts
@@ -164,6 +165,12 @@ class TestBid:
         assert book.outlook(asked(), candidates(EU, API), T0 + 60, readings).bid_nano_usd_per_s > 0
         assert book.outlook(asked(), candidates(EU, US, API), T0 + 60, readings) is NO_OUTLOOK
         assert book.outlook(asked(), candidates(API), T0 + 60, readings) is NO_OUTLOOK
+
+    def test_a_target_of_which_nothing_runs_has_none(self) -> None:
+        book = OutlookBook(TARGETS)
+        self._wanting(book, EU)
+        asleep = replace(EU, urls=(), discovery=DnsService(host="llama.svc", port=8000))
+        assert book.outlook(asked(), candidates(asleep, API), T0 + 60, {EU.name: ()}) is NO_OUTLOOK
 
     def test_nobody_bids_for_what_is_not_there(self) -> None:
         book = OutlookBook((EU,))
