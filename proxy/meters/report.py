@@ -15,6 +15,7 @@ none has passed, a shared price where no shared target serves the model.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -140,7 +141,8 @@ def period(
     """One period's figures, targets in the policy's order, then those that it no longer names."""
     met = {target for _, target in summary.tallies} | summary.gpus.keys()
     names = [*targets, *sorted(met - targets.keys())]
-    rows = tuple(_target(name, summary, targets, models) for name in names)
+    parts, nothing = summary.by_target(), replace(summary, tallies={})
+    rows = tuple(_target(name, parts.get(name, nothing), targets, models) for name in names)
     requests, spilled = sum(row.requests for row in rows), sum(row.spilled for row in rows)
     return Period(
         seconds=seconds,

@@ -9,7 +9,7 @@ slot), so a window can keep a row of them. Two summaries subtract; the differenc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -38,6 +38,13 @@ class Summary:
     def of_target(self, target: str) -> Tally:
         """One target's counts over all models."""
         return add_tallies(tally for (_, name), tally in self.tallies.items() if name == target)
+
+    def by_target(self) -> dict[str, Summary]:
+        """Each target's part of the tallies, of those that have any; all else is whole."""
+        parts: dict[str, dict[tuple[str, str], Tally]] = {}
+        for (model, target), tally in self.tallies.items():
+            parts.setdefault(target, {})[model, target] = tally
+        return {target: replace(self, tallies=tallies) for target, tallies in parts.items()}
 
     def all(self) -> Tally:
         """All counts of everything."""

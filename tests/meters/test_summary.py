@@ -33,6 +33,21 @@ def test_tenants_and_routes_are_added_up_and_unknown_names_left_out() -> None:
     assert summary.all() == {"requests": 10, "nano_usd": 7}
 
 
+def test_each_target_has_its_part() -> None:
+    counters = {
+        of("bank", "llama", "together"): vector(requests=2),
+        of("bank", "qwen", "together"): vector(requests=3),
+        of("bank", "llama", "llama-eu"): vector(requests=4),
+    }
+    summary = summarise(Totals(counters, {"llama-eu": GpuTotals(replica_ms=1)}, 1.0, 1))
+    parts = summary.by_target()
+    assert {name: part.all() for name, part in parts.items()} == {
+        "together": {"requests": 5},
+        "llama-eu": {"requests": 4},
+    }
+    assert parts["llama-eu"].gpus == summary.gpus
+
+
 def test_the_difference_of_two_is_what_came_between() -> None:
     earlier = summarise(totals(requests=2, gpus={"llama-eu": GpuTotals(replica_ms=100)}))
     later = summarise(totals(as_of_s=160.0, requests=5, spilled=1, gpus={"llama-eu": GpuTotals(replica_ms=350)}))
