@@ -117,6 +117,12 @@ async def test_from_the_installation_to_the_first_routed_request(tmp_path: Path)
             return (await served.meters()).get("local", {}).get("requests", 0) >= 2
 
         await eventually(counted)
+        mounted.update(files)  # the Secret is deleted, so the key is revoked
+
+        async def turned_away() -> bool:
+            return (await served.post(ask(model=MODEL))).status == 401
+
+        await eventually(turned_away)
         assert key not in served.said
 
 
