@@ -109,31 +109,33 @@ class GpuCounters:
     """What the GPUs of the whole cluster have cost, in time and money.
 
     How much of their time was busy follows from the average number of GPUs in a replica, so that a policy which changes
-    that number can take from one part what it gives to the other. A counter that falls reads as one that began anew, so
-    what was shown once stays until it is reached again.
+    that number can take from one part what it gives to the other; and of money, rounding moves a nano-dollar now and
+    then. A counter that falls reads as one that began anew, its whole sum spent a second time, so what was shown once
+    stays until it is reached again.
     """
 
     def __init__(self) -> None:
-        self._shown: dict[tuple[str, str], int] = {}
+        self._shown: dict[tuple[str, str, str], int] = {}
 
     def families(self, totals: Mapping[str, GpuTotals]) -> Iterator[Metric]:
         """By target and kind; a target whose policy names no `gpus` has neither."""
         known = {name: sums for name, sums in totals.items() if sums.priced}
         times = [
-            ({"target": name, "kind": kind}, self._risen(name, kind, ms) / 1000)
+            ({"target": name, "kind": kind}, self._risen("ms", name, kind, ms) / 1000)
             for name, sums in known.items()
             for kind, ms in zip(_GPU_KINDS, (sums.gpu_ms, sums.busy_gpu_ms, sums.idle_gpu_ms), strict=True)
         ]
         yield count("gpu_seconds", "GPU time of the whole cluster, as last heard", *times)
         costs = [
-            ({"target": name, "kind": kind}, nano_usd / NANO_PER_USD)
+            ({"target": name, "kind": kind}, self._risen("nano_usd", name, kind, nano_usd) / NANO_PER_USD)
             for name, sums in known.items()
             for kind, nano_usd in zip(_GPU_KINDS, (sums.nano_usd, sums.busy_nano_usd, sums.idle_nano_usd), strict=True)
         ]
         yield count("gpu_cost_usd", "What that GPU time has cost", *costs)
 
-    def _risen(self, name: str, kind: str, ms: int) -> int:
-        shown = self._shown[name, kind] = max(ms, self._shown.get((name, kind), 0))
+    def _risen(self, unit: str, target: str, kind: str, total: int) -> int:
+        key = unit, target, kind
+        shown = self._shown[key] = max(total, self._shown.get(key, 0))
         return shown
 
 

@@ -137,6 +137,19 @@ def test_gpu_time_never_falls() -> None:
     assert [shown(counters.families({"gpu": one}))[busy] for one in (before, after)] == [8, 8]
 
 
+def test_gpu_money_never_falls_by_a_rounding() -> None:
+    """A counter that falls by a nano-dollar reads in Prometheus as one that has spent its whole sum again."""
+    counters = GpuCounters()
+    idle = "spillway_gpu_cost_usd_total{kind=idle,target=gpu}"
+    sums = [GpuTotals(gpu_ms=8_000, nano_usd=4_614_567, busy_nano_usd=busy) for busy in (100, 101, 50)]
+    assert sums[1].idle_nano_usd < sums[0].idle_nano_usd
+    assert [round(shown(counters.families({"gpu": one}))[idle] * 1e9) for one in sums] == [
+        4_614_467,
+        4_614_467,
+        4_614_517,
+    ]
+
+
 def row(lane: Lane = Lane.DEDICATED, **more: object) -> TargetReport:
     fields = {**dict.fromkeys(TargetReport.__struct_fields__[2:14], 0), "nano_usd": None, "nano_usd_per_mtok": None}
     return TargetReport(target="gpu", lane=lane, **{**fields, **more})  # type: ignore[arg-type]
