@@ -63,10 +63,10 @@ def picture(view: LiveView, frame: Frame) -> RenderableType:
     left = room - sum(heights) - 1 if most is None else most
     parts: list[RenderableType] = list(head)
     for section, height in zip(sections, heights, strict=True):
-        parts += [Text("")] * gap + [section.table(height - 1, frame.width)]
+        parts += [Text("")] * gap + [section.drawn(height - 1, frame.width)]
     parts += [Text("")] * gap
     last = decision_rows(decisions_of(view, max(1, left)), wide=frame.wide)
-    parts.append(last.table(max(1, left), frame.width))
+    parts.append(last.drawn(max(1, left), frame.width))
     return Group(*parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -38,7 +39,7 @@ class Section:
     rows: Sequence[Sequence[Text | str]]
     more: str
 
-    def table(self, room: int, width: int) -> Table:
+    def drawn(self, room: int, width: int) -> RenderableType:
         """The heading and at most `room` rows; the last says how many there were no room for."""
         shown = [at for at, column in enumerate(self.columns) if column.since <= width]
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=True, header_style=HEADING)
@@ -57,6 +58,6 @@ class Section:
         fits = len(self.rows) <= room
         for row in self.rows if fits else self.rows[: max(0, room - 1)]:
             table.add_row(*[row[at] for at in shown])
-        if not fits:
-            table.add_row(word(f" and {len(self.rows) - max(0, room - 1)} more {self.more}", DIM))
-        return table
+        if fits:
+            return table
+        return Group(table, word(f" and {len(self.rows) - max(0, room - 1)} more {self.more}", DIM))

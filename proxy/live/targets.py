@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from proxy.engines import ReplicaReport
@@ -160,6 +161,7 @@ def _replica(
     )
 
 
+@lru_cache(maxsize=1024)
 def host_of(url: str) -> str:
     """The host and port of a URL, without whatever else it holds: it may hold credentials."""
     return urlsplit(url).netloc.rpartition("@")[2]

@@ -66,6 +66,9 @@ class Port:
                 port.asked.append({name.lower(): value for name, value in self.headers.items()})
                 (queue.pop(0) if len(queue) > 1 else queue[0])(self)
 
+            def do_POST(self) -> None:
+                self.do_GET()
+
             def log_message(self, *args: object) -> None:
                 """Quiet."""
 
