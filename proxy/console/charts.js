@@ -94,7 +94,7 @@ export class Chart {
           y: { range: (_, least, most) => [0, this.#options.range(Number.isFinite(most) ? most : 0, this.#data)] },
         },
         axes: [
-          { ...axis, space: 70, size: 24, values: (_, at) => at.map((one) => clock(one).slice(0, 5)) },
+          { ...axis, space: 70, size: 24, values: (_, at) => at.map((one) => this.#tick(one)) },
           { ...axis, size: 52, space: 28, values: (_, at) => at.map((one) => format(one)) },
         ],
         series: [{}, ...series.map(line)],
@@ -105,6 +105,12 @@ export class Chart {
     );
     mark(this.#plot.root, "aria-hidden", "true");
     this.#keys.replaceChildren(...series.map((one) => this.#key(one)));
+  }
+
+  /** The time on the axis, with its seconds where a minute would stand there twice. */
+  #tick(at) {
+    const text = clock(at);
+    return this.#span[1] - this.#span[0] < 240 ? text : text.slice(0, 5);
   }
 
   #key(one) {

@@ -4,6 +4,7 @@ const sum = (items, of) => items.reduce((total, item) => total + (of(item) ?? 0)
 
 const LANES = ["dedicated", "shared"];
 const BUSY_LOOP_S = 0.1;
+const UNSERVED = 0.01; // of a route's requests: fewer are no trouble of the route
 
 /** The targets of a lane, in the policy's order. */
 export const ofLane = (view, lane) => view.targets.filter((target) => target.lane === lane);
@@ -107,6 +108,8 @@ function* healthTroubles(view) {
 
 function* routeTroubles(view, write) {
   for (const route of view.routes) {
+    const unserved = route.refused_here + route.failed_here;
+    if (unserved > UNSERVED * (route.requests_here + route.refused_here)) yield unservedTrouble(route, view, write);
     for (const one of route.objectives) {
       if (one.met !== false) continue;
       const text = `${ruleName(one.rule)} is ${write.seconds(one.observed_s)}, ${one.required ? "required" : "wanted"} ${write.seconds(one.limit_s)}`;
@@ -115,11 +118,20 @@ function* routeTroubles(view, write) {
   }
 }
 
+function unservedTrouble({ name, refused_here, failed_here, refused_by_here }, view, write) {
+  const by = Object.keys(refused_by_here)[0];
+  const said = [];
+  if (refused_here) said.push(`${write.count(refused_here)} refused${by ? `, most by ${ruleName(by)}` : ""}`);
+  if (failed_here) said.push(`${write.count(failed_here)} failed`);
+  const text = `${said.join("; ")}, in the last ${write.duration(view.shares_s)}`;
+  return { key: `unserved ${name}`, is: "warn", title: `route ${name}`, text };
+}
+
 function* budgetTroubles(view, write) {
   for (const budget of view.budgets) {
     if (budget.state !== "exhausted") continue;
     const until = budget.resets_in_s === null ? "" : `; resets in ${write.duration(budget.resets_in_s)}`;
-    const text = `${write.nanoUsd(budget.spent_nano_usd)} of ${write.nanoUsd(budget.limit_nano_usd)} a ${budget.per} are spent${until}`;
+    const text = `${write.nanoUsd(budget.spent_nano_usd)} of ${write.nanoUsd(budget.limit_nano_usd)} ${write.every(budget.per)} are spent${until}`;
     yield { key: `budget ${budget.name} ${budget.per}`, is: "warn", title: `budget ${budget.name}`, text };
   }
 }

@@ -1,7 +1,6 @@
 // How figures are written: the same everywhere, short, and with their unit. Nothing known is a dash, never a nought.
 
 export const NOTHING = "–";
-const HOUR_S = 3600;
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
@@ -69,8 +68,7 @@ export const clock = (at) => (known(at) && at > 0 ? clockFormat.format(new Date(
 
 export const day = (at) => (known(at) && at > 0 ? dayFormat.format(new Date(at * 1000)) : NOTHING);
 
+/** How often a budget of a window comes: `a day`, `an hour`, `in all`. */
+export const every = (per) => ({ total: "in all", hour: "an hour" })[per] ?? `a ${per}`;
+
 export const plural = (many, one, more = `${one}s`) => `${grouped.format(many)} ${many === 1 ? one : more}`;
-
-export const hours = (value) => (known(value) ? `${value < 9.95 ? value.toFixed(1) : grouped.format(value)} h` : NOTHING);
-
-export { HOUR_S };

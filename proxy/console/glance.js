@@ -31,11 +31,12 @@ function showTraffic(view) {
   setVariable(byId("split-own"), "--share", `${(ownShare ?? 0) * 100}%`);
   setVariable(byId("split-rent"), "--share", `${ownShare === null ? 0 : (1 - ownShare) * 100}%`);
   const rule = spill.share ? spill.rules[0] : undefined;
-  const spilled = rule ? `${format.percent(spill.share)} spilled in ${format.duration(view.shares_s)}, by ${ruleName(rule[0])}` : "nothing spills";
+  const spilled = rule ? `${format.percent(spill.share)} spilled in the last ${format.duration(view.shares_s)}` : "nothing spills";
   write(byId("traffic-text"), `${format.rate(own + rent)} requests/s, ${spilled}`);
   const last = rule && [...view.notable, ...view.decisions].find((one) => kindOf(one) === "spilled");
-  write(byId("traffic-why"), last ? clipped(last.reason, 200) : "");
-  mark(byId("traffic-why"), "title", last ? clipped(last.reason, 600) : null);
+  const why = rule ? last?.reason || `most by ${ruleName(rule[0])}` : "";
+  write(byId("traffic-why"), clipped(why, 200));
+  mark(byId("traffic-why"), "title", why ? clipped(why, 600) : null);
 }
 
 function showMoney(view) {

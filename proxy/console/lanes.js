@@ -50,7 +50,7 @@ class TargetRows {
   update({ target, view }) {
     this.#target = target;
     writeName(this.#name, target.name);
-    write(this.#about, [target.gpus || target.runs_on, target.region].filter((word) => word && word !== "unknown").join(" · ").slice(0, 60));
+    write(this.#about, [target.region, target.gpus || target.runs_on].filter((word) => word && word !== "unknown").join(" · ").slice(0, 60));
     for (const cell of this.#cells) cell.update(target, view);
     if (!this.#inner.hidden) this.#replicas.update(target);
   }
@@ -62,8 +62,8 @@ class TargetRows {
   }
 }
 
-const dedicatedCells = () => [stateCell(), pipsCell(), loadCell("dedicated"), ttftCell(), itlCell(), ownPriceCell()];
-const sharedCells = () => [stateCell(), loadCell("shared"), ttftCell(), itlCell(), rateCell(), rentPriceCell()];
+const dedicatedCells = () => [stateCell(), pipsCell(), loadCell("dedicated"), latencyCell(), ownPriceCell()];
+const sharedCells = () => [stateCell(), loadCell("shared"), latencyCell(), rateCell(), rentPriceCell()];
 
 function cell(label, className, content, update) {
   return { node: el("td", { role: "cell", class: className, "data-label": label }, ...content), update };
@@ -121,18 +121,16 @@ function loadWords({ saturation, waiting, requests_per_s_here: rate }) {
   return waiting ? `${format.percent(saturation)} used, ${format.count(waiting)} wait` : `${format.percent(saturation)} used`;
 }
 
-function ttftCell() {
+function latencyCell() {
   const median = el("span");
   const tail = el("span");
-  return cell("TTFT p50, p99", "num", [median, ", ", tail], ({ latency_here: { ttft } }, view) => {
-    write(median, format.seconds(ttft.p50_s));
+  const gap = el("span");
+  const sub = el("span", { class: "sub" }, "ITL p99 ", gap);
+  return cell("TTFT p50, p99", "num", [median, tail, sub], ({ latency_here: { ttft, itl } }, view) => {
+    write(median, ttft.p50_s === null ? "" : `${format.seconds(ttft.p50_s)}, `);
     judged(tail, ttft.p99_s, loosest(view, "ttft_p99"), "ttft_p99");
+    judged(gap, itl.p99_s, loosest(view, "itl_p99"), "itl_p99");
   });
-}
-
-function itlCell() {
-  const tail = el("span");
-  return cell("ITL p99", "num", [tail], ({ latency_here: { itl } }, view) => judged(tail, itl.p99_s, loosest(view, "itl_p99"), "itl_p99"));
 }
 
 /** A percentile, marked where it is above what any route wants of it. */

@@ -11,6 +11,7 @@ import { LiveStream, forgetToken, hasToken } from "./stream.js";
 import { Trends } from "./trends.js";
 import { Announcer } from "./announcer.js";
 
+const FORMAT = 1;
 const STALE_MS = 3500;
 
 class Console {
@@ -30,6 +31,7 @@ class Console {
   }
 
   heard(view) {
+    if (view.format !== FORMAT) return this.away("another release answers: reload this page", 0);
     this.#view = view;
     this.#heardAt = performance.now();
     this.#away = "";

@@ -124,7 +124,7 @@ class BudgetItem {
     setVariable(this.#spent, "--share", `${Math.min(100, budget.used_share * 100)}%`);
     setVariable(this.#heldBack, "--share", `${limit ? Math.min(100, (held / limit) * 100) : 0}%`);
     mark(this.#bar, "data-state", budget.state);
-    const window = budget.per === "total" ? "in all" : `a ${budget.per}`;
+    const window = format.every(budget.per);
     const said = [`${format.nanoUsd(spent)} of ${format.nanoUsd(limit)} ${window}`];
     if (held) said.push(`${format.nanoUsd(held)} held`);
     if (budget.resets_in_s !== null) said.push(`resets in ${format.duration(budget.resets_in_s)}`);

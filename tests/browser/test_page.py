@@ -16,7 +16,7 @@ def test_the_first_screen_answers_the_first_questions(admin: Puppet, visit: Open
         "health": "Healthy",
         "health-text": "3 of 3 targets serve, 1 of 1 objective met",
         "traffic": "86%",
-        "traffic-text": "7.0 requests/s, 25% spilled in 1 min, by capacity",
+        "traffic-text": "7.0 requests/s, 25% spilled in the last 1 min",
         "traffic-why": "dedicated at capacity: 16 of 16 in flight on gpu-0",
         "cost": "$26.00",
         "cost-text": "GPUs $24.00, $4.00 of it idle; providers $2.00",
@@ -39,15 +39,16 @@ def test_what_is_wrong_is_said_worst_first_and_once_aloud(admin: Puppet, visit: 
     admin.say(ill())
     expect(page.locator("#health")).to_have_text("Degraded")
     expect(page.locator("#health")).to_have_attribute("data-is", "bad")
-    expect(page.locator("#health-more")).to_have_text("and 4 more")
+    expect(page.locator("#health-more")).to_have_text("and 5 more")
     found = page.locator("#troubles > li")
-    expect(found).to_have_count(5)
+    expect(found).to_have_count(6)
     for said in (
         "the breaker is open; next try in 12 s",
         "the store is away since 12:00",
         "policy.yaml:3:5: unknown key `regoin`",
         "and 2 more",
         "TTFT p99 is 3.10 s, wanted 2.00 s",
+        "9 refused, most by budget:growth; 3 failed, in the last 1 min",
         "$100.00 of $100.00 a day are spent",
     ):
         expect(page.locator("#troubles")).to_contain_text(said)
@@ -107,3 +108,10 @@ def test_a_target_opens_to_its_replicas_and_a_chart_to_its_figures(admin: Puppet
     page.get_by_text("As a table").first.click()
     expect(page.locator("figure table").first.locator("tbody tr")).to_have_count(12)
     expect(page.locator("figure table").first).to_contain_text("25%")
+
+
+def test_a_view_of_another_release_is_not_taken_for_one_of_this(admin: Puppet, visit: Open) -> None:
+    page = shown(visit(admin.url))
+    admin.say(view(second=1) | {"format": 2, "targets": None})
+    expect(page.locator("#heard")).to_contain_text("another release answers: reload this page")
+    expect(page.locator("#own .row")).to_have_count(2)

@@ -201,6 +201,7 @@ def ill() -> View:
         "problems": ["policy.yaml:3:5: unknown key `regoin`"],
         "problem_count": 3,
     }
+    said["routes"][0] |= {"refused_here": 9, "refused_by_here": {"budget:growth": 9}, "failed_here": 3}
     said["routes"][0]["objectives"][0] |= {"observed_s": 3.1, "met": False}
     said["budgets"][0] |= {"state": "exhausted", "spent_nano_usd": 100 * 10**9, "used_share": 1.0}
     return said
