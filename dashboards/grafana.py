@@ -15,8 +15,9 @@ from dashboards.promql import INSTALLATION
 
 TAG = "spillway"
 _SCHEMA_VERSION = 39
+_LABEL_VALUES = 1
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_ALL = {"text": "All", "value": "$__all"}
+_ALL = {"text": ["All"], "value": ["$__all"]}
 
 _POLICY_CHANGES = f"""max by (revision) (
   changes(spillway_policy_generation{{{INSTALLATION}}}[2m])
@@ -199,7 +200,11 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "type": "query",
         "datasource": _SOURCE,
         "definition": choice.query,
-        "query": {"query": choice.query, "refId": "variable"},
+        "query": {
+            "qryType": _LABEL_VALUES,
+            "query": choice.query,
+            "refId": "PrometheusVariableQueryEditor-VariableQuery",
+        },
         "refresh": 2,
         "sort": 1,
     }

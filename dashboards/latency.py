@@ -140,19 +140,23 @@ _FELT = Row(
 )
 
 
+_PARTS = (("queue", "orange"), ("engine", "green"), ("outside", "blue"), ("proxy", "purple"))
+
+
 def _parts(name: str, title: str) -> Panel:
     return Panel(
         title=title,
-        means="Means over five minutes, on one pile. `queue` high: the engine has no room; add replicas or lower "
-        "`max_in_flight`. `engine` high: long prompts or answers. `outside` high: network, or the engine's HTTP "
-        "server. `proxy` is our own. Choose one target to see it alone.",
+        means="Means over five minutes, of the chosen targets, on one pile. `queue` high: the engine has no room; add "
+        "replicas or lower `max_in_flight`. `engine` high: long prompts or answers. `outside` high: network, or the "
+        "engine's HTTP server. `proxy` is our own. Choose one target to see it alone.",
         unit=Unit.SECONDS,
         queries=(
             Query(
-                expr=f"avg by (target, part) ({series(f'{name}_part_seconds', OF_TARGET)})",
-                legend="{{target}}: {{part}}",
+                expr=f"avg by (part) ({series(f'{name}_part_seconds', OF_TARGET)})",
+                legend="{{part}}",
             ),
         ),
+        colours=_PARTS,
         stacked=True,
     )
 

@@ -35,13 +35,13 @@ class Unit(StrEnum):
     COUNT = "short"
     PLAIN = "none"
     PER_S = "reqps"
-    PER_MIN = "reqpm"
+    PER_MIN = "suffix: /min"
     TOKENS = "suffix: tokens"
     TOKENS_PER_S = "suffix: tok/s"
     GPUS = "suffix: GPUs"
     REPLICAS = "suffix: replicas"
     TIMES = "suffix:x"
-    WHEN = "dateTimeAsIso"
+    AGE = "dtdurations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

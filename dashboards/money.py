@@ -16,6 +16,7 @@ from dashboards.promql import (
     same_on_all,
     series,
 )
+from dashboards.shapes import figure
 
 _SHARED = 'lane="shared"'
 
@@ -47,45 +48,32 @@ _PAID = _each_once(rise(_gpu_usd("provisioned")))
 _NEAR_LIMIT = ((0.8, "orange"), (0.99, "red"))
 
 
-def _figure(title: str, means: str, unit: Unit, expr: str, *limits: tuple[float, str], base: str = "text") -> Panel:
-    return Panel(
-        title=title,
-        means=means,
-        unit=unit,
-        queries=(Query(expr=expr, now=True),),
-        kind=Kind.FIGURES,
-        width=4,
-        base=base,
-        limits=limits,
-        least=None,
-        decimals=1 if unit is Unit.SHARE else 2,
-    )
-
-
 _FIGURES = Row(
     title="In the time range that is shown",
     height=4,
     panels=(
-        _figure(
+        figure(
             "Paid to providers",
             "Token dollars of the shared lane. When it grows while GPUs are idle, look at Routing: why requests leave.",
             Unit.USD,
             or_zero(of_all(rise(_SHARED_USD))),
+            decimals=2,
         ),
-        _figure(
+        figure(
             "Paid for GPUs",
             "GPU-hours of all dedicated targets by the clock, idle ones included, at the policy's prices.",
             Unit.USD,
             or_zero(_PAID),
+            decimals=2,
         ),
-        _figure(
+        figure(
             "Of that, idle",
             "Share of the GPU dollars for time in which no request was served. It need not be 0: what counts is "
             "whether a million tokens cost less than at the shared price, below.",
             Unit.SHARE,
             f"{_IDLE} / {_PAID}",
         ),
-        _figure(
+        figure(
             "Saved per hour, now",
             "What the tokens served by GPUs would have cost at the shared price, less what the GPUs cost. Below zero "
             "the GPUs cost more than they save: give some back, or send them more work.",
@@ -93,15 +81,16 @@ _FIGURES = Row(
             of_all(same_on_all(_SAVING, "target")),
             (0, "green"),
             base="red",
+            decimals=2,
         ),
-        _figure(
+        figure(
             "Requests spilled",
             "Share of requests that left the GPUs before any failure. Compare with the idle share: both high at once "
             "is money lost.",
             Unit.SHARE,
             f"{or_zero(of_all(rise(series('spill_total'))))} / {of_all(rise(series('requests_total')))}",
         ),
-        _figure(
+        figure(
             "Fullest budget",
             "The greatest share of a budget's limit that is spent in its present window. At 100 % a hard budget sends "
             "requests to GPUs, or refuses them, as the policy says.",
@@ -140,6 +129,13 @@ _WHERE = Row(
             ),
             decimals=2,
         ),
+    ),
+)
+
+_TARGETS = Row(
+    title="What each deployment costs and saves",
+    height=6,
+    panels=(
         Panel(
             title="Dedicated targets, now",
             means="One line for each deployment. A negative saving says that it costs more than it saves; "
@@ -289,5 +285,5 @@ MONEY = Dashboard(
     title="Spillway: Money",
     means="What both lanes cost, what a million tokens cost on each, and what the GPUs save or waste",
     choices=(NAMESPACE, JOB, TARGET),
-    rows=(_FIGURES, _WHERE, _GPUS, _BUDGETS),
+    rows=(_FIGURES, _WHERE, _TARGETS, _GPUS, _BUDGETS),
 )

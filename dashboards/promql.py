@@ -63,9 +63,9 @@ def same_on_all(expr: str, *by: str) -> str:
 
 
 def quantile(q: str, name: str, by: str, *matchers: str, over: str = RECENT) -> str:
-    """A quantile of a histogram over all proxies."""
+    """A quantile of a histogram over all proxies; of what nobody asked for lately there is none, not NaN."""
     buckets = rate(series(f"{name}_bucket", *matchers), over)
-    return f"histogram_quantile({q}, {of_all(buckets, 'le', *filter(None, (by,)))})"
+    return f"(histogram_quantile({q}, {of_all(buckets, 'le', *filter(None, (by,)))}) >= 0)"
 
 
 def or_zero(expr: str) -> str:

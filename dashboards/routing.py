@@ -17,11 +17,13 @@ from dashboards.promql import (
     same_on_all,
     series,
 )
+from dashboards.shapes import figure, pile
 
 _REQUESTS = series("requests_total", OF_ROUTE, OF_TARGET)
 _LANES = (("dedicated", "green"), ("shared", "blue"), ("none", "red"))
 _ENDS = (("ok", "green"), ("refused", "orange"), ("failed", "red"), ("client_left", "text"))
-BREAKER = (
+_OPENED = 'to="open"'
+_BREAKER = (
     State(value=0, word="serves", colour="green"),
     State(value=1, word="half-open", colour="orange"),
     State(value=2, word="open", colour="red"),
@@ -36,45 +38,19 @@ def _ended(outcome: str) -> str:
     return series("requests_total", OF_ROUTE, OF_TARGET, f'outcome="{outcome}"')
 
 
-def _figure(title: str, means: str, unit: Unit, expr: str, *limits: tuple[float, str]) -> Panel:
-    return Panel(
-        title=title,
-        means=means,
-        unit=unit,
-        queries=(Query(expr=expr),),
-        kind=Kind.FIGURES,
-        width=4,
-        base="green" if limits else "text",
-        limits=limits,
-        decimals=1,
-    )
-
-
-def _lines(title: str, means: str, unit: Unit, expr: str, legend: str, *, width: int = 8, empty: str = "") -> Panel:
-    return Panel(
-        title=title,
-        means=means,
-        unit=unit,
-        queries=(Query(expr=expr, legend=legend),),
-        width=width,
-        stacked=True,
-        empty_is_good=empty,
-    )
-
-
 _NOW = Row(
     title="Now",
     height=4,
     panels=(
-        _figure("Requests", "Requests per second, of all proxies.", Unit.PER_S, of_all(rate(_REQUESTS))),
-        _figure(
+        figure("Requests", "Requests per second, of all proxies.", Unit.PER_S, of_all(rate(_REQUESTS))),
+        figure(
             "Spilled",
             "Share of requests that left the GPUs before any failure: full, too slow for the objective, or not worth "
             "it. High for hours: more replicas may be cheaper; see Money, and `spillway advise`.",
             Unit.SHARE,
             _share(series("spill_total")),
         ),
-        _figure(
+        figure(
             "Refused",
             "Share that the proxy answered itself: no room, a spent budget or rate, or no lawful target. The rules are "
             "below.",
@@ -83,7 +59,7 @@ _NOW = Row(
             (0.01, "orange"),
             (0.05, "red"),
         ),
-        _figure(
+        figure(
             "Failed",
             "Share whose last attempt failed, whatever was tried. Users saw an error. Why is below.",
             Unit.SHARE,
@@ -91,7 +67,7 @@ _NOW = Row(
             (0.005, "orange"),
             (0.02, "red"),
         ),
-        _figure(
+        figure(
             "Breakers open",
             "Replicas and providers that are out of rotation because they failed; each is tried again by itself.",
             Unit.PLAIN,
@@ -100,7 +76,7 @@ _NOW = Row(
             ),
             (1, "red"),
         ),
-        _figure(
+        figure(
             "Waiting for room",
             "Requests that wait now, on routes with `wait` or `deadline`. Offline work waits for idle GPUs by design.",
             Unit.PLAIN,
@@ -131,7 +107,7 @@ _TAKEN = Row(
             stacked=True,
             colours=_ENDS,
         ),
-        _lines(
+        pile(
             "Answered requests by what chose their target",
             "`preferred`: the first choice. `spillover`: dedicated had no room. `fallback`: an attempt before it "
             "failed. `hedge`: a copy of a slow request was faster.",
@@ -139,7 +115,7 @@ _TAKEN = Row(
             of_all(rate(_ended("ok")), "reason"),
             "{{reason}}",
         ),
-        _lines(
+        pile(
             "Requests by target",
             "Who answered. `none`: refused before any target.",
             Unit.PER_S,
@@ -147,7 +123,7 @@ _TAKEN = Row(
             "{{target}}",
             width=12,
         ),
-        _lines(
+        pile(
             "Requests by route",
             "Which rule of the policy applied. A route that nobody takes any more can go.",
             Unit.PER_S,
@@ -161,7 +137,7 @@ _TAKEN = Row(
 _SPILL = Row(
     title="Why they leave the GPUs",
     panels=(
-        _lines(
+        pile(
             "Spilled requests by reason",
             "The first rule that left the dedicated target out: `capacity` and `full`, no room; a `ttft`, `itl` or "
             "`e2e` objective, it would have been too slow; `breaker`, it was down. `spillway policy explain` tells one "
@@ -170,7 +146,7 @@ _SPILL = Row(
             of_all(rate(series("spill_total")), "reason"),
             "{{reason}}",
         ),
-        _lines(
+        pile(
             "Engine time that went elsewhere",
             "Seconds of a replica's time, each second, that were spilled or refused because it had no room: about how "
             "many replicas more would have been busy.",
@@ -190,6 +166,7 @@ _SPILL = Row(
                 ),
             ),
             width=8,
+            decimals=0,
         ),
     ),
 )
@@ -197,7 +174,7 @@ _SPILL = Row(
 _REFUSED = Row(
     title="What is refused",
     panels=(
-        _lines(
+        pile(
             "Refused requests by rule",
             "`capacity`: no lawful target had room. `breaker`: none was in rotation. `require...`: no target is "
             "lawful. A rate's or budget's name: it is used up. `model`, `match`: the caller asked for what there is "
@@ -206,7 +183,7 @@ _REFUSED = Row(
             f"60 * {of_all(rate(series('refusals_total')), 'rule', 'status')}",
             "{{rule}} ({{status}})",
         ),
-        _lines(
+        pile(
             "Kept from leaving, by route",
             "Requests that were refused because their data may not go where room was: region, retention or training. "
             "That is the wall doing its work. A jump means that a lawful target is missing or down.",
@@ -215,7 +192,7 @@ _REFUSED = Row(
             "{{route}}",
             empty="no rule on where data may be had to refuse any",
         ),
-        _lines(
+        pile(
             "What rules on trial would have left out",
             "Rules with `mode: shadow` change nothing; this is what they would do. Nothing for a week: they can be "
             "switched on without anybody noticing.",
@@ -242,19 +219,19 @@ _FAULTS = Row(
                     legend="{{target}} {{replica}}",
                 ),
             ),
-            states=BREAKER,
+            states=_BREAKER,
         ),
-        _lines(
-            "Breakers that changed",
-            "How often breakers opened and closed. Many changes of one target: it fails now and then; its limits or "
-            "timeouts are too tight, or it is overloaded.",
+        pile(
+            "Breakers that opened",
+            "How often replicas and providers were taken out of rotation. Again and again at one target: it fails now "
+            "and then; its limits or timeouts are too tight, or it is overloaded.",
             Unit.PER_MIN,
-            f"60 * {of_all(rate(series('breaker_transitions_total', OF_TARGET)), 'target', 'to')}",
-            "{{target}} {{to}}",
+            f"60 * {of_all(rate(series('breaker_transitions_total', _OPENED, OF_TARGET)), 'target')}",
+            "{{target}}",
             width=12,
             empty="nothing was ever taken out of rotation",
         ),
-        _lines(
+        pile(
             "Attempts that failed and were tried elsewhere",
             "Users saw none of these. Many at one target: it is failing, or its provider's limits are too low; set "
             "`limits`, so that requests are paced before it has to refuse.",
@@ -263,7 +240,7 @@ _FAULTS = Row(
             "{{target}}: {{failure}}",
             empty="no attempt had to be repeated",
         ),
-        _lines(
+        pile(
             "Failed requests by why",
             "Users saw these: the last attempt failed, too.",
             Unit.PER_MIN,
@@ -271,7 +248,7 @@ _FAULTS = Row(
             "{{target}}: {{reason}}",
             empty="no request failed",
         ),
-        _lines(
+        pile(
             "Hedges by result",
             "Copies of requests that were slow to begin. `won`: the copy answered first. Mostly `lost`: the percentile "
             "under `hedge` is too low, and copies cost money for nothing.",
@@ -290,7 +267,7 @@ _FAULTS = Row(
             most=1,
             decimals=3,
         ),
-        _lines(
+        pile(
             "Clients that left early",
             "`waiting`: before the first token, so they were tired of waiting or have a short timeout. `stream`: in "
             "the middle of the answer.",

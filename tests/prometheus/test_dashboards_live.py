@@ -16,7 +16,7 @@ import pytest
 import yaml
 from dashboards.model import Kind
 from tests.dashboards import asked
-from tests.prometheus.town import ALERTS, GPUS_PAID_FOR, PROMETHEUS, Town, town
+from tests.prometheus.town import ALERTS, GPUS_PAID_FOR, PROMETHEUS, USD_PER_GPU_HOUR, Town, town
 
 WITHIN_S = 75.0
 ADDED = {"namespace", "job", "measure", "percentile"}
@@ -117,10 +117,13 @@ async def every_label_that_is_asked_for_exists(living: Town) -> None:
 
 
 async def what_two_proxies_tell_alike_counts_once(living: Town) -> None:
-    parts = [one for one in asked.queries() if one.panel.title == "GPUs paid for"]
+    """And its parts are the whole: GPUs at work and idle ones, in number and in money."""
 
-    async def add_up(parts: list[asked.Asked]) -> bool:
+    async def adds_up(title_and_whole: tuple[str, float]) -> bool:
+        title, whole = title_and_whole
+        parts = [one for one in asked.queries() if one.panel.title == title and one.query.legend != "providers"]
         shown = [float(found[0]["value"][1]) for one in parts if (found := await living.now(one.expr))]
-        return len(shown) == len(parts) and sum(shown) == pytest.approx(GPUS_PAID_FOR, rel=0.1)
+        return len(shown) == len(parts) == 2 and sum(shown) == pytest.approx(whole, rel=0.1)
 
-    assert await until_none([parts], add_up) == []
+    wholes = [("GPUs paid for", GPUS_PAID_FOR), ("Dollars per hour", GPUS_PAID_FOR * USD_PER_GPU_HOUR)]
+    assert await until_none(wholes, adds_up) == []

@@ -27,6 +27,7 @@ ALERTS = Path(__file__).parents[2] / "helm" / "alerts" / "spillway.yaml"
 PROMETHEUS = shutil.which("prometheus")
 GPUS_PAID_FOR = 2 * 2 + 1 + 1 + 1
 """Of the policy below: `gpu` has two replicas of two GPUs; `slow`, `starved` and `found` one of one."""
+USD_PER_GPU_HOUR = 2.99
 _FAST = PROFILES["8b-fp8-1xh100"]
 _STARVED = replace(_FAST, kv_tokens=1500, max_seqs=16)
 _PROMPT = "nobody wrote this and nobody reads it " * 40
@@ -71,7 +72,7 @@ routes:
   - {{name: default, want: {wanted}}}
 budgets:
   - {{name: spill, match: {{target: api}}, limit: $5/day}}
-  - {{name: tiny, match: {{target: api}}, limit: $0.0001/day, mode: shadow}}
+  - {{name: tiny, match: {{target: api}}, limit: $0.01/day, mode: shadow}}
 """
 
 
