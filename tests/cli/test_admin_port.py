@@ -83,6 +83,7 @@ def test_every_verb_that_asks_sends_the_token(
     verb: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setenv("SPILLWAY_ADMIN_TOKEN", TOKEN)
+    monkeypatch.setenv("PROVIDER_KEY", "sk-of-this-test")
     policy = tmp_path_factory.mktemp("advise") / "policy.yaml"
     policy.write_text(POLICY)
     with answering(whole(b'{"error": {"message": "not today"}}', 403)) as port:
@@ -115,7 +116,7 @@ targets:
     url: http://api.internal/v1
     model: llama
     region: us
-    api_key: sk-x
+    api_key: ${PROVIDER_KEY}
     price: {input: 0.5, output: 1.5}
 models:
   m: [gpu, api]
