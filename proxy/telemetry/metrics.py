@@ -199,24 +199,31 @@ class _Series:
         if not record.outcomes:
             return
         outcome = record.outcomes[-1]
-        usage, ttft_s, itl_s = outcome.usage, outcome.ttft_s, outcome.itl_s
-        estimate = outcome.attempt.estimate
-        if ttft_s is not None:
-            self.ttft.observe(ttft_s)
-            if estimate is not None:
-                self.ttft_ratio.observe(ttft_s / (estimate.ttft_s * estimate.ttft_factor))
-            if itl_s is not None:
-                self.itl.observe(itl_s)
-                if estimate is not None:
-                    self.itl_ratio.observe(itl_s / (estimate.itl_s * estimate.itl_factor))
-                if itl_s:
-                    # Where part of the answer is reasoning, which not everybody sends, events stand for its tokens.
-                    streamed_s = outcome.total_s - ttft_s
-                    by_tokens = streamed_s > 0 and usage.output_tokens > 1 and not usage.reasoning_tokens
-                    self.speed.observe((usage.output_tokens - 1) / streamed_s if by_tokens else 1 / itl_s)
+        if outcome.ttft_s is not None:
+            self._count_stream(outcome, outcome.ttft_s)
+        usage = outcome.usage
         self.tokens_in.value += usage.input_tokens
         self.tokens_out.value += usage.output_tokens
         self.cost.value += record.charges[-1].nano_usd
+
+    def _count_stream(self, outcome: Outcome, ttft_s: float) -> None:
+        usage, itl_s, estimate = outcome.usage, outcome.itl_s, outcome.attempt.estimate
+        self.ttft.observe(ttft_s)
+        if estimate is not None:
+            self.ttft_ratio.observe(ttft_s / (estimate.ttft_s * estimate.ttft_factor))
+            if itl_s is not None:
+                self.itl_ratio.observe(itl_s / (estimate.itl_s * estimate.itl_factor))
+        if itl_s is None:
+            return
+        self.itl.observe(itl_s)
+        if not itl_s:
+            return  # it came in one piece, at no speed
+        streamed_s = outcome.total_s - ttft_s
+        if streamed_s > 0 and usage.output_tokens > 1 and not usage.reasoning_tokens:
+            self.speed.observe((usage.output_tokens - 1) / streamed_s)
+        else:
+            # Not everybody sends the reasoning that is part of an answer: then events stand for tokens.
+            self.speed.observe(1 / itl_s)
 
 
 def _result(copy: Outcome) -> str:
