@@ -4,12 +4,16 @@ Theory of operation
 -------------------
 A bad policy must never serve, so it is compiled first, before any port is bound or any store is started. One process
 serves both ports in one event loop; the embedded store, if there is one, is its child.
+
+SIGTERM is heard from the beginning. As the first process of a container this one would hear nothing otherwise, and an
+orchestrator that changes its mind would wait for the whole of its patience.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 from collections.abc import Iterator, Sized
@@ -18,7 +22,7 @@ import uvloop
 
 from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.policy.model import Snapshot
-from proxy.serving import StartError, bound, load, log_to_stderr, may_listen, serve
+from proxy.serving import StartError, bound, heard, load, log_to_stderr, may_listen, serve
 from proxy.settings import Settings
 from proxy.workers import supervise
 
@@ -26,6 +30,11 @@ from proxy.workers import supervise
 def run(settings: Settings) -> None:
     """Serve until a signal. Raises `StartError` before anything is served."""
     log_to_stderr()
+    with heard(_leave, signal.SIGTERM):
+        _run(settings)
+
+
+def _run(settings: Settings) -> None:
     loaded = load(settings)
     host = _host(settings, loaded.snapshot)
     many = settings.workers > 1
@@ -43,6 +52,12 @@ def run(settings: Settings) -> None:
                 runner.run(supervise(loaded.source, settings, store_url, data, admin))
             else:
                 runner.run(serve(loaded, settings, store_url, data, admin))
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it leaves, and has only to stop the store in order
+
+
+def _leave(number: int) -> None:
+    """Nothing is served yet: end, but stop what has been started."""
+    raise SystemExit(0)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from proxy.simulator.engine import EngineSimulator
-from tests.e2e.processes import CHAT, Served, ask, engine, eventually, serving, spawn, up, write_policy
+from tests.e2e.processes import CHAT, Served, ask, engine, eventually, left_nothing, serving, spawn, write_policy
 from tests.harness import Reply, read_reply, request_bytes
 
 COMPLETIONS, RESPONSES, MESSAGES = "/v1/completions", "/v1/responses", "/v1/messages"
@@ -198,18 +198,21 @@ async def test_a_store_that_does_not_answer_keeps_nobody_from_ending(tmp_path: P
     assert took_s < 11
 
 
-async def test_a_signal_that_comes_before_it_serves_ends_it(tmp_path: Path) -> None:
-    async with engine() as gpu:
-        policy = write_policy(tmp_path, gpu=gpu.url)
-        for workers in ("1", "2"):
-            served = await spawn(policy, "--port", "0", "--admin-port", "0", "--workers", workers, tag=workers)
-            await eventually(lambda served=served: greeted(served))
-            served.process.send_signal(signal.SIGTERM)
-            await served.ended()
-            assert "Traceback" not in served.said
-        async with serving(policy) as served:
-            await up(served)
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("sign", ["data", "spillway serves"])
+async def test_a_signal_that_comes_before_it_serves_ends_it_in_order(sign: str, workers: str, tmp_path: Path) -> None:
+    """While the store starts, or just after; the first process of a container hears none that it does not ask for."""
+    served = await spawn(
+        write_policy(tmp_path, gpu="http://127.0.0.1:1/v1"), "--port", "0", "--admin-port", "0", "--workers", workers
+    )
+
+    await eventually(lambda: has_come_to(served, sign))
+    served.process.send_signal(signal.SIGTERM)
+    assert await served.ended() == 0
+    assert "Traceback" not in served.said
+    await left_nothing(tmp_path)
 
 
-async def greeted(served: Served) -> bool:
-    return "spillway serves" in served.said
+async def has_come_to(served: Served, sign: str) -> bool:
+    """Whether it has said so, or made a folder of that name."""
+    return sign in served.said or await asyncio.to_thread((served.folder.parent / sign).exists)
