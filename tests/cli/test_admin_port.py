@@ -109,7 +109,6 @@ targets:
     model: meta-llama/Llama-3.3-70B-Instruct
     region: eu
     gpus: {type: H100, count: 2, usd_per_hour: 2.99}
-    profile: 70b-fp8-2xh100
   api:
     lane: shared
     provider: openai
