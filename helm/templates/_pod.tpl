@@ -14,7 +14,7 @@
 {{- define "spillway.env" -}}
 {{- $store := .Values.redis.external -}}
 - name: SPILLWAY_HOST
-  value: 0.0.0.0
+  value: {{ .Values.listenAddress | quote }}
 - name: SPILLWAY_PORT
   value: "8080"
 - name: SPILLWAY_ADMIN_PORT

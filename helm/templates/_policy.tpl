@@ -42,6 +42,9 @@ What the policy reaches, read from its text, so that Roles and network policies 
 {{- $reach := dict "services" list "addresses" list "public" list "private" list "slices" list "scales" list "hidden" list -}}
 {{- $providers := .Files.Get "files/providers.yaml" | fromYaml -}}
 {{- range $name, $target := (include "spillway.policy" . | fromJson).targets -}}
+  {{- if not (kindIs "map" $target) -}}
+    {{- fail (printf "policy: target `%s` is no mapping" $name) -}}
+  {{- end -}}
   {{- $given := dict "root" $ "reach" $reach "what" (printf "target `%s`" $name) -}}
   {{- range compact (concat (list $target.url) (default list $target.urls)) -}}
     {{- include "spillway.reach.url" (merge (dict "url" .) $given) -}}

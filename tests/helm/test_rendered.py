@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,16 @@ def test_no_manifest_stands_twice() -> None:
             for one in chart.manifests(scenario)
         ]
         assert len(named) == len(set(named)), scenario
+
+
+def test_the_readmes_examples_are_values(tmp_path: Path) -> None:
+    """Those of the chart's own README."""
+    examples = re.findall(r"```yaml\n(.*?)```", (chart.CHART / "README.md").read_text(), re.DOTALL)
+    values = [chart.parsed(one)[0] for one in examples if not one.startswith("externalRules")]
+    assert len(values) == len(examples) - 1 == 1
+    found = chart.given(values[0], tmp_path)
+    (scaled,) = chart.of_kind(found, "ScaledObject")
+    assert (scaled["metadata"]["namespace"], problems(scaled)) == ("inference", [])
 
 
 def test_one_manifest_a_file() -> None:

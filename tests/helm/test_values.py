@@ -59,6 +59,7 @@ WRONG = [
 UNFIT = [
     ({"rollout": {"terminationGracePeriodSeconds": 30, "preStopSleepSeconds": 20}}, "rollout.terminationGracePeriod"),
     ({"policy": {"text": "targets: {a: [}"}}, "policy file `policy.yaml` is not YAML"),
+    ({"policy": {"text": "targets: {a: }"}}, "policy: target `a` is no mapping"),
     (
         {"networkPolicy": {"enabled": True}, "policy": {"text": "targets: {a: {url: '${URL}'}}"}},
         "networkPolicy: where does target `a`: `${URL}` lead?",
