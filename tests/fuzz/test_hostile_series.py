@@ -105,6 +105,8 @@ async def test_series_and_memory_stay_as_they_are(tmp_path: Path) -> None:
             after = await series(served)
     told = ", ".join(f"{size:.1f}" for size in sizes)
     sys.stdout.write(f"{len(known)} series; MiB after each {A_ROUND} requests: {told}\n")
+    for touched in ('outcome="ok"', 'outcome="refused"', 'rule="auth"', 'rule="model"'):
+        assert any(touched in one for one in known), touched
     assert after == known
     assert KEY not in "".join(after)
     assert max(sizes) - sizes[0] <= GROWTH_MIB
