@@ -99,13 +99,13 @@ def _defaults(panel: Panel) -> dict[str, Any]:
     steps = [{"color": panel.base, "value": None}, *({"color": to, "value": at} for at, to in panel.limits)]
     by_limit = panel.kind in (Kind.FIGURES, Kind.BARS, Kind.STATES)
     words = {str(one.value): {"text": one.word, "color": one.colour, "index": one.value} for one in panel.states}
-    optional = {"min": panel.least, "max": panel.most, "decimals": panel.decimals}
+    told = {"min": panel.least, "max": panel.most, "decimals": panel.decimals, "noValue": panel.empty_is_good or None}
     return {
         "unit": panel.unit.value,
         "color": {"mode": "thresholds" if by_limit else "palette-classic"},
         "thresholds": {"mode": "absolute", "steps": steps},
         "mappings": [{"type": "value", "options": words}] if words else [],
-        **{name: value for name, value in optional.items() if value is not None},
+        **{name: value for name, value in told.items() if value is not None},
         "custom": _look(panel),
     }
 

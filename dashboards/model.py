@@ -72,8 +72,8 @@ class State:
 class Panel:
     """One question. `limits` are (from this value on, this colour), below the first of them it is `base`.
 
-    `empty_is_good` says why there may be nothing to show for weeks; all others show something on every installation
-    that serves.
+    `empty_is_good` says why there may be nothing to show for weeks, and is shown then; all others show something on
+    every installation that serves.
     """
 
     title: str

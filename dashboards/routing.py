@@ -22,6 +22,7 @@ from dashboards.shapes import figure, pile
 _REQUESTS = series("requests_total", OF_ROUTE, OF_TARGET)
 _LANES = (("dedicated", "green"), ("shared", "blue"), ("none", "red"))
 _ENDS = (("ok", "green"), ("refused", "orange"), ("failed", "red"), ("client_left", "text"))
+_FROM = 'from=~"$target"'
 _OPENED = 'to="open"'
 _BREAKER = (
     State(value=0, word="serves", colour="green"),
@@ -48,7 +49,7 @@ _NOW = Row(
             "Share of requests that left the GPUs before any failure: full, too slow for the objective, or not worth "
             "it. High for hours: more replicas may be cheaper; see Money, and `spillway advise`.",
             Unit.SHARE,
-            _share(series("spill_total")),
+            f"{or_zero(of_all(rate(series('spill_total'))))} / {of_all(rate(series('requests_total')))}",
         ),
         figure(
             "Refused",
@@ -143,7 +144,7 @@ _SPILL = Row(
             "`e2e` objective, it would have been too slow; `breaker`, it was down. `spillway policy explain` tells one "
             "request.",
             Unit.PER_S,
-            of_all(rate(series("spill_total")), "reason"),
+            of_all(rate(series("spill_total", _FROM)), "reason"),
             "{{reason}}",
         ),
         pile(
@@ -161,7 +162,7 @@ _SPILL = Row(
             kind=Kind.TABLE,
             queries=(
                 Query(
-                    expr=f"sort_desc({of_all(rise(series('spill_total')), 'from', 'to', 'reason')} > 0)",
+                    expr=f"sort_desc({of_all(rise(series('spill_total', _FROM)), 'from', 'to', 'reason')} > 0)",
                     legend="requests",
                 ),
             ),
@@ -229,7 +230,6 @@ _FAULTS = Row(
             f"60 * {of_all(rate(series('breaker_transitions_total', _OPENED, OF_TARGET)), 'target')}",
             "{{target}}",
             width=12,
-            empty="nothing was ever taken out of rotation",
         ),
         pile(
             "Attempts that failed and were tried elsewhere",
