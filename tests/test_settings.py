@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from proxy.settings import data_dir, size_bytes
+from proxy.settings import Settings, admin_token, data_dir, size_bytes
 
 
 def test_the_named_folder_comes_first() -> None:
@@ -41,3 +41,22 @@ def test_a_size(text: str, size: int) -> None:
 def test_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="expected a size"):
         size_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "token"),
+    [(None, None), ("", None), (" \n", None), ("s3cret", "s3cret"), ("s3cret\n", "s3cret"), ("a-b._~+/=", "a-b._~+/=")],
+)
+def test_the_admin_token(given: str | None, token: str | None) -> None:
+    assert admin_token({} if given is None else {"SPILLWAY_ADMIN_TOKEN": given}) == token
+
+
+@pytest.mark.parametrize("given", ["two words", "line\nbreak", "ümlaut", "nul\0"])
+def test_a_token_that_no_header_can_carry(given: str) -> None:
+    with pytest.raises(ValueError, match="no header can carry") as refused:
+        admin_token({"SPILLWAY_ADMIN_TOKEN": given})
+    assert given not in str(refused.value)
+
+
+def test_settings_that_are_printed_hold_no_token() -> None:
+    assert "s3cret" not in repr(Settings(policy=Path("p.yaml"), admin_token="s3cret"))

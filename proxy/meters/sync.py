@@ -80,6 +80,7 @@ class Sync:
         self._durable: tuple[Durable, ...] = (counters, *durable)
         self._window = Window()
         self._processes = 0
+        self._known: tuple[Summary, Snapshot, MeterReport] | None = None
         self._interval_s = interval_s
         self._clock = clock
         # The store's time in milliseconds when this process's clock stood at zero, by the last reply.
@@ -137,7 +138,11 @@ class Sync:
     def known_report(self, snapshot: Snapshot) -> MeterReport | None:
         """The same as of the last sample, a few seconds ago, without asking the store; None while it is away."""
         latest = self._window.latest
-        return None if latest is None or not self.connected else self._report(latest, snapshot, self._processes)
+        if latest is None or not self.connected:
+            return None
+        if self._known is None or self._known[0] is not latest or self._known[1] is not snapshot:
+            self._known = latest, snapshot, self._report(latest, snapshot, self._processes)
+        return self._known[2]
 
     def _report(self, latest: Summary, snapshot: Snapshot, processes: int) -> MeterReport:
         return report(

@@ -90,6 +90,20 @@ async def test_counts_reach_the_store_by_themselves(store_url: str, namespace: s
         assert proxy.sync.lag_s < 5.0
 
 
+async def test_what_is_known_is_told_without_asking_while_the_store_is_there(store_url: str, namespace: str) -> None:
+    sync = Proxy(store_url, namespace).sync
+    assert sync.known_report(SNAPSHOT) is None
+    async with running(store_url, namespace) as proxy:
+        await until(lambda: proxy.sync.known_report(SNAPSHOT) is not None)
+        known = proxy.sync.known_report(SNAPSHOT)
+        assert known is not None
+        assert [one.target for one in known.total.targets] == list(SNAPSHOT.targets)
+        assert proxy.sync.known_report(SNAPSHOT) is known  # summed up once for all who ask
+        proxy.sync.connected = False
+        assert proxy.sync.known_report(SNAPSHOT) is None
+    await sync.aclose()
+
+
 async def test_closing_flushes_what_was_counted_last(store_url: str, namespace: str) -> None:
     async with running(store_url, namespace) as proxy:
         await proxy.next_sync()
