@@ -53,7 +53,7 @@ def decision_of(record: Ended) -> DecisionHere:
     attempt = None if last is None else last.attempt
     refusal = record.refusal
     return DecisionHere(
-        at=facts.at_s + record.duration_s,
+        at=round(facts.at_s + record.duration_s, 3),
         request_id=facts.request_id[:LONGEST],
         route=decision.route,
         model=facts.model[:LONGEST],
@@ -67,9 +67,9 @@ def decision_of(record: Ended) -> DecisionHere:
         reason="" if attempt is None else attempt.reason[:LONGEST],
         attempts=len(record.outcomes),
         relaxed=type(decision) is Plan and decision.relaxed,
-        ttft_s=None if last is None else last.ttft_s,
-        duration_s=record.duration_s,
-        waited_s=record.waited_s,
+        ttft_s=None if last is None or last.ttft_s is None else round(last.ttft_s, 4),
+        duration_s=round(record.duration_s, 4),
+        waited_s=round(record.waited_s, 4),
         input_tokens=sum([one.usage.input_tokens for one in charges]),
         output_tokens=sum([one.usage.output_tokens for one in charges]),
         nano_usd=sum([one.nano_usd for one in charges]),

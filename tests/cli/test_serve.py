@@ -130,3 +130,16 @@ def test_a_reason_not_to_start_is_told_without_a_traceback(monkeypatch: pytest.M
     ran = CliRunner().invoke(app, ["serve", "--policy", "p"])
     assert ran.exit_code == 1
     assert ran.output == "not started: because\n"
+
+
+def test_the_admin_token_comes_from_the_environment(started: list[Settings]) -> None:
+    env = {"SPILLWAY_ADMIN_TOKEN": "canary-token\n"}
+    assert CliRunner().invoke(app, ["serve", "--policy", "p.yaml"], env=env).exit_code == 0
+    assert started[0].admin_token == "canary-token"
+
+
+def test_an_admin_token_that_cannot_be_sent_is_a_reason_not_to_start(started: list[Settings]) -> None:
+    ran = CliRunner().invoke(app, ["serve", "--policy", "p.yaml"], env={"SPILLWAY_ADMIN_TOKEN": "canary token"})
+    assert (ran.exit_code, started) == (1, [])
+    assert "no header can carry" in ran.stderr
+    assert "canary" not in ran.output
