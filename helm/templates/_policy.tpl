@@ -35,6 +35,9 @@ What the policy reaches, read from its text, so that Roles and network policies 
     {{- $policy = merge $policy $document -}}
   {{- end -}}
 {{- end -}}
+{{- if not (or .Values.policy.existingConfigMap $policy.tenants $policy.auth) -}}
+  {{- fail "policy: it has no `tenants`, so pods would refuse to listen: add `tenants: {apps: {keys: []}}` for keys out of Secrets, or say `auth: none`" -}}
+{{- end -}}
 {{- toJson $policy -}}
 {{- end -}}
 

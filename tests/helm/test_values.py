@@ -59,9 +59,10 @@ WRONG = [
 UNFIT = [
     ({"rollout": {"terminationGracePeriodSeconds": 30, "preStopSleepSeconds": 20}}, "rollout.terminationGracePeriod"),
     ({"policy": {"text": "targets: {a: [}"}}, "policy file `policy.yaml` is not YAML"),
-    ({"policy": {"text": "targets: {a: }"}}, "policy: target `a` is no mapping"),
+    ({"policy": {"text": "version: 1"}}, "policy: it has no `tenants`, so pods would refuse to listen"),
+    ({"policy": {"text": "auth: none\ntargets: {a: }"}}, "policy: target `a` is no mapping"),
     (
-        {"networkPolicy": {"enabled": True}, "policy": {"text": "targets: {a: {url: '${URL}'}}"}},
+        {"networkPolicy": {"enabled": True}, "policy": {"text": "auth: none\ntargets: {a: {url: '${URL}'}}"}},
         "networkPolicy: where does target `a`: `${URL}` lead?",
     ),
     ({"networkPolicy": {"enabled": True}, "policy": {"existingConfigMap": "a"}}, "policy.reach.urls: the chart cannot"),
@@ -72,7 +73,7 @@ UNFIT = [
     (
         {
             "networkPolicy": {"enabled": True, "cilium": {"enabled": True}},
-            "policy": {"text": "targets: {a: {lane: shared, provider: bedrock}}"},
+            "policy": {"text": "auth: none\ntargets: {a: {lane: shared, provider: bedrock}}"},
         },
         "networkPolicy.cilium.extraFQDNs: the policy has a provider",
     ),
