@@ -42,7 +42,8 @@ export class Announcer {
 
   contact(live, reason) {
     if (this.#inContact === null && !live) return; // not yet
-    if (this.#inContact !== null && live !== this.#inContact) this.#say(live ? "In touch with the proxy again" : `Out of touch: ${reason || "silent"}`);
+    if (this.#inContact !== null && live !== this.#inContact)
+      this.#say(live ? "In touch with the proxy again" : `Out of touch: ${reason || "silent"}`);
     this.#inContact = live;
   }
 

@@ -17,8 +17,9 @@ function colour(name) {
 }
 
 /**
- * `series` are `{label, colour, dash, fill}`; the two first are the name of a token and of a dash. `format` writes a
- * value, `range(dataMax)` says where the scale ends. `choices` is called with the choice that the reader made.
+ * `format` writes a value; `range(most, data)` says where the scale ends. A series is `{id, label, colour, dash, fill}`:
+ * what it is known by from one drawing to the next, its name, then names of the style sheet's tokens and of a dash.
+ * `select` is for the reader to choose what is drawn.
  */
 export class Chart {
   #plot = null;
@@ -26,7 +27,8 @@ export class Chart {
   #keys;
   #title;
   #body;
-  #table;
+  #head = el("tr");
+  #rows = el("tbody");
   #options;
   #data = [[]];
   #span = [0, 1];
@@ -35,13 +37,25 @@ export class Chart {
     this.#options = options;
     const id = `chart-${options.id}`;
     this.#title = el("h3", { id, text: options.title });
-    this.select = el("select", { id: `${id}-of`, class: "small", "aria-label": `${options.title}: of what`, hidden: true });
+    this.select = el("select", {
+      id: `${id}-of`,
+      class: "small",
+      "aria-label": `${options.title}: of what`,
+      hidden: true,
+    });
     this.#keys = el("ul", { class: "keys" });
     this.#body = el("div", { class: "plot", role: "img" });
-    this.#table = el("tbody");
-    this.#table.head = el("tr");
     this.details = el("details", {}, el("summary", { text: "As a table" }), this.#tableNode());
-    parent.append(el("figure", { class: "chart" }, el("div", { class: "chart-head" }, this.#title, this.select), this.#keys, this.#body, this.details));
+    parent.append(
+      el(
+        "figure",
+        { class: "chart" },
+        el("div", { class: "chart-head" }, this.#title, this.select),
+        this.#keys,
+        this.#body,
+        this.details,
+      ),
+    );
     this.details.addEventListener("toggle", () => this.#tabulate());
     new ResizeObserver(() => this.#resize()).observe(this.#body);
     document.documentElement.addEventListener("themechange", () => this.#plot?.redraw(false));
@@ -65,14 +79,19 @@ export class Chart {
     this.#series = series;
     this.#span = [from, to];
     this.#plot.setData(data);
-    this.#describe();
+    this.#describe(this.#plot.cursor.idx ?? null);
     if (this.details.open) this.#tabulate();
   }
 
   #rebuild(series) {
     this.#plot?.destroy();
     const format = this.#options.format;
-    const axis = { stroke: () => colour("--quiet"), grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false }, font: `11px ${getComputedStyle(document.body).fontFamily}` };
+    const axis = {
+      stroke: () => colour("--quiet"),
+      grid: { stroke: () => colour("--grid"), width: 1 },
+      ticks: { show: false },
+      font: `11px ${getComputedStyle(document.body).fontFamily}`,
+    };
     const line = (one) => ({
       label: one.label,
       stroke: () => colour(one.colour),
@@ -128,12 +147,17 @@ export class Chart {
       if (items[index]) write(items[index].lastChild, this.#options.format(value) || NOTHING);
       return `${one.label} ${this.#options.format(value)}`;
     });
-    if (at === null) mark(this.#body, "aria-label", `${this.#options.title}, last ${duration(this.#span[1] - this.#span[0])}; now: ${said.join(", ")}`);
+    if (at === null)
+      mark(
+        this.#body,
+        "aria-label",
+        `${this.#options.title}, last ${duration(this.#span[1] - this.#span[0])}; now: ${said.join(", ")}`,
+      );
   }
 
   #tableNode() {
     const caption = el("caption", { class: "sr", text: this.#options.title });
-    return el("table", {}, caption, el("thead", {}, this.#table.head), this.#table);
+    return el("table", {}, caption, el("thead", {}, this.#head), this.#rows);
   }
 
   #tabulate() {
@@ -144,8 +168,11 @@ export class Chart {
       const cells = columns.map((column) => el("td", { text: this.#options.format(column[at]) }));
       rows.push(el("tr", {}, el("th", { scope: "row", text: clock(times[at]) }), ...cells));
     }
-    this.#table.head.replaceChildren(el("th", { scope: "col", text: "at" }), ...this.#series.map((one) => el("th", { scope: "col", text: one.label })));
-    this.#table.replaceChildren(...rows);
+    this.#head.replaceChildren(
+      el("th", { scope: "col", text: "at" }),
+      ...this.#series.map((one) => el("th", { scope: "col", text: one.label })),
+    );
+    this.#rows.replaceChildren(...rows);
   }
 
   #resize() {
@@ -156,6 +183,7 @@ export class Chart {
 
 /** The last value that is known, of the last few. */
 function latest(column) {
-  for (let at = column.length - 1; at >= Math.max(0, column.length - 5); at--) if (column[at] !== null) return column[at];
+  for (let at = column.length - 1; at >= Math.max(0, column.length - 5); at--)
+    if (column[at] !== null) return column[at];
   return null;
 }

@@ -42,8 +42,12 @@ export class Decisions {
       this.#draw();
     });
     byId("filter").addEventListener("change", () => this.#draw(true));
-    for (const pointed of ["pointermove", "pointerdown"]) this.#list.addEventListener(pointed, () => (this.#pointedAt = performance.now()));
-    this.#list.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && (this.#pointedAt = -Infinity));
+    for (const pointed of ["pointermove", "pointerdown"])
+      this.#list.addEventListener(pointed, () => (this.#pointedAt = performance.now()));
+    this.#list.addEventListener(
+      "pointerleave",
+      (event) => event.pointerType === "mouse" && (this.#pointedAt = -Infinity),
+    );
     this.#list.addEventListener("keydown", (event) => this.#key(event));
     this.#list.addEventListener("focusin", (event) => this.#stand(event.target.closest(".decision")));
   }
@@ -60,7 +64,12 @@ export class Decisions {
   get #holding() {
     if (this.#pressed) return "held";
     if (this.#rows.some((row) => row.opened)) return "held while one is open";
-    if (this.#list.scrollTop > 8 || this.#list.matches(":focus-within") || performance.now() - this.#pointedAt < POINTING_MS) return "held while you read";
+    if (
+      this.#list.scrollTop > 8 ||
+      this.#list.matches(":focus-within") ||
+      performance.now() - this.#pointedAt < POINTING_MS
+    )
+      return "held while you read";
     return "";
   }
 
@@ -76,7 +85,10 @@ export class Decisions {
     this.#shown = new Set(shown.map(keyOf));
     this.#fill(shown);
     show(byId("decisions-empty"), !shown.length);
-    write(byId("decisions-empty"), this.#view.decisions.length ? "None of this kind lately." : "No request has ended yet.");
+    write(
+      byId("decisions-empty"),
+      this.#view.decisions.length ? "None of this kind lately." : "No request has ended yet.",
+    );
   }
 
   #fill(decisions) {
@@ -100,7 +112,14 @@ export class Decisions {
   #key(event) {
     const items = [...this.#list.children].filter((item) => !item.hidden);
     const at = items.indexOf(event.target.closest(".decision"));
-    const step = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1, PageDown: at + 10, PageUp: at - 10 }[event.key];
+    const step = {
+      ArrowDown: at + 1,
+      ArrowUp: at - 1,
+      Home: 0,
+      End: items.length - 1,
+      PageDown: at + 10,
+      PageUp: at - 10,
+    }[event.key];
     if (event.key === "Escape" && this.#current?.firstElementChild.getAttribute("aria-expanded") === "true") {
       this.#current.firstElementChild.click();
     } else if (step !== undefined && at >= 0) {
@@ -125,6 +144,7 @@ function chosen(view, filter) {
 class DecisionRow {
   #time = el("time");
   #lane = el("span", { class: "lane", "aria-hidden": "true" });
+  #laneName = el("span", { class: "sr" });
   #target = el("bdi");
   #whose = el("bdi", { class: "whose" });
   #reason = el("span", { class: "reason" });
@@ -136,8 +156,17 @@ class DecisionRow {
   opened = false;
 
   constructor(toggled) {
-    const to = el("span", { class: "to" }, this.#lane, this.#target);
-    this.#button = el("button", { type: "button", "aria-expanded": "false", tabindex: "-1" }, this.#time, to, this.#whose, this.#reason, this.#ttft, this.#money);
+    const to = el("span", { class: "to" }, this.#lane, this.#laneName, this.#target);
+    this.#button = el(
+      "button",
+      { type: "button", "aria-expanded": "false", tabindex: "-1" },
+      this.#time,
+      to,
+      this.#whose,
+      this.#reason,
+      this.#ttft,
+      this.#money,
+    );
     this.node = el("li", { class: "decision" }, this.#button);
     this.#button.addEventListener("click", () => {
       this.#toggle();
@@ -156,6 +185,7 @@ class DecisionRow {
     mark(this.node, "data-kind", kind);
     write(this.#time, format.clock(decision.at));
     mark(this.#lane, "data-lane", decision.lane ?? "none");
+    write(this.#laneName, decision.lane ? `${decision.lane}: ` : "");
     writeName(this.#target, decision.target || "refused");
     write(this.#whose, clipped([decision.route, decision.tenant].filter(Boolean).join(", "), 60));
     write(this.#reason, clipped(reasonOf(decision, kind), 400));
@@ -181,12 +211,21 @@ function reasonOf({ reason, failure, cause, status }, kind) {
 /** All there is to say of one: the facts, and the targets that were left out. */
 function detail(decision) {
   const pairs = facts(decision).filter(([, text]) => text);
-  const list = el("dl", {}, ...pairs.map(([name, text]) => el("div", {}, el("dt", { text: name }), el("dd", {}, el("bdi", { text: clipped(text, 300) })))));
+  const list = el(
+    "dl",
+    {},
+    ...pairs.map(([name, text]) =>
+      el("div", {}, el("dt", { text: name }), el("dd", {}, el("bdi", { text: clipped(text, 300) }))),
+    ),
+  );
   return el("div", { class: "detail" }, list, excluded(decision.excluded));
 }
 
 const facts = (one) => [
-  ["outcome", `${KINDS[kindOf(one)]}${one.failure ? `: ${one.failure}` : ""}${one.status ? `, status ${one.status}` : ""}`],
+  [
+    "outcome",
+    `${KINDS[kindOf(one)]}${one.failure ? `: ${one.failure}` : ""}${one.status ? `, status ${one.status}` : ""}`,
+  ],
   ["reason", one.reason],
   ["route", `${one.route}${one.relaxed ? " (misses a want)" : ""}`],
   ["model", one.model],
@@ -195,8 +234,16 @@ const facts = (one) => [
   ["waited", one.waited_s ? format.seconds(one.waited_s) : ""],
   ["first token", one.ttft_s === null ? "" : format.seconds(one.ttft_s)],
   ["whole", format.seconds(one.duration_s)],
-  ["tokens", `${format.count(one.input_tokens)} in, ${format.count(one.output_tokens)} out${one.estimated ? " (estimated)" : ""}`],
-  ["cost", one.nano_usd || one.unpriced ? `${format.nanoUsd(one.nano_usd)}${one.unpriced ? " and what has no price" : ""}` : ""],
+  [
+    "tokens",
+    `${format.count(one.input_tokens)} in, ${format.count(one.output_tokens)} out${one.estimated ? " (estimated)" : ""}`,
+  ],
+  [
+    "cost",
+    one.nano_usd || one.unpriced
+      ? `${format.nanoUsd(one.nano_usd)}${one.unpriced ? " and what has no price" : ""}`
+      : "",
+  ],
   ["request", one.request_id],
 ];
 
@@ -204,8 +251,26 @@ function excluded(all) {
   if (!all.length) return el("p", { class: "quiet", text: "No target was left out." });
   const names = ["target", "rule", "observed", "limit", ""];
   const rows = all.map((one) =>
-    el("tr", {}, el("th", { scope: "row" }, el("bdi", { text: clipped(one.target || "the request") })), ...[one.rule, one.observed, one.limit].map((text) => el("td", {}, el("bdi", { text: clipped(text, 300) }))), el("td", { text: one.hard ? "hard" : "soft" })),
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, el("bdi", { text: clipped(one.target || "the request") })),
+      ...[one.rule, one.observed, one.limit].map((text) => el("td", {}, el("bdi", { text: clipped(text, 300) }))),
+      el("td", { text: one.hard ? "hard" : "soft" }),
+    ),
   );
-  const head = el("thead", {}, el("tr", {}, ...names.map((text) => el("th", { scope: "col" }, text || el("span", { class: "sr", text: "hard or soft" })))));
-  return el("div", { class: "scroll" }, el("table", {}, el("caption", { text: "Left out" }), head, el("tbody", {}, ...rows)));
+  const head = el(
+    "thead",
+    {},
+    el(
+      "tr",
+      {},
+      ...names.map((text) => el("th", { scope: "col" }, text || el("span", { class: "sr", text: "hard or soft" }))),
+    ),
+  );
+  return el(
+    "div",
+    { class: "scroll" },
+    el("table", {}, el("caption", { text: "Left out" }), head, el("tbody", {}, ...rows)),
+  );
 }

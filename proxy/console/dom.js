@@ -1,23 +1,15 @@
 // Building and updating the page. Text only ever enters by `textContent` and attributes, so no name can become markup;
 // a node is touched only when what it shows has changed, so that a quiet page costs nothing.
 
-const SVG = "http://www.w3.org/2000/svg";
 const MAX_SHOWN = 160; // a name of ten thousand characters says nothing that its beginning does not
 
 /** An element: `{class, text, ...attributes}`, then children (nodes or strings). */
 export function el(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
-}
-
-/** The same in SVG. */
-export function svg(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function filled(node, attributes, children) {
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "text") node.textContent = value;
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children);
   return node;

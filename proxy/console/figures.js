@@ -50,7 +50,9 @@ export function breakEven(targets) {
  * still be too slow for a tighter route, which then is not sent there. Null where there is none.
  */
 export function loosest(view, rule) {
-  const found = view.routes.flatMap(({ name, objectives }) => objectives.filter((one) => one.rule === rule).map((one) => ({ limit_s: one.limit_s, route: name })));
+  const found = view.routes.flatMap(({ name, objectives }) =>
+    objectives.filter((one) => one.rule === rule).map((one) => ({ limit_s: one.limit_s, route: name })),
+  );
   return found.length ? found.reduce((one, other) => (other.limit_s > one.limit_s ? other : one)) : null;
 }
 
@@ -75,7 +77,12 @@ export function kindOf(decision) {
 
 /** What an operator should look at, worst first: `{key, is, title, text, lines}`. */
 export function troubles(view, write) {
-  const found = [...targetTroubles(view, write), ...healthTroubles(view), ...routeTroubles(view, write), ...budgetTroubles(view, write)];
+  const found = [
+    ...targetTroubles(view, write),
+    ...healthTroubles(view),
+    ...routeTroubles(view, write),
+    ...budgetTroubles(view, write),
+  ];
   return found.sort((one, other) => (one.is === "bad" ? 0 : 1) - (other.is === "bad" ? 0 : 1));
 }
 
@@ -86,15 +93,19 @@ function* targetTroubles(view, write) {
     const soonest = Math.min(...opened.map((replica) => replica.open_for_s ?? Infinity));
     const next = Number.isFinite(soonest) ? `; next try in ${write.duration(soonest)}` : "";
     const all = target.breaker === "open";
-    const text = all ? `the breaker is open${next}` : `${opened.length} of ${target.replicas.length} replicas are not serving${next}`;
+    const text = all
+      ? `the breaker is open${next}`
+      : `${opened.length} of ${target.replicas.length} replicas are not serving${next}`;
     yield { key: `target ${target.name}`, is: all ? "bad" : "warn", title: target.name, text };
   }
 }
 
 function* healthTroubles(view) {
   const { health, policy } = view;
-  if (health.status === "draining") yield { key: "draining", is: "warn", title: "draining", text: "no new requests come here; streams finish" };
-  for (const [part, text] of Object.entries(health.degraded)) yield { key: `degraded ${part}`, is: "warn", title: part, text };
+  if (health.status === "draining")
+    yield { key: "draining", is: "warn", title: "draining", text: "no new requests come here; streams finish" };
+  for (const [part, text] of Object.entries(health.degraded))
+    yield { key: `degraded ${part}`, is: "warn", title: part, text };
   if (policy.error) {
     const { revision, problems, problem_count } = policy.error;
     const more = problem_count > problems.length ? [`and ${problem_count - problems.length} more`] : [];

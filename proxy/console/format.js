@@ -3,14 +3,20 @@
 export const NOTHING = "–";
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
+const dayFormat = new Intl.DateTimeFormat("en-GB", {
+  day: "2-digit",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 /** Seconds as `0.4 ms`, `38 ms`, `1.92 s`, `41.3 s`, `250 s`. */
 export function seconds(value) {
   if (!known(value)) return NOTHING;
-  if (value >= 0.9995) return value < 9.995 ? `${value.toFixed(2)} s` : value < 99.95 ? `${value.toFixed(1)} s` : `${value.toFixed(0)} s`;
+  if (value >= 0.9995)
+    return value < 9.995 ? `${value.toFixed(2)} s` : value < 99.95 ? `${value.toFixed(1)} s` : `${value.toFixed(0)} s`;
   const ms = value * 1000;
   return ms < 9.95 ? `${ms.toFixed(1)} ms` : `${ms.toFixed(0)} ms`;
 }

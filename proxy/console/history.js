@@ -69,6 +69,9 @@ export class History {
   /** The times, then the values of each name, of the last `many` notes. */
   columns(names, many) {
     const size = Math.min(many, this.#size);
-    return [this.#times.last(size), ...names.map((name) => this.#series.get(name)?.last(size) ?? Array(size).fill(null))];
+    return [
+      this.#times.last(size),
+      ...names.map((name) => this.#series.get(name)?.last(size) ?? Array(size).fill(null)),
+    ];
   }
 }

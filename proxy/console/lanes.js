@@ -21,7 +21,10 @@ export class Lane {
 
   update(view) {
     const targets = ofLane(view, this.#lane);
-    this.#rows.update(targets.map((target) => ({ target, view })), ({ target }) => target.name);
+    this.#rows.update(
+      targets.map((target) => ({ target, view })),
+      ({ target }) => target.name,
+    );
     show(this.#empty, !targets.length);
   }
 }
@@ -39,18 +42,37 @@ class TargetRows {
   constructor(lane) {
     const id = `replicas-${++opened}`;
     this.#cells = (lane === "dedicated" ? dedicatedCells : sharedCells)();
-    this.#twist = el("button", { type: "button", class: "twist", "aria-expanded": "false", "aria-controls": id }, this.#name);
+    this.#twist = el(
+      "button",
+      { type: "button", class: "twist", "aria-expanded": "false", "aria-controls": id },
+      this.#name,
+    );
     this.#replicas = new Replicas(lane);
-    this.#inner = el("tr", { class: "inner", id, role: "row", hidden: true }, el("td", { role: "cell", colspan: this.#cells.length + 1 }, this.#replicas.node));
+    this.#inner = el(
+      "tr",
+      { class: "inner", id, role: "row", hidden: true },
+      el("td", { role: "cell", colspan: this.#cells.length + 1 }, this.#replicas.node),
+    );
     const head = el("th", { scope: "row", role: "rowheader" }, this.#twist, this.#about);
-    this.node = el("tbody", { role: "rowgroup" }, el("tr", { class: "row", role: "row" }, head, ...this.#cells.map((cell) => cell.node)), this.#inner);
+    this.node = el(
+      "tbody",
+      { role: "rowgroup" },
+      el("tr", { class: "row", role: "row" }, head, ...this.#cells.map((cell) => cell.node)),
+      this.#inner,
+    );
     this.#twist.addEventListener("click", () => this.#toggle());
   }
 
   update({ target, view }) {
     this.#target = target;
     writeName(this.#name, target.name);
-    write(this.#about, [target.region, target.gpus || target.runs_on].filter((word) => word && word !== "unknown").join(" · ").slice(0, 60));
+    write(
+      this.#about,
+      [target.region, target.gpus || target.runs_on]
+        .filter((word) => word && word !== "unknown")
+        .join(" · ")
+        .slice(0, 60),
+    );
     for (const cell of this.#cells) cell.update(target, view);
     if (!this.#inner.hidden) this.#replicas.update(target);
   }
@@ -105,7 +127,12 @@ function loadCell(lane) {
   const fill = el("span", { class: "fill" });
   const figure = el("span", { class: "figure" });
   const sub = el("span", { class: "sub" });
-  const meter = el("span", { class: "meter", "data-lane": lane }, el("span", { class: "track", "aria-hidden": "true" }, fill), figure);
+  const meter = el(
+    "span",
+    { class: "meter", "data-lane": lane },
+    el("span", { class: "track", "aria-hidden": "true" }, fill),
+    figure,
+  );
   return cell("In flight", "num load", [meter, sub], (target) => {
     const { saturation } = target;
     show(meter.firstChild, saturation !== null);
@@ -118,7 +145,9 @@ function loadCell(lane) {
 
 function loadWords({ saturation, waiting, requests_per_s_here: rate }) {
   if (saturation === null) return `${format.rate(rate)}/s`;
-  return waiting ? `${format.percent(saturation)} used, ${format.count(waiting)} wait` : `${format.percent(saturation)} used`;
+  return waiting
+    ? `${format.percent(saturation)} used, ${format.count(waiting)} wait`
+    : `${format.percent(saturation)} used`;
 }
 
 function latencyCell() {
@@ -138,7 +167,8 @@ function judged(node, value, objective, rule) {
   const late = objective !== null && value !== null && value > objective.limit_s;
   write(node, format.seconds(value));
   mark(node, "class", late ? "late" : null);
-  const wanted = objective && `route ${objective.route} wants ${ruleName(rule)} of ${format.seconds(objective.limit_s)}`;
+  const wanted =
+    objective && `route ${objective.route} wants ${ruleName(rule)} of ${format.seconds(objective.limit_s)}`;
   mark(node, "title", wanted?.slice(0, 200) ?? null);
 }
 
@@ -164,7 +194,9 @@ function rentPriceCell() {
 
 function rateCell() {
   const figure = el("span");
-  return cell("Tokens/s", "num", [figure], (target) => write(figure, format.rate(target.input_tokens_per_s_here + target.output_tokens_per_s_here)));
+  return cell("Tokens/s", "num", [figure], (target) =>
+    write(figure, format.rate(target.input_tokens_per_s_here + target.output_tokens_per_s_here)),
+  );
 }
 
 const REPLICA_COLUMNS = {
@@ -199,7 +231,13 @@ class ReplicaRow {
   constructor(lane) {
     this.#lane = lane;
     this.#cells = REPLICA_COLUMNS[lane].slice(2).map(() => el("td", { class: "num" }));
-    this.node = el("tr", {}, el("th", { scope: "row" }, this.#host, this.#trouble), el("td", {}, this.#sign), ...this.#cells);
+    this.node = el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, this.#host, this.#trouble),
+      el("td", {}, this.#sign),
+      ...this.#cells,
+    );
   }
 
   update(replica) {
@@ -208,18 +246,25 @@ class ReplicaRow {
     const { is, word } = stateOfReplica(replica);
     mark(this.#sign, "data-is", is);
     write(this.#sign, word);
-    const figures = this.#lane === "dedicated" ? dedicatedFigures(replica) : [format.count(replica.in_flight), format.percent(replica.uptime_here)];
+    const figures =
+      this.#lane === "dedicated"
+        ? dedicatedFigures(replica)
+        : [format.count(replica.in_flight), format.percent(replica.uptime_here)];
     for (const [at, text] of figures.entries()) write(this.#cells[at], text);
   }
 }
 
 const dedicatedFigures = (replica) => [
   format.count(replica.in_flight),
-  replica.saturation === null ? format.NOTHING : `${format.percent(replica.saturation)} ${replica.saturated_by.replace("_", " ")}`,
+  replica.saturation === null
+    ? format.NOTHING
+    : `${format.percent(replica.saturation)} ${replica.saturated_by.replace("_", " ")}`,
   replica.queued_prompt_tokens === null ? format.NOTHING : `${format.count(replica.queued_prompt_tokens)} tokens`,
   format.count(replica.decoding),
   format.percent(replica.kv_use),
-  replica.ttft_factor === null ? format.NOTHING : `${replica.ttft_factor.toFixed(2)}, ${(replica.itl_factor ?? 1).toFixed(2)}`,
+  replica.ttft_factor === null
+    ? format.NOTHING
+    : `${replica.ttft_factor.toFixed(2)}, ${(replica.itl_factor ?? 1).toFixed(2)}`,
 ];
 
 function stateOfReplica({ breaker, open_for_s, full_for_s, warmth }) {

@@ -15,7 +15,10 @@ const FORMAT = 1;
 const STALE_MS = 3500;
 
 class Console {
-  #lanes = [new Lane(byId("own"), byId("own-empty"), "dedicated"), new Lane(byId("rent"), byId("rent-empty"), "shared")];
+  #lanes = [
+    new Lane(byId("own"), byId("own-empty"), "dedicated"),
+    new Lane(byId("rent"), byId("rent-empty"), "shared"),
+  ];
   #trends = new Trends(byId("charts"));
   #decisions = new Decisions();
   #standing = new Standing();
@@ -85,7 +88,10 @@ class Console {
     mark(heard, "data-state", !stale ? "live" : this.#away === "connecting" ? "waiting" : "away");
     mark(document.body, "data-stale", stale && age !== null && age > 1000);
     const ago = age === null ? "" : `last heard ${format.duration(age / 1000)} ago`;
-    const retry = this.#retryAt > performance.now() ? `, trying again in ${Math.ceil((this.#retryAt - performance.now()) / 1000)} s` : "";
+    const retry =
+      this.#retryAt > performance.now()
+        ? `, trying again in ${Math.ceil((this.#retryAt - performance.now()) / 1000)} s`
+        : "";
     write(heard, stale ? [ago, `${this.#away}${retry}`].filter(Boolean).join(": ") : "live");
     this.#announcer.contact(!stale, this.#away);
   }

@@ -25,7 +25,12 @@ export class Standing {
 const pairs = ({ policy, as_of, started_at, version, processes, worker, waiting_room_here, event_loop_lag_s_here }) => [
   ["Policy served", policy.revision],
   ["Generation", `${policy.generation}, since ${format.day(policy.loaded_at)}`],
-  ["Reloads refused", policy.error ? `${format.count(policy.reload_failures)}, the last ${format.day(policy.error.at)}` : format.count(policy.reload_failures)],
+  [
+    "Reloads refused",
+    policy.error
+      ? `${format.count(policy.reload_failures)}, the last ${format.day(policy.error.at)}`
+      : format.count(policy.reload_failures),
+  ],
   ["This process", `${worker === null ? "" : `worker ${worker}, `}up ${format.duration(as_of - started_at)}`],
   ["Proxies heard of", format.count(processes)],
   ["Waiting for room", format.count(waiting_room_here)],
@@ -55,7 +60,9 @@ class TroubleItem {
     mark(this.#sign, "data-is", is);
     writeName(this.#title, title);
     write(this.#text, text);
-    const same = this.#lines.children.length === lines.length && lines.every((line, at) => this.#lines.children[at].textContent === line);
+    const same =
+      this.#lines.children.length === lines.length &&
+      lines.every((line, at) => this.#lines.children[at].textContent === line);
     if (!same) this.#lines.replaceChildren(...lines.map((text) => el("li", { text })));
   }
 }
@@ -69,7 +76,14 @@ class RouteItem {
   #words = el("p", { class: "small quiet" });
   #objectiveList = el("ul", { class: "objectives" });
   #objectives = new Keyed(this.#objectiveList, () => new ObjectiveItem());
-  node = el("li", {}, el("p", { class: "top" }, this.#name, this.#about), this.#split, this.#words, this.#objectiveList);
+  node = el(
+    "li",
+    {},
+    el("p", { class: "top" }, this.#name, this.#about),
+    this.#split,
+    this.#words,
+    this.#objectiveList,
+  );
 
   update(route) {
     writeName(this.#name, route.name);
@@ -83,9 +97,13 @@ class RouteItem {
 
 function routeWords(route) {
   if (!route.requests_here) return "no request";
-  const said = [`${format.percent(route.dedicated_share_here ?? 0)} dedicated`, `${format.percent(route.shared_share_here ?? 0)} shared`];
+  const said = [
+    `${format.percent(route.dedicated_share_here ?? 0)} dedicated`,
+    `${format.percent(route.shared_share_here ?? 0)} shared`,
+  ];
   const rules = Object.entries(route.spilled_by_here).slice(0, 3);
-  if (rules.length) said.push(`spilled by ${rules.map(([rule, times]) => `${ruleName(rule)} ${format.count(times)}`).join(", ")}`);
+  if (rules.length)
+    said.push(`spilled by ${rules.map(([rule, times]) => `${ruleName(rule)} ${format.count(times)}`).join(", ")}`);
   if (route.refused_here) said.push(`${format.count(route.refused_here)} refused`);
   if (route.failed_here) said.push(`${format.count(route.failed_here)} failed`);
   return said.join(" · ");
@@ -101,7 +119,10 @@ class ObjectiveItem {
     write(this.#sign, ruleName(rule));
     const word = met === null ? "too few samples yet" : met ? "within" : "above";
     const observed = met === null ? "" : `${format.seconds(observed_s)}, `;
-    write(this.#figures, `${observed}${word}${met === null ? "; " : " the "}${required ? "required" : "wanted"} ${format.seconds(limit_s)}`);
+    write(
+      this.#figures,
+      `${observed}${word}${met === null ? "; " : " the "}${required ? "required" : "wanted"} ${format.seconds(limit_s)}`,
+    );
   }
 }
 

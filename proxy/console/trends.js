@@ -21,10 +21,26 @@ export class Trends {
 
   constructor(parent) {
     const top = (least) => (most) => Math.max(least, most * 1.15);
-    this.#spill = new Chart(parent, { id: "spill", title: "Spill share", format: write.percent, range: (most) => Math.min(1, Math.max(0.1, most * 1.15)) });
-    this.#price = new Chart(parent, { id: "price", title: "Cost against break-even, $/M tokens", format: write.usd, range: priceTop });
-    this.#latency = new Chart(parent, { id: "latency", title: "Latency against objectives", format: write.seconds, range: top(0.01) });
-    for (const chart of [this.#spill, this.#price, this.#latency]) chart.select.addEventListener("change", () => this.#draw());
+    this.#spill = new Chart(parent, {
+      id: "spill",
+      title: "Spill share",
+      format: write.percent,
+      range: (most) => Math.min(1, Math.max(0.1, most * 1.15)),
+    });
+    this.#price = new Chart(parent, {
+      id: "price",
+      title: "Cost against break-even, $/M tokens",
+      format: write.usd,
+      range: priceTop,
+    });
+    this.#latency = new Chart(parent, {
+      id: "latency",
+      title: "Latency against objectives",
+      format: write.seconds,
+      range: top(0.01),
+    });
+    for (const chart of [this.#spill, this.#price, this.#latency])
+      chart.select.addEventListener("change", () => this.#draw());
   }
 
   /** Note what this view says, and draw. */
@@ -36,7 +52,10 @@ export class Trends {
     for (const [key, one] of objectives(view)) figures.set(`observed ${key}`, one.observed_s);
     this.#history.note(view.as_of, figures);
     this.#price.offer([[ALL, "All dedicated"], ...own.map((target) => [target.name, clipped(target.name, 40)])]);
-    this.#latency.offer([[ALL, "All requests"], ...objectives(view).map(([key, one, route]) => [key, clipped(`${route}: ${ruleName(one.rule)}`, 40)])]);
+    this.#latency.offer([
+      [ALL, "All requests"],
+      ...objectives(view).map(([key, one, route]) => [key, clipped(`${route}: ${ruleName(one.rule)}`, 40)]),
+    ]);
     this.#draw();
   }
 
@@ -61,7 +80,11 @@ export class Trends {
     ];
     const { history } = this.#view;
     const dollars = (column) => column.map((value) => (value === null ? null : value / 1e9));
-    const all = () => [history.at, dollars(history.dedicated_nano_usd_per_mtok), dollars(history.break_even_nano_usd_per_mtok)];
+    const all = () => [
+      history.at,
+      dollars(history.dedicated_nano_usd_per_mtok),
+      dollars(history.break_even_nano_usd_per_mtok),
+    ];
     this.#show(this.#price, series, of === ALL ? all() : this.#history.columns([`own ${of}`, `shared ${of}`], POINTS));
   }
 
@@ -87,7 +110,10 @@ export class Trends {
     const found = objectives(this.#view).find(([key]) => key === of);
     const [times, observed] = this.#history.columns([`observed ${of}`], POINTS);
     const limit = found?.[1].limit_s ?? null;
-    const series = [{ id: of, label: found ? ruleName(found[1].rule) : of, colour: "--own", dash: "solid" }, limitLine(limit, [])];
+    const series = [
+      { id: of, label: found ? ruleName(found[1].rule) : of, colour: "--own", dash: "solid" },
+      limitLine(limit, []),
+    ];
     this.#show(this.#latency, series, [times, observed, times.map(() => limit)]);
   }
 
@@ -112,7 +138,8 @@ function note(figures, name, { own, shared }) {
 }
 
 /** Each objective as `[key, objective, route's name]`. */
-const objectives = (view) => view.routes.flatMap(({ name, objectives: all }) => all.map((one) => [`${name} ${one.rule}`, one, name]));
+const objectives = (view) =>
+  view.routes.flatMap(({ name, objectives: all }) => all.map((one) => [`${name} ${one.rule}`, one, name]));
 
 /** The TTFT p99 objectives, tightest first, each with the routes that have it. */
 function ttftLimits(view) {

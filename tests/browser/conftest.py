@@ -1,4 +1,4 @@
-"""Chromium as Debian has it, one for all tests; each has a profile of its own, and a witness of what went wrong."""
+"""Chromium as Debian has it; each test has a profile of its own, and a witness of what went wrong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tests.browser.witness import Witness
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--js-flags=--expose-gc"]
 
+WITHIN_MS = 20_000
+"""How long a page may take to say what is expected of it: a machine that runs all suites at once is slow."""
 Open = Callable[..., Page]
 NOTHING = "\u2013"
 """What stands where nothing is known."""
@@ -28,11 +30,13 @@ def shown(page: Page) -> Page:
     return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Not for longer than a module: while Playwright is up, no other event loop can run in this thread."""
     if CHROMIUM is None and not os.environ.get("CI"):
         pytest.skip("no Chromium on this machine (Debian: apt install chromium); CI must have one")
     assert CHROMIUM is not None, "CI tests the console in a real browser: apt install chromium"
+    expect.set_options(timeout=WITHIN_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

@@ -115,3 +115,19 @@ def test_a_view_of_another_release_is_not_taken_for_one_of_this(admin: Puppet, v
     admin.say(view(second=1) | {"format": 2, "targets": None})
     expect(page.locator("#heard")).to_contain_text("another release answers: reload this page")
     expect(page.locator("#own .row")).to_have_count(2)
+
+
+def test_a_chart_tells_the_figures_under_the_pointer(admin: Puppet, visit: Open) -> None:
+    said = view(second=1)
+    said["history"]["spill_share"] = [at / 150 for at in range(150)]
+    admin.say(said)
+    page = shown(visit(admin.url))
+    told = page.locator("#charts .keys").first
+    expect(told).to_contain_text("99%")
+    plot = page.locator("#charts .u-over").first.bounding_box()
+    page.mouse.move(plot["x"] + plot["width"] / 2, plot["y"] + 30)
+    expect(told).to_contain_text("50%")
+    admin.say(said | {"as_of": said["as_of"] + 1})
+    expect(told).to_contain_text("50%")
+    page.mouse.move(1, 1)
+    expect(told).to_contain_text("99%")

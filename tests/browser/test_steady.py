@@ -102,7 +102,7 @@ def test_a_large_fleet_under_load_costs_little(admin: Puppet, visit: Open) -> No
     """50 targets of 8 replicas, 50 decisions a second: what a second's update costs the browser, all told."""
     page = shown(visit(admin.url))
     session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # what others do meanwhile does not count
 
     def busy_s() -> float:
         return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}["TaskDuration"]
@@ -117,7 +117,7 @@ def test_a_large_fleet_under_load_costs_little(admin: Puppet, visit: Open) -> No
         expect(page.locator("#own .row").first).to_contain_text(f"{1000 + second:,}")
     each_ms = (busy_s() - before) / updates * 1000
     assert page.locator("#own .pip").count() == 320
-    assert each_ms < 250, f"{each_ms:.0f} ms of each second"  # 40 ms on an idle machine
+    assert each_ms < 150, f"{each_ms:.0f} ms of processor time each second"
 
 
 WIDTHS = (360, 390, 600, 760, 761, 1024, 1180, 1181, 1280, 1440, 1920)
