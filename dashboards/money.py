@@ -139,7 +139,8 @@ _TARGETS = Row(
         Panel(
             title="Dedicated targets, now",
             means="One line for each deployment. A negative saving says that it costs more than it saves; "
-            "`spillway advise` says whether to give GPUs back, and with what certainty.",
+            "`spillway advise` says whether to give GPUs back, and with what certainty. There is none where some of "
+            "its tokens have no shared alternative.",
             unit=Unit.USD,
             kind=Kind.TABLE,
             width=24,
