@@ -51,13 +51,15 @@ class LiveFeed:
 
     async def answer(self, request: Request) -> Response:
         """The view, or a stream of it."""
-        if not wants_events(request.headers.get("accept", "")):
+        if request.method == "HEAD" or not wants_events(request.headers.get("accept", "")):
             return Response(await self._board.freshened(), media_type="application/json")
         if self.listeners >= MAX_LISTENERS:
             return Response(msgspec.json.encode({"error": _FULL}), 503, media_type="application/json")
         return StreamingResponse(self._events(), media_type=EVENTS, headers={"x-accel-buffering": "no"})
 
     async def _events(self) -> AsyncIterator[bytes]:
+        if self.listeners >= MAX_LISTENERS:
+            return  # others came between the question and here; the client will come back
         self.listeners += 1
         try:
             view, number = await self._board.freshened(), 1

@@ -180,6 +180,7 @@ class Board:
         self._follow()
         if now - self._looked_at < LOOKED_S and now - self._today_at > TODAY_S:
             self._read_today()
+        self._made_at = -inf  # whoever waits for the tick is shown all that came before it
         self._ticked.set()
         self._ticked = asyncio.Event()
 

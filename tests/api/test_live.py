@@ -117,6 +117,23 @@ async def test_more_than_enough_are_refused() -> None:
         assert (await client.reply()).status == 200
 
 
+async def test_a_crowd_that_comes_at_once_is_not_let_in_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.api.live.MAX_LISTENERS", 3)
+    async with served(Board()) as (feed, port), contextlib.AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(listener(port)) for _ in range(12)]
+        heads = await asyncio.gather(*[client.until(b"\r\n\r\n") for client in crowd])
+        assert feed.listeners <= 3
+        assert [b" 200 " in head or b" 503 " in head for head in heads] == [True] * 12
+
+
+async def test_a_question_for_the_head_is_not_followed_for_ever() -> None:
+    async with served(Board()) as (feed, port), wire(port) as client:
+        await client.send(EVENTS.replace(b"GET", b"HEAD", 1) + request_bytes("GET", "/admin/live"))
+        assert b"application/json" in await client.until(b"\r\n\r\n")
+        assert (await client.reply()).status == 200
+        assert feed.listeners == 0
+
+
 async def test_who_does_not_read_holds_up_nobody_and_is_cut() -> None:
     """The first does not read a byte; views are large enough to fill every buffer between the two soon."""
     board = Board(size=48 << 10)
