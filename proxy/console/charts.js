@@ -113,7 +113,7 @@ export class Chart {
           y: { range: (_, least, most) => [0, this.#options.range(Number.isFinite(most) ? most : 0, this.#data)] },
         },
         axes: [
-          { ...axis, space: 70, size: 24, values: (_, at) => at.map((one) => this.#tick(one)) },
+          { ...axis, space: () => (this.#isShort ? 70 : 46), size: 24, values: (_, at) => at.map((one) => this.#tick(one)) },
           { ...axis, size: 52, space: 28, values: (_, at) => at.map((one) => format(one)) },
         ],
         series: [{}, ...series.map(line)],
@@ -128,8 +128,11 @@ export class Chart {
 
   /** The time on the axis, with its seconds where a minute would stand there twice. */
   #tick(at) {
-    const text = clock(at);
-    return this.#span[1] - this.#span[0] < 240 ? text : text.slice(0, 5);
+    return this.#isShort ? clock(at) : clock(at).slice(0, 5);
+  }
+
+  get #isShort() {
+    return this.#span[1] - this.#span[0] < 240;
   }
 
   #key(one) {
