@@ -30,10 +30,11 @@ from tests.harness import request_bytes
 PROBE_S = 0.1
 LAG_S = 0.4
 PRE_STOP_S = 0.3
-DELAY_S = 2.0
+DELAY_S = 3.0
 DRAIN_S = 40.0
 EXPIRY_S = 5.0
 """Of a connection that nobody uses, in the pools of httpx."""
+PATIENCE_S = 60.0
 KILL_AFTER_S = PRE_STOP_S + DELAY_S + DRAIN_S + 15.0
 
 
@@ -127,6 +128,9 @@ class Service:
         far.transport.write(b"".join(near.early))
         if near.over:
             far.transport.close()
+        elif far.over:
+            assert near.transport is not None
+            near.transport.abort()
 
 
 async def _is_ready(pod: Served) -> bool:
@@ -259,10 +263,12 @@ class Clients:
         self._random = random.Random(6)
         self._names = 0
 
-    async def stream(self, pool: list[Connection], shortest: int, longest: int) -> None:
-        """One stream after another, as long as the rollout goes on."""
+    async def stream(self, pool: list[Connection], first: int, shortest: int, longest: int) -> None:
+        """One stream after another, as long as the rollout goes on; the `first` one of so many tokens."""
+        planned = first
         while not self.over.is_set():
-            await self._stream(pool, self._random.randint(shortest, longest))
+            await self._stream(pool, planned)
+            planned = self._random.randint(shortest, longest)
             await asyncio.sleep(self._random.random() * 0.1)
 
     async def sdk(self, client: openai.AsyncOpenAI, pause_s: float) -> None:
@@ -296,7 +302,12 @@ class Clients:
         except OSError as error:
             self.asked.append(Asked(name, planned, f"unreachable: {error}"))
             return
-        status, got, complete = await connection.ask(request, lambda: self.open.add(name))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                status, got, complete = await connection.ask(request, lambda: self.open.add(name))
+        except TimeoutError:
+            connection.transport.abort()
+            status, got, complete = 0, b"", False
         self.open.discard(name)
         self.asked.append(Asked(name, planned, _end(status, got, complete=complete, planned=planned)))
         if connection.usable:

@@ -19,8 +19,10 @@ from tests.faults.rollout import Clients, Connection, Deployment, Service
 from tests.redis.servers import Server, start_redis
 
 CLIENTS, STREAMS, POOLS = 520, 500, 10
-SHORTEST, LONGEST = 25, 40
+FIRST, SHORTEST, LONGEST = 50, 25, 40
+"""Tokens of a stream; the first ones are long, for all of them are to be open at once."""
 TOKENS_PER_S = 5.0
+OPEN_WITHIN_S = 30.0
 SDK_POOLS, SDK_TASKS = 4, 6
 POLICY = """version: 1
 targets:
@@ -55,9 +57,11 @@ async def test_a_rolling_update_under_load_is_not_noticed(store: Server, tmp_pat
         await asyncio.gather(*[deployment.add() for _ in range(3)])
         clients = Clients(service.port)
         pools: list[list[Connection]] = [[] for _ in range(POOLS)]
-        tasks = [asyncio.create_task(clients.stream(pools[n % POOLS], SHORTEST, LONGEST)) for n in range(CLIENTS)]
-        while len(clients.open) < STREAMS:
-            await asyncio.sleep(0.05)
+        words = FIRST, SHORTEST, LONGEST
+        tasks = [asyncio.create_task(clients.stream(pools[n % POOLS], *words)) for n in range(CLIENTS)]
+        async with asyncio.timeout(OPEN_WITHIN_S):
+            while len(clients.open) < STREAMS:
+                await asyncio.sleep(0.05)
         for _ in range(SDK_POOLS):
             sdk = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{service.port}/v1", api_key="sk", max_retries=0)
             stack.push_async_callback(sdk.close)
