@@ -7,8 +7,6 @@ nobody has found out yet - in a check, a test, an explanation, in the first mome
 stands for its replicas, as one: its name resolves to one of them.
 """
 
-
-
 from __future__ import annotations
 
 import re
