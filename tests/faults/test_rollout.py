@@ -23,6 +23,8 @@ FIRST, SHORTEST, LONGEST = 50, 25, 40
 """Tokens of a stream; the first ones are long, for all of them are to be open at once."""
 TOKENS_PER_S = 5.0
 OPEN_WITHIN_S = 30.0
+SDK_TIMEOUT_S = 30.0
+ANSWERED_WITHIN_S = 45.0
 SDK_POOLS, SDK_TASKS = 4, 6
 POLICY = """version: 1
 targets:
@@ -63,7 +65,8 @@ async def test_a_rolling_update_under_load_is_not_noticed(store: Server, tmp_pat
             while len(clients.open) < STREAMS:
                 await asyncio.sleep(0.05)
         for _ in range(SDK_POOLS):
-            sdk = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{service.port}/v1", api_key="sk", max_retries=0)
+            url = f"http://127.0.0.1:{service.port}/v1"
+            sdk = openai.AsyncOpenAI(base_url=url, api_key="sk", max_retries=0, timeout=SDK_TIMEOUT_S)
             stack.push_async_callback(sdk.close)
             tasks += [asyncio.create_task(clients.sdk(sdk, 2.0)) for _ in range(SDK_TASKS)]
         before = set(clients.open)
@@ -72,7 +75,8 @@ async def test_a_rolling_update_under_load_is_not_noticed(store: Server, tmp_pat
         rolled_s = time.monotonic() - began_at
         statuses = await asyncio.gather(*deployment.ends)
         clients.over.set()
-        await asyncio.gather(*tasks)
+        _, unanswered = await asyncio.wait(tasks, timeout=ANSWERED_WITHIN_S)
+        assert not unanswered, f"{len(unanswered)} clients wait for an answer"
         await deployment.close()
         truth = await Field(upstream_port=port).truth()
         counted = await stored(store.url)
