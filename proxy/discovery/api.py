@@ -22,6 +22,11 @@ class ApiFailed(Exception):
 class Api(Protocol):
     """The API server. Both raise ApiFailed, and wait for as long as they are let."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this host, and so its pods may be, as in a test."""
+        ...
+
     async def get(self, path: str) -> bytes:
         """A body."""
         ...

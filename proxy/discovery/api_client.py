@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Self
 
 import httptools
@@ -33,6 +34,14 @@ class HttpApi:
 
     def __init__(self, access: Access | None = None) -> None:
         self._access = access or from_here()
+
+    @property
+    def is_here(self) -> bool:
+        """See `Api`."""
+        try:
+            return ip_address(self._access.host).is_loopback
+        except ValueError:
+            return self._access.host == "localhost"
 
     async def get(self, path: str) -> bytes:
         """See `Api`."""

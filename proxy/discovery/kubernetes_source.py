@@ -87,7 +87,7 @@ class KubernetesSource:
         """What is known of the replicas of a target of this Service; None before the first answer."""
         assert isinstance(where, KubernetesService), "its targets say which Service"
         slices = self._followed.slices
-        return None if slices is None else of_slices(slices, where)
+        return None if slices is None else of_slices(slices, where, loopback=self._api.is_here)
 
     async def run(self) -> None:
         """Follow it, until cancelled."""

@@ -9,15 +9,18 @@ said of a condition is read as the API's reference has it: `ready` is true, and 
 All that is listed of one pod is put together: it has an address of each family, and while the control plane moves it
 from slice to slice it may be in both. It is ready if any of them says so, and terminating likewise, since that is never
 taken back. IPv4 is preferred.
+
+An address at which no replica can be is left out and said, and its pod counts as unready.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.cluster.endpoint_slices import Conditions, Endpoint, EndpointSlice, Port
+from proxy.discovery.no_replica import no_replica
 from proxy.policy.discovery import DnsService, KubernetesService, replica_url
 
 FAMILIES = {"IPv4": 0, "IPv6": 1}
@@ -47,25 +50,34 @@ class _Entry(NamedTuple):
     terminating: bool
 
 
-def of_addresses(addresses: Iterable[str], service: DnsService) -> Listing:
+def of_addresses(addresses: Collection[str], service: DnsService) -> Listing:
     """What the addresses of a headless Service come to."""
-    return Listing(urls=frozenset(replica_url(one, service.port, service.path) for one in addresses))
+    loopback = service.host == "localhost" or service.host.endswith(".localhost")
+    left_out = sorted(one for one in addresses if no_replica(one, loopback=loopback))
+    return Listing(
+        urls=frozenset(replica_url(one, service.port, service.path) for one in addresses if one not in left_out),
+        unready=len(left_out),
+        trouble=_left_out(left_out),
+    )
 
 
-def of_slices(slices: Iterable[EndpointSlice], service: KubernetesService) -> Listing:
-    """What the EndpointSlices of a Service come to."""
+def of_slices(slices: Iterable[EndpointSlice], service: KubernetesService, *, loopback: bool = False) -> Listing:
+    """What the EndpointSlices of a Service come to; `loopback` says that its pods may be on this host."""
     pods: dict[str, list[_Entry]] = {}
+    left_out: set[str] = set()
     trouble = NO_SLICES
     for one in slices:
         trouble = "" if trouble is NO_SLICES else trouble
         if one.address_type in FAMILIES and one.endpoints:
             port = port_of(one.ports or (), service.port)
-            trouble = trouble or (port if isinstance(port, str) else "")
+            trouble = trouble or (f"its endpoints have {port}" if isinstance(port, str) else "")
             for endpoint in one.endpoints:
                 if endpoint.addresses:
-                    entry = _entry(endpoint, FAMILIES[one.address_type], port, service.path)
+                    barred = no_replica(endpoint.addresses[0], loopback=loopback)
+                    left_out.update(endpoint.addresses[:1] if barred else ())
+                    entry = _entry(endpoint, FAMILIES[one.address_type], "" if barred else port, service.path)
                     pods.setdefault(endpoint.pod, []).append(entry)
-    return _listing(pods.values(), trouble)
+    return _listing(pods.values(), _left_out(sorted(left_out)) or trouble)
 
 
 def port_of(ports: Iterable[Port], wanted: int | str | None) -> int | str:
@@ -114,8 +126,15 @@ def _listing(pods: Iterable[list[_Entry]], trouble: str) -> Listing:
             ready.update(best)
         else:
             unready += 1
-    words = f"its endpoints have {trouble}" if trouble and trouble is not NO_SLICES else trouble
-    return Listing(urls=frozenset(ready or leaving), terminating=terminating, unready=unready, trouble=words)
+    return Listing(urls=frozenset(ready or leaving), terminating=terminating, unready=unready, trouble=trouble)
+
+
+def _left_out(addresses: list[str]) -> str:
+    """Why addresses are not used, in words; nothing if there are none."""
+    if not addresses:
+        return ""
+    more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
+    return f"`{addresses[0][:64]}`{more} cannot be a replica (hint: who writes there?)"
 
 
 def _best(entries: Iterable[_Entry]) -> list[str]:

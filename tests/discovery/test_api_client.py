@@ -89,3 +89,11 @@ async def test_what_is_no_whole_answer(tmp_path: Path, answer: bytes) -> None:
     async with serving(tmp_path) as (server, access):
         server.faults.answer = answer
         assert str(await failure(HttpApi(access))).startswith("no answer from the API server: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.96.0.1", False), ("kubernetes.default.svc", False)],
+)
+def test_whether_it_is_on_this_host(host: str, here: bool) -> None:
+    assert HttpApi(Access(host=host)).is_here is here

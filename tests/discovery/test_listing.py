@@ -15,6 +15,7 @@ from proxy.policy.discovery import DnsService, KubernetesService
 from tests.apiserver import endpoint, endpoint_slice
 from tests.thorough import examples
 
+NO_PORT = KubernetesService(service="vllm", namespace="inference", port="nope")
 VLLM = KubernetesService(service="vllm", namespace="inference", port=8000)
 
 
@@ -177,3 +178,34 @@ def test_each_pod_counts_once(endpoints: list[list[Any]]) -> None:
     uids = {one["targetRef"]["uid"] for listed in endpoints for one in listed}
     assert found.terminating + found.unready <= len(uids)
     assert len(found.urls) <= len(uids)
+
+
+AWAY = ["169.254.169.254", "169.254.170.2", "0.0.0.0", "224.0.0.1", "100.100.100.200", "168.63.129.16", "127.0.0.1"]
+AWAY_TOO = ["fe80::1", "fe80::1%eth0", "::", "ff02::1", "::1", "fd00:ec2::254", "::ffff:169.254.169.254"]
+NO_ADDRESSES = ["", "example.com", "10.0.0.1@evil.example", "10.0.0.1/x?", "010.0.0.1", "[fd00::1]"]
+
+
+@pytest.mark.parametrize("address", [*AWAY, *AWAY_TOO, *NO_ADDRESSES])
+def test_what_cannot_be_a_replica_is_left_out_and_said(address: str) -> None:
+    slices = endpoint_slice("a", endpoint("1", address), endpoint("2", "10.0.0.2"))
+    found = listing({**slices, "addressType": "IPv6" if ":" in address else "IPv4"})
+    assert (found.urls, found.unready) == ({url("10.0.0.2")}, 1)
+    assert found.trouble.startswith(f"`{address}` cannot be a replica")
+    leaving = endpoint("1", address, ready=False, serving=True, terminating=True)
+    assert listing(endpoint_slice("a", leaving)).urls == frozenset()
+    resolved = of_addresses({address, "10.0.0.2"}, DnsService(host="vllm.inference.svc", port=8000))
+    assert (resolved.urls, resolved.trouble) == (found.urls, found.trouble)
+
+
+def test_all_that_is_left_out_is_one_trouble() -> None:
+    found = listing(endpoint_slice("a", *(endpoint(str(n), f"169.254.169.{n}") for n in (254, 253))), of=NO_PORT)
+    assert found.trouble == "`169.254.169.253` and 1 more cannot be a replica (hint: who writes there?)"
+
+
+def test_this_host_is_a_place_for_replicas_where_the_lister_is_here() -> None:
+    slices = msgspec.convert([endpoint_slice("a", endpoint("1", "127.0.0.2"))], tuple[EndpointSlice, ...])
+    assert of_slices(slices, VLLM, loopback=True).urls == {url("127.0.0.2")}
+    assert of_slices(slices, VLLM).urls == frozenset()
+    for host in ("localhost", "engine.localhost"):
+        assert of_addresses({"127.0.0.1"}, DnsService(host=host, port=8000)).urls == {url("127.0.0.1")}
+        assert of_addresses({"169.254.169.254"}, DnsService(host=host, port=8000)).urls == frozenset()
