@@ -135,7 +135,8 @@ class Discovery:
 
     def adopt(self, targets: Iterable[Target]) -> None:
         """Follow another policy: sources that stay keep what they know, and their watch."""
-        self._where = {one.name: one.discovery for one in targets if one.discovery is not None}
+        known, self._where = self._where, {one.name: one.discovery for one in targets if one.discovery is not None}
+        stay = {name for name, where in self._where.items() if known.get(name) == where}
         before, self._sources = self._sources, {}
         for where in self._where.values():
             key = _key(where)
@@ -143,8 +144,8 @@ class Discovery:
                 self._sources[key] = before.pop(key) if key in before else _Following(self._source(key))
         for gone in before.values():
             self._end(gone)
-        self._listings = {name: listing for name, listing in self._listings.items() if name in self._where}
-        self._told = {name: urls for name, urls in self._told.items() if name in self._where}
+        self._listings = {name: listing for name, listing in self._listings.items() if name in stay}
+        self._told = {name: urls for name, urls in self._told.items() if name in stay}
         if self._running:
             self._begin()
             for key in self._sources:

@@ -170,6 +170,19 @@ async def test_a_target_may_be_looked_for_elsewhere(tmp_path: Path) -> None:
         await of.until(lambda: not of.server.watches)
 
 
+async def test_who_is_looked_for_elsewhere_is_told_of_though_the_same_are_found_there() -> None:
+    names, told = Names(llama=["10.0.0.1"]), Told()
+    one = discovery(names, LLAMA, told=told)
+    await one.start()
+    await until(lambda: told.times == 1)
+    one.adopt([target("llama", DnsService(host="renamed", port=8000))])
+    assert urls(one) == {}
+    names.known["renamed"] = {"10.0.0.1"}
+    await until(lambda: urls(one) == {"llama": (url("10.0.0.1"),)})
+    await until(lambda: told.times == 2)
+    await one.aclose()
+
+
 async def test_a_watch_outlives_a_policy(tmp_path: Path) -> None:
     async with following(tmp_path) as of:
         await of.until(lambda: len(of.server.watches) == 1)
