@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-The four edges (upstreams, signals, meters, telemetry) do not know of one another; what they exchange is wired here,
-with plain functions. Nothing global: two `Spillway`s can live in one process, as the tests do.
+The edges (upstreams, signals, meters, telemetry, discovery) do not know of one another; what they exchange is wired
+here, with plain functions. Nothing global: two `Spillway`s can live in one process, as the tests do.
 
 Another policy is adopted between two requests, never within one: on the event loop, in one go. Whatever is known of a
 target belongs to its name and URL, so it survives; what belongs to the policy before goes with its last request.
