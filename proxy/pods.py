@@ -75,6 +75,7 @@ class Pods:
     def _changed(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._catch_up(), name="pods")
+            self._task.add_done_callback(_ended)
 
     async def _catch_up(self) -> None:
         while (snapshot := self._placed()) != self._served:
@@ -94,3 +95,9 @@ class Pods:
             known = before.targets.get(name)
             if target.discovery is not None and known is not None and known.urls != target.urls:
                 _log.info("`%s` has %d replicas, %d before", name, target.replicas, known.replicas)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Only a mistake of ours ends it before its time; the next change begins it anew."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the replicas that were found are not served", exc_info=error)

@@ -73,6 +73,28 @@ async def test_what_is_found_is_served(caplog: pytest.LogCaptureFixture) -> None
         await watching.aclose()
 
 
+async def test_a_mistake_of_ours_is_logged_and_the_next_change_is_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served, resolver = Served(), Resolver("10.0.0.1")
+    watching = pods(snapshot_of(OWN), served, resolver)
+    await watching.start()
+    try:
+        await served.urls()
+        with monkeypatch.context() as broken:
+            broken.setattr("proxy.pods.Router", {}.__getitem__)
+            resolver.addresses = ("10.0.0.2",)
+            async with asyncio.timeout(10):
+                while not caplog.records:
+                    await asyncio.sleep(0.001)
+        (record,) = caplog.records
+        assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
+        resolver.addresses = ("10.0.0.3",)
+        assert await served.urls() == at("10.0.0.3")
+    finally:
+        await watching.aclose()
+
+
 async def test_another_policy_has_the_replicas_from_its_first_request_on() -> None:
     served, resolver = Served(), Resolver("10.0.0.1")
     watching = pods(snapshot_of(OWN), served, resolver)
