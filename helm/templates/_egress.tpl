@@ -38,7 +38,7 @@ or has a rule of its own in `networkPolicy.extraEgress`.
 {{- $ports := list }}
 {{- range $reach.private }}{{ $ports = append $ports (int .port) }}{{ end }}
 {{- with $ports }}
-- to: {{- include "spillway.blocks" $wall.privateCidrs | nindent 4 }}
+- to: {{- include "spillway.privateBlocks" $ | nindent 4 }}
   ports: {{- include "spillway.ports" . | nindent 4 }}
 {{- end }}
 {{- $ports := list }}
@@ -98,7 +98,7 @@ or has a rule of its own in `networkPolicy.extraEgress`.
 {{- end }}
 {{- range uniq (concat $reach.private $reach.public) }}
 {{- /* A managed store has a name of its provider's, and a private address. */}}
-- to: {{- include "spillway.blocks" $.Values.networkPolicy.privateCidrs | nindent 4 }}
+- to: {{- include "spillway.privateBlocks" $ | nindent 4 }}
   ports: {{- include "spillway.ports" (list .port) | nindent 4 }}
 {{- end }}
 {{- end }}
@@ -116,6 +116,15 @@ or has a rule of its own in `networkPolicy.extraEgress`.
 {{- range . }}
 - ipBlock: {cidr: {{ . | quote }}}
 {{- end }}
+{{- end -}}
+
+{{/* Where private names may be: nothing that is asked for is link-local, but a cloud's metadata service is. */}}
+{{- define "spillway.privateBlocks" -}}
+{{- $blocks := list -}}
+{{- range .Values.networkPolicy.privateCidrs -}}
+{{- if not (regexMatch "^(169\\.254\\.|[fF][eE][89abAB])" .) }}{{ $blocks = append $blocks . }}{{ end -}}
+{{- end -}}
+{{- include "spillway.blocks" $blocks -}}
 {{- end -}}
 
 {{- define "spillway.anywherePublic" -}}

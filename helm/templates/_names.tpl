@@ -4,11 +4,28 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 45 characters leave a StatefulSet's `-valkey` the 52 that its revisions' label allows, and `-dashboard-routing` 63. */}}
+{{/*
+45 characters leave a StatefulSet's `-valkey` the 52 that its revisions' label allows, and `-dashboard-routing` 63. Of a
+longer name a digest tells it from others that begin as it does. Dots, which a release's name may have, are none of a Service's.
+*/}}
 {{- define "spillway.fullname" -}}
 {{- $name := include "spillway.name" . -}}
 {{- $release := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $release .Values.fullnameOverride | trunc 45 | trimSuffix "-" -}}
+{{- $full := default $release .Values.fullnameOverride | replace "." "-" -}}
+{{- if gt (len $full) 45 -}}
+{{- $full = printf "%s-%s" (trunc 36 $full | trimSuffix "-") (sha256sum $full | trunc 8) -}}
+{{- end -}}
+{{- $full | trimSuffix "-" -}}
+{{- end -}}
+
+{{/*
+Of a Role in a namespace: `include "spillway.roleName" (list . $namespace)`. In a namespace of others, where a release of the
+same name in another namespace may have one too, it begins with ours; a namespace has no dot, so no two are the same.
+*/}}
+{{- define "spillway.roleName" -}}
+{{- $root := first . -}}
+{{- if ne (last .) $root.Release.Namespace }}{{ $root.Release.Namespace }}.{{ end -}}
+{{ include "spillway.fullname" $root }}
 {{- end -}}
 
 {{- define "spillway.serviceAccountName" -}}

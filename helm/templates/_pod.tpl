@@ -49,9 +49,30 @@
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: {{ $.Values.adminToken.key }}}
 {{- end }}
+{{- with .Values.otel.endpoint }}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: {{ include "spillway.otelAttributes" $ | quote }}
+{{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Where a span comes from, in the words of OpenTelemetry's conventions for Kubernetes. */}}
+{{- define "spillway.otelAttributes" -}}
+{{- $deployment := include "spillway.fullname" . -}}
+{{- $known := dict "k8s.namespace.name" .Release.Namespace "k8s.deployment.name" $deployment "k8s.pod.name" "$(POD_NAME)" "k8s.node.name" "$(NODE_NAME)" -}}
+{{- $written := list -}}
+{{- range $name, $value := merge (dict) .Values.otel.resourceAttributes $known -}}
+{{- $written = append $written (printf "%s=%s" $name $value) -}}
+{{- end -}}
+{{- join "," $written -}}
 {{- end -}}
 
 {{- define "spillway.envFrom" -}}

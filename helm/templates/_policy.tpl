@@ -56,6 +56,7 @@ What the policy reaches, read from its text, so that Roles and network policies 
     {{- include "spillway.reach.url" (merge (dict "url" (printf "http://%s" .)) $given) -}}
   {{- end -}}
   {{- with $target.kubernetes -}}
+    {{- include "spillway.reach.known" (list $given.what .namespace) -}}
     {{- $port := ternary .port 0 (kindIs "float64" .port) -}}
     {{- $_ := set $reach "services" (append $reach.services (dict "namespace" .namespace "port" (int $port))) -}}
     {{- $_ := set $reach "slices" (append $reach.slices .namespace) -}}
@@ -73,15 +74,20 @@ What the policy reaches, read from its text, so that Roles and network policies 
       {{- include "spillway.reach.url" (merge (dict "url" .) $given) -}}
     {{- end -}}
     {{- with .kubernetes -}}
+      {{- include "spillway.reach.known" (list $given.what .namespace .deployment .statefulset) -}}
       {{- include "spillway.reach.scale" (dict "reach" $reach "scaled" .) -}}
     {{- end -}}
   {{- end -}}
   {{- $replicas := dig "replicas" "" (default dict $target.gpus) -}}
   {{- if kindIs "map" $replicas -}}
     {{- with $replicas.kubernetes -}}
+      {{- include "spillway.reach.known" (list $given.what .namespace) -}}
       {{- $_ := set $reach "slices" (append $reach.slices .namespace) -}}
     {{- end -}}
   {{- end -}}
+{{- end -}}
+{{- with .Values.otel.endpoint -}}
+  {{- include "spillway.reach.url" (dict "root" $ "reach" $reach "what" "`otel.endpoint`" "url" .) -}}
 {{- end -}}
 {{- range .Values.policy.reach.urls -}}
   {{- include "spillway.reach.url" (dict "root" $ "reach" $reach "what" "`policy.reach.urls`" "url" .) -}}
@@ -125,6 +131,16 @@ What the policy reaches, read from its text, so that Roles and network policies 
   {{- $_ := set .reach "private" (append .reach.private (dict "host" .host "port" .port)) -}}
 {{- else -}}
   {{- $_ := set .reach "public" (append .reach.public (dict "host" .host "port" .port)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Refuses names that stand in the environment: `list what name...`. A Role is made for what is written. */}}
+{{- define "spillway.reach.known" -}}
+{{- $what := first . -}}
+{{- range rest . -}}
+{{- if contains "${" (toString .) -}}
+{{- fail (printf "policy: which one does %s mean by `%s`? Its Role is made for what is written: write it out" $what .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from proxy import __version__
 from proxy.cli.command import app
 from tests.helm import chart
@@ -50,18 +54,78 @@ def test_every_container_says_what_it_takes(scenario: str) -> None:
         assert all("sizeLimit" in one["emptyDir"] for one in pod.get("volumes", ()) if "emptyDir" in one)
 
 
+VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+SECCOMP = ("RuntimeDefault", "Localhost")
+SYSCTLS = {"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start"}
+
+
+def pod_violations(pod: Manifest) -> Iterator[str]:
+    """Controls of the standard that a pod as a whole does not keep to."""
+    context = pod.get("securityContext", {})
+    yield from (f"host namespaces: {name}" for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name))
+    yield from ("volume types" for one in pod.get("volumes", ()) if not VOLUMES & one.keys())
+    yield from ("sysctls" for one in context.get("sysctls", ()) if one["name"] not in SYSCTLS)
+    if context.get("seLinuxOptions") or context.get("windowsOptions", {}).get("hostProcess"):
+        yield "selinux, or a host process"
+    if context.get("appArmorProfile", {}).get("type") == "Unconfined":
+        yield "apparmor"
+    for one in containers(pod):
+        yield from container_violations(one, context)
+
+
+def container_violations(one: Manifest, pod: Manifest) -> Iterator[str]:
+    """The same of a container, with what it has from the pod's context."""
+    own = one.get("securityContext", {})
+    both = {**pod, **own}
+    if own.get("privileged") or own.get("procMount", "Default") != "Default":
+        yield "privileged"
+    if own.get("allowPrivilegeEscalation") is not False:
+        yield "privilege escalation"
+    if "ALL" not in own.get("capabilities", {}).get("drop", ()):
+        yield "capabilities dropped"
+    if set(own.get("capabilities", {}).get("add", ())) - {"NET_BIND_SERVICE"}:
+        yield "capabilities added"
+    if both.get("runAsNonRoot") is not True or both.get("runAsUser") == 0:
+        yield "runs as root"
+    if both.get("seccompProfile", {}).get("type") not in SECCOMP:
+        yield "seccomp"
+    if any(port.get("hostPort") for port in one.get("ports", ())):
+        yield "host ports"
+    probes = [one[name] for name in ("livenessProbe", "readinessProbe", "startupProbe") if name in one]
+    probes += one.get("lifecycle", {}).values()
+    if any(probe.get(kind, {}).get("host") for probe in probes for kind in ("httpGet", "tcpSocket")):
+        yield "probes of other hosts"
+
+
 @EACH
 def test_pods_keep_to_the_restricted_standard(scenario: str) -> None:
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, control by control; and a step further."""
     for pod in chart.pods(chart.manifests(scenario)):
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        ours = {**pod, "containers": containers(pod, ours=True), "initContainers": []}
+        assert list(pod_violations(ours)) == []
+        assert all(one["securityContext"]["readOnlyRootFilesystem"] is True for one in ours["containers"])
         assert pod["securityContext"]["runAsUser"] > 0
-        assert not {"hostNetwork", "hostPID", "hostIPC", "hostPath"} & pod.keys()
-        for one in containers(pod, ours=True):
-            assert one["securityContext"]["allowPrivilegeEscalation"] is False
-            assert one["securityContext"]["readOnlyRootFilesystem"] is True
-            assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_what_breaks_the_standard_is_seen() -> None:
+    """The check above can fail, and does for each control."""
+    (pod,) = [chart.pod_of(chart.one_of(chart.manifests("default"), "Deployment", "proxy"))]
+    (serving,) = pod["containers"]
+    wrong = [
+        {"hostPID": True},
+        {"volumes": [{"name": "a", "hostPath": {"path": "/"}}]},
+        {"securityContext": {**pod["securityContext"], "seccompProfile": {"type": "Unconfined"}}},
+        {"securityContext": {**pod["securityContext"], "runAsNonRoot": False}},
+        {"securityContext": {**pod["securityContext"], "sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+    ]
+    contexts = [{"privileged": True}, {"allowPrivilegeEscalation": True}, {"runAsUser": 0}]
+    contexts += [{"capabilities": {"drop": []}}, {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}]
+    wrong += [
+        {"containers": [{**serving, "securityContext": {**serving["securityContext"], **one}}]} for one in contexts
+    ]
+    wrong += [{"containers": [{**serving, "ports": [{"containerPort": 1, "hostPort": 1}]}]}]
+    for one in wrong:
+        assert len(list(pod_violations({**pod, **one}))) == 1, one
 
 
 @EACH
@@ -217,6 +281,96 @@ def test_long_names_stay_within_what_kubernetes_takes() -> None:
     assert max(len(one["metadata"]["name"]) for one in rendered) <= 63
     # Its revisions are a label of its pods: the name, a dash and ten characters.
     assert len(chart.one_of(rendered, "StatefulSet")["metadata"]["name"]) <= 52
+
+
+def test_releases_with_long_names_are_told_apart() -> None:
+    one, other = ("long-" * 9 + end for end in ("eu", "us"))
+    made = [chart.parsed(chart.template(release=name)) for name in (one, other)]
+    named = [{(each["kind"], each["metadata"]["name"]) for each in found} for found in made]
+    assert named[0] & named[1] == set()
+
+
+@pytest.mark.parametrize(("release", "name"), [("a.b", "a-b-spillway"), ("spillway", "spillway"), ("x", "x-spillway")])
+def test_names_are_those_of_services(release: str, name: str) -> None:
+    assert chart.one_of(chart.parsed(chart.template(release=release)), "Service", "proxy")["metadata"]["name"] == name
+
+
+def test_an_upgrade_changes_nothing_that_cannot_be_changed(tmp_path: Path) -> None:
+    """Selectors, and what a StatefulSet's volumes are made from: the API server refuses other ones."""
+    values = {
+        "commonLabels": {"team": "ai"},
+        "podLabels": {"a": "b"},
+        "image": {"tag": "9.9.9"},
+        "valkey": {"podLabels": {"c": "d"}, "image": {"tag": "1.2.3"}, "auth": {"existingSecret": "s"}},
+        "autoscaling": {"type": "hpa"},
+        "networkPolicy": {"enabled": True},
+    }
+    copy = tmp_path / "chart"
+    shutil.copytree(CHART, copy)
+    meta = (copy / "Chart.yaml").read_text()
+    (copy / "Chart.yaml").write_text(re.sub(r"(?m)^(version|appVersion): .*$", r'\1: "9.9.9"', meta))
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values))
+    options = ("--namespace", chart.NAMESPACE, "-f", str(path))
+    after = chart.parsed(chart.helm("template", chart.RELEASE, str(copy), *options))
+    assert [fixed(one) for one in after if fixed(one)] == [
+        fixed(one) for one in chart.manifests("default") if fixed(one)
+    ]
+
+
+def fixed(one: Manifest) -> dict[str, Any]:
+    """What of a workload an upgrade may not touch."""
+    if one["kind"] not in WORKLOADS[:2]:
+        return {}
+    fields = ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy")
+    return {"name": one["metadata"]["name"], **{name: one["spec"].get(name) for name in fields}}
+
+
+def test_labels_of_ours_keep_their_name_in_prometheus() -> None:
+    """The operator puts `endpoint`, `pod`, `service` and the like on each series, over those that it has."""
+    for scenario, kind, where in (
+        ("monitoring", "ServiceMonitor", "endpoints"),
+        ("pod-monitor", "PodMonitor", "podMetricsEndpoints"),
+    ):
+        (scraped,) = chart.one_of(chart.manifests(scenario), kind)["spec"][where]
+        assert scraped["honorLabels"] is True
+    # And nothing that ships with the chart goes by the one that would be renamed.
+    written = [*(CHART / "dashboards").glob("*.json"), CHART / "alerts" / "spillway.yaml"]
+    for path in written:
+        assert not re.search(r"by \([^)]*\bendpoint\b|\{[^}]*\bendpoint\s*[=!]", path.read_text()), path.name
+
+
+def test_alerts_lead_to_their_runbooks() -> None:
+    rules = chart.one_of(chart.manifests("production"), "PrometheusRule")["spec"]["groups"]
+    urls = [rule["annotations"]["runbook_url"] for group in rules for rule in group["rules"] if "alert" in rule]
+    assert urls
+    assert all(one.startswith("https://git.example.com/spillway/blob/main/README.md#spillway") for one in urls)
+    written = (CHART / "alerts" / "spillway.yaml").read_text()
+    assert len(urls) == written.count("runbook_url: README.md#spillway"), "each of them is replaced"
+
+
+def test_a_dashboard_fits_a_configmap() -> None:
+    for one in chart.of_kind(chart.manifests("monitoring"), "ConfigMap", "dashboard"):
+        assert sum(len(text.encode()) for text in one["data"].values()) < 2**20
+        assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert one["metadata"]["annotations"] == {"grafana_folder": "Spillway"}
+
+
+def test_traces_say_which_pod_they_come_from() -> None:
+    env = {one["name"]: one for one in chart.proxy_container(chart.manifests("production"))["env"]}
+    said = dict(one.split("=") for one in env["OTEL_RESOURCE_ATTRIBUTES"]["value"].split(","))
+    assert said == {
+        "deployment.environment.name": "production",
+        "k8s.deployment.name": "spillway",
+        "k8s.namespace.name": "llm",
+        "k8s.node.name": "$(NODE_NAME)",
+        "k8s.pod.name": "$(POD_NAME)",
+    }
+    assert env["POD_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    names = list(env)
+    # Kubernetes fills in what stands before.
+    assert max(names.index("POD_NAME"), names.index("NODE_NAME")) < names.index("OTEL_RESOURCE_ATTRIBUTES")
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in str(chart.proxy_container(chart.manifests("default")))
 
 
 def test_two_releases_share_a_namespace() -> None:

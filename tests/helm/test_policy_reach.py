@@ -260,6 +260,47 @@ def _asked(target: Target) -> Iterator[str]:
         yield replicas.namespace
 
 
+def test_releases_of_one_name_may_read_the_same_namespace() -> None:
+    """Helm lets nobody take over what is another release's."""
+    values = ("-f", str(chart.values_file("discovery")))
+    releases = [
+        chart.parsed(chart.helm("template", "spillway", ".", "--namespace", one, *values)) for one in ("a", "b")
+    ]
+    for kind in ("Role", "RoleBinding"):
+        named = [
+            {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in chart.of_kind(each, kind)}
+            for each in releases
+        ]
+        assert named[0] & named[1] == set()
+    for found in releases:
+        bound = {(one["metadata"]["namespace"], one["roleRef"]["name"]) for one in chart.of_kind(found, "RoleBinding")}
+        assert bound == {
+            (one["metadata"]["namespace"], one["metadata"]["name"]) for one in chart.of_kind(found, "Role")
+        }
+
+
+def test_private_names_open_no_metadata_service() -> None:
+    """A NetworkPolicy knows no names: where one may be anywhere private, that is not where clouds hand out keys."""
+    found = chart.manifests("walled")
+    assert allowed(found, "gpu.corp.internal", 8443)
+    assert "169.254.0.0" not in str([rule for rule in egress(found) if _port_fits(rule, 8443)])
+    for metadata in ("169.254.169.254", "fe80::a9fe:a9fe"):
+        assert not any(allowed(found, metadata, port) for port in (80, 443, 8443))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host", "port"),
+    [
+        ("http://collector.otel.svc:4318", "collector.otel.svc", 4318),
+        ("https://otlp.example.com", "otlp.example.com", 443),
+        ("http://10.1.2.3:4318/v1/traces", "10.1.2.3", 4318),
+    ],
+)
+def test_traces_are_let_out(endpoint: str, host: str, port: int, tmp_path: Path) -> None:
+    assert not allowed(chart.given(WALL, tmp_path), host, port)
+    assert allowed(chart.given({**WALL, "otel": {"endpoint": endpoint}}, tmp_path), host, port)
+
+
 def test_no_role_where_none_is_wanted(tmp_path: Path) -> None:
     text = chart.policy_files(chart.manifests("discovery"))["policy.yaml"]
     found = chart.given({"policy": {"text": text}, "rbac": {"create": False}}, tmp_path)

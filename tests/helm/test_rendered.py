@@ -112,6 +112,9 @@ def test_what_is_told_after_an_installation(scenario: str, tmp_path: Path) -> No
     assert f"svc/{name}-admin 9090:9090" in told
     tenant = {"policy-files": "bank", "existing-configmap": "TENANT"}.get(scenario, "apps")
     assert f"spillway keys create {tenant}/first" in told
+    walled = bool(chart.of_kind(found, "NetworkPolicy", "proxy"))
+    assert ("WARNING: one wall only stands around your data" in told) == (not walled)
+    assert "secretKeyRef" not in told
     assert ("simulated" in told) == bool(chart.of_kind(found, "Deployment", "simulator"))
     assert ("`adminToken.existingSecret`" in told) == ("SPILLWAY_ADMIN_TOKEN" not in chart.text(scenario))
     for kind in ("Ingress", "HTTPRoute"):

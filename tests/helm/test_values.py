@@ -19,6 +19,13 @@ STORE = {"valkey": {"enabled": False}}
 WRONG = [
     ({"replicas": 3}, "Additional property replicas is not allowed"),
     ({"replicaCount": "three"}, "replicaCount: Invalid type"),
+    ({"commonLabels": {"app.kubernetes.io/name": "x"}}, "commonLabels: Property name of"),
+    ({"podLabels": {"app.kubernetes.io/instance": "x"}}, "podLabels: Property name of"),
+    ({"valkey": {"podLabels": {"app.kubernetes.io/component": "x"}}}, "valkey.podLabels: Property name of"),
+    ({"otel": {"endpoint": "collector:4317"}}, "otel.endpoint: Does not match pattern"),
+    ({"otel": {"endpoint": "https://user:pass@collector:4318"}}, "otel.endpoint: Does not match pattern"),
+    ({"otel": {"resourceAttributes": {"team": "a,b=c"}}}, "otel.resourceAttributes.team: Does not match pattern"),
+    ({"metrics": {"prometheusRule": {"runbookUrl": "README.md"}}}, "metrics.prometheusRule.runbookUrl: Does not match"),
     ({"image": {"tga": "1"}}, "image: Additional property tga"),
     ({"image": {"tag": "a b"}}, "image.tag: Does not match pattern"),
     ({"image": {"digest": "sha256:12"}}, "image.digest: Does not match pattern"),
@@ -61,6 +68,14 @@ UNFIT = [
     ({"policy": {"text": "targets: {a: [}"}}, "policy file `policy.yaml` is not YAML"),
     ({"policy": {"text": "version: 1"}}, "policy: it has no `tenants`, so pods would refuse to listen"),
     ({"policy": {"text": "auth: none\ntargets: {a: }"}}, "policy: target `a` is no mapping"),
+    (
+        {"policy": {"text": "auth: none\ntargets: {a: {kubernetes: {service: s, namespace: '${NS}'}}}"}},
+        "policy: which one does target `a` mean by `${NS}`?",
+    ),
+    (
+        {"policy": {"text": "auth: none\ntargets: {a: {wake: {kubernetes: {deployment: '${D}', namespace: n}}}}"}},
+        "policy: which one does target `a` mean by `${D}`?",
+    ),
     (
         {"networkPolicy": {"enabled": True}, "policy": {"text": "auth: none\ntargets: {a: {url: '${URL}'}}"}},
         "networkPolicy: where does target `a`: `${URL}` lead?",
