@@ -24,7 +24,6 @@ from proxy.routing.plan import Exclusion
 from proxy.routing.readings import Breaker
 
 FORMAT = 1
-HEALTH = ("ready", "draining")
 OUTCOMES = ("ok", "failed", "refused", "client_left")
 
 
@@ -50,10 +49,10 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `in_flight` is of all proxies as last heard, and so is its work: `waiting` requests for their first token with
     `queued_prompt_tokens` sent, and `decoding` streams; null for shared targets. `saturation` is the most used of what
-    bounds it, 1 is full (`saturated_by` names it: `in_flight`, `kv` or `work`); null where nothing is known to bound
-    it. `breaker` is `closed` (serves), `half_open` or `open` (does not, for `open_for_s` more); `full_for_s` is how
-    long it is still believed to be full. The factors are P90 of observed over predicted, from `samples`; `warmth` grows
-    to 1 after it appeared. What its engine says of itself, `engine_age_s` ago: `kv_use`, `engine_running` and
+    bounds it, 1 is full (`saturated_by` names it: `in_flight`, `kv`, `ttft` or `itl`); null where nothing is known to
+    bound it. `breaker` is `closed` (serves), `half_open` or `open` (does not, for `open_for_s` more); `full_for_s` is
+    how long it is still believed to be full. The factors are P90 of observed over predicted, from `samples`; `warmth`
+    grows to 1 after it appeared. What its engine says of itself, `engine_age_s` ago: `kv_use`, `engine_running` and
     `engine_waiting`; `trouble` is why that cannot be read.
     """
 
@@ -147,9 +146,9 @@ class ObjectiveHere(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class RouteView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One route of the policy. Counts and shares are of the last `LiveView.shares_s` of this process.
 
-    `dedicated_share` and `shared_share` are of the requests that were served; null when there was none. `spill_share`
-    is of all requests that were planned. `spilled_by` counts spilled requests by the rule that kept them from their
-    dedicated target, most first; `refused_by` likewise those that were refused.
+    All shares are of the requests that were sent to some target, null when there was none. `spilled_by_here` counts
+    spilled requests by the rule that kept them from their dedicated target, most first; `refused_by_here` likewise
+    those that were refused.
     """
 
     name: str

@@ -44,7 +44,7 @@ def target(name: str, lane: Lane, *, replicas: int = 1, saturation: float = 0.6)
         in_flight=9,
         breaker=Breaker.CLOSED,
         saturation=saturation if own else None,
-        saturated_by="work" if own else "",
+        saturated_by="ttft" if own else "",
         waiting=1 if own else None,
         queued_prompt_tokens=2100 if own else None,
         decoding=8 if own else None,
