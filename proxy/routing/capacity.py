@@ -30,6 +30,9 @@ RETRY_AFTER_S = 1.0
 MIN_RETRY_AFTER_S = 0.25
 MAX_RETRY_AFTER_S = 60.0
 
+_OPEN = Breaker.OPEN
+"""For what is asked of every replica: CPython 3.11 takes 45 ns to find a member of an enum, and 9 to find a global."""
+
 
 class Room(Protocol):
     """Decides whether a replica has room for one more request. Implementations are pure."""
@@ -58,7 +61,7 @@ class InFlightThreshold:
         """See `Room`."""
         limit = target.max_in_flight
         if limit is None:
-            counted = target.lane is Lane.DEDICATED and reading.load is None
+            counted = reading.load is None and target.lane is Lane.DEDICATED
             return not counted or reading.in_flight < DEFAULT_MAX_IN_FLIGHT
         return reading.in_flight < limit
 
@@ -82,17 +85,18 @@ def able(target: Target, seen: Sequence[Reading], facts: Facts, now: float, room
     A half-open breaker is able: `signals/` shows it half-open only while no probe is on its way, so the request that
     sees it is the probe.
     """
+    has_room = room.has_room
     if len(seen) == 1:
         reading = seen[0]
-        rested = reading.breaker is not Breaker.OPEN and reading.full_until <= now and reading.paced_until <= now
-        return [reading] if rested and room.has_room(target, reading, facts) else []
+        rested = reading.breaker is not _OPEN and reading.full_until <= now and reading.paced_until <= now
+        return [reading] if rested and has_room(target, reading, facts) else []
     return [
         reading
         for reading in seen
-        if reading.breaker is not Breaker.OPEN
+        if reading.breaker is not _OPEN
         and reading.full_until <= now
         and reading.paced_until <= now
-        and room.has_room(target, reading, facts)
+        and has_room(target, reading, facts)
     ]
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import NamedTuple
 
 import msgspec
 
@@ -54,7 +53,7 @@ AS_EVER = 2.0
 NONE_POOR: Mapping[str, Exclusion] = {}
 
 
-class Moment(NamedTuple):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """What is true of the targets now: readings, the time on their clock, a number in [0, 1) to break ties with, and
     what is expected of the request.
     """
@@ -65,7 +64,7 @@ class Moment(NamedTuple):
     outlook: Outlook = NO_OUTLOOK
 
 
-class Option(NamedTuple):
+class Option(msgspec.Struct, frozen=True, gc=False):
     """A lawful target, the replica of it that would be tried, and what is predicted there, if anything is."""
 
     entry: Entry
@@ -124,7 +123,8 @@ class _Field:
 
     def _place(self, entry: Entry, kept: list[Reading]) -> None:
         assert entry.steps is not None
-        best, second, nearest = place(entry.steps, kept, self.facts, self.aims, self.moment.outlook, self.moment.now)
+        found = place(entry.steps, kept, self.facts, self.aims, self.moment.outlook, self.moment.now)
+        best, second, nearest = found.best, found.second, found.nearest
         if best is not None:
             self.firsts.append(Option(entry, best.reading, best))
             if second is not None:
@@ -134,7 +134,7 @@ class _Field:
 
     def leave_late(self, option: Option, ttft_limit_s: float) -> None:
         """Leave out a replica whose first token would come after `ttft_limit_s`, or whose gaps would be too long."""
-        entry, _, placed = option
+        entry, placed = option.entry, option.placed
         if entry.steps is not None and placed is not None:
             self._leave(entry, too_slow(entry.steps, placed, ttft_limit_s, self.aims.itl_s))
             self.late.append(option)
@@ -164,7 +164,7 @@ def _planned(lawful: Lawful, field: _Field, *, relaxed: bool) -> Plan:
     shadow = lawful.shadow + _shadow_now(lawful, firsts, facts) if lawful.shadowed else lawful.shadow
     relaxed = relaxed or bool(firsts[0].entry.missed)
     if lawful.varies:
-        misses = [wants.missed_now(entry.target, route.want, facts, reading) for entry, reading, _ in firsts]
+        misses = [wants.missed_now(one.entry.target, route.want, facts, one.reading) for one in firsts]
         if any(misses) or route.prefer is Prefer.LATENCY:
             firsts, demoted, missed = _reordered(lawful, firsts, misses)
             relaxed = relaxed or missed
@@ -282,8 +282,8 @@ def _shadow_now(lawful: Lawful, options: list[Option], facts: Facts) -> tuple[Ex
     """What shadow rules find in the request and the readings; what the policy alone settles is known beforehand."""
     found: list[Exclusion] = []
     rules = lawful.route.shadow_require
-    for entry, reading, _ in options:
-        target = entry.target
+    for option in options:
+        target, reading = option.entry.target, option.reading
         hard = missed_by_reading(rules, reading)
         too_dear = missed_by_request(target, rules, facts, strict=True)
         found += gates.recorded(target, hard if too_dear is None else (*hard, too_dear))
@@ -302,9 +302,9 @@ def _reordered(
     by_latency = lawful.route.prefer is Prefer.LATENCY
 
     def rank(ranked: tuple[Option, Misses]) -> tuple[int, bool, float]:
-        (entry, reading, _), missed = ranked
-        ttft_s = reading.latency.ttft_p99_s if by_latency else 0.0
-        return len(entry.missed) + len(missed), ttft_s is None, ttft_s or 0.0
+        option, missed = ranked
+        ttft_s = option.reading.latency.ttft_p99_s if by_latency else 0.0
+        return len(option.entry.missed) + len(missed), ttft_s is None, ttft_s or 0.0
 
     ranked = sorted(zip(options, misses, strict=True), key=rank)
     first, missed_first = ranked[0]
@@ -318,16 +318,17 @@ def _attempts(lawful: Lawful, options: list[Option], spilled: Exclusion | None, 
     if spilled is not None and not options[0].entry.dedicated and lawful.route.prefer is not Prefer.SHARED:
         cause, reason = Cause.SPILLOVER, spill_reason(spilled)
     attempts = []
-    for ordinal, (entry, reading, placed) in enumerate(options):
+    for ordinal, option in enumerate(options):
+        entry = option.entry
         attempts.append(
             Attempt(
                 target=entry.target,
-                replica=reading.replica,
+                replica=option.reading.replica,
                 model=entry.model,
                 ordinal=ordinal,
                 cause=cause,
                 reason=reason,
-                estimate=_estimate(placed, field),
+                estimate=_estimate(option.placed, field),
             )
         )
         cause, reason = Cause.FALLBACK, FALLBACK_REASON

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import NamedTuple
+
+import msgspec
 
 from proxy.policy.model import Traffic
 from proxy.routing.facts import Facts
@@ -35,7 +36,7 @@ from proxy.routing.readings import Load, Outlook, Reading
 IDLE = Load()
 
 
-class Placed(NamedTuple):
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """One replica, and what is predicted of the request there."""
 
     reading: Reading
@@ -47,7 +48,7 @@ class Placed(NamedTuple):
         return self.reading.load or IDLE
 
 
-class Placement(NamedTuple):
+class Placement(msgspec.Struct, frozen=True, gc=False):
     """The best of the feasible replicas, the second best, and the least bad of the others; None where there is none."""
 
     best: Placed | None
