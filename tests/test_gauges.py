@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from prometheus_client.core import Metric
 from proxy.gauges import DEGRADABLE, GpuCounters, policy_gauges, price_gauges, process_gauges, replica_gauges
 from proxy.meters.gpu_hours import GpuTotals
-from proxy.meters.report import Period, TargetReport
 from proxy.policy.model import Lane, Objective, Route, Rules
 from proxy.policy.status import PolicyStatus
 from proxy.routing.explain.explained import Uptime
 from proxy.routing.readings import Breaker, Load, Reading
 
+from tests.meters.reported import lately, row
 from tests.readme import ROOT
 
 POLICY = PolicyStatus(revision="abc", loaded_at=5.0)
@@ -148,23 +148,6 @@ def test_gpu_money_never_falls_by_a_rounding() -> None:
         4_614_467,
         4_614_517,
     ]
-
-
-def row(lane: Lane = Lane.DEDICATED, **more: object) -> TargetReport:
-    fields = {**dict.fromkeys(TargetReport.__struct_fields__[2:14], 0), "nano_usd": None, "nano_usd_per_mtok": None}
-    return TargetReport(target="gpu", lane=lane, **{**fields, **more})  # type: ignore[arg-type]
-
-
-def lately(*rows: TargetReport) -> Period:
-    return Period(
-        seconds=60.0,
-        targets=rows,
-        requests=0,
-        spilled=0,
-        spill_share=None,
-        shared_nano_usd=0,
-        dedicated_nano_usd=0,
-    )
 
 
 def test_live_prices_are_those_of_the_report() -> None:

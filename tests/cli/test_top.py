@@ -361,7 +361,7 @@ def test_who_has_no_events_is_asked_again_and_again(monkeypatch: pytest.MonkeyPa
 
 
 def test_silence_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cli.top_feed.SILENCE_S", 0.1)
+    monkeypatch.setattr("proxy.cli.top_feed.SILENCE_S", 0.5)
     over = threading.Event()
     with answering(stream(VIEW, then=lambda: over.wait(5))) as port:
         heard, lost = followed(port.url, 2)

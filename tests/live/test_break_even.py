@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from proxy.live.break_even import BreakEven, break_even
-from proxy.meters.report import Period, TargetReport
 from proxy.policy.model import Lane
-
-
-def row(lane: Lane = Lane.DEDICATED, **figures: Any) -> TargetReport:
-    counts = dict.fromkeys(TargetReport.__struct_fields__[2:14], 0)
-    return TargetReport(**(counts | {"target": "t", "lane": lane, "nano_usd_per_mtok": None} | figures))
-
-
-def period(*rows: TargetReport) -> Period:
-    return Period(
-        seconds=60.0,
-        targets=rows,
-        requests=0,
-        spilled=0,
-        spill_share=None,
-        shared_nano_usd=0,
-        dedicated_nano_usd=0,
-    )
+from tests.meters.reported import lately, row
 
 
 def test_targets_count_by_their_tokens() -> None:
     large = row(input_tokens=2_000_000, output_tokens=1_000_000, nano_usd=6_000, shared_nano_usd=3_000)
     small = row(input_tokens=1_000_000, nano_usd=1_000, shared_nano_usd=2_000)
-    assert break_even(period(large, small)) == BreakEven(7_000 / 4, 5_000 / 4)
+    assert break_even(lately(large, small)) == BreakEven(7_000 / 4, 5_000 / 4)
 
 
 def test_what_cannot_be_compared_is_in_neither() -> None:
@@ -37,9 +18,9 @@ def test_what_cannot_be_compared_is_in_neither() -> None:
     unpriced = row(input_tokens=5_000_000, nano_usd=None, shared_nano_usd=9_000)
     alone = row(input_tokens=5_000_000, nano_usd=9_000, shared_nano_usd=None)
     api = row(Lane.SHARED, input_tokens=5_000_000, nano_usd=9_000, shared_nano_usd=1)
-    assert break_even(period(known, unpriced, alone, api)) == BreakEven(1_000, 2_000)
+    assert break_even(lately(known, unpriced, alone, api)) == BreakEven(1_000, 2_000)
 
 
 def test_without_tokens_there_is_no_price() -> None:
-    assert break_even(None) == break_even(period()) == BreakEven()
-    assert break_even(period(row(nano_usd=1_000, shared_nano_usd=0))) == BreakEven()
+    assert break_even(None) == break_even(lately()) == BreakEven()
+    assert break_even(lately(row(nano_usd=1_000, shared_nano_usd=0))) == BreakEven()
