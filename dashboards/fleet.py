@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.model import Dashboard, Panel, Query, Row, Unit
+from dashboards.model import Dashboard, Query, Row, Unit
 from dashboards.promql import (
     JOB,
     NAMESPACE,
@@ -183,21 +183,18 @@ _WORK = Row(
             Query(expr=same_on_all(series("engine_kv_use", OF_TARGET), "target"), legend="{{target}}"),
             limits=((0.95, "red"),),
         ),
-        Panel(
-            title="Requests thrown out of a batch",
-            means="Preemptions, as the engines count them: the cache was full. Each costs the work done so far.",
-            unit=Unit.PER_MIN,
-            queries=(
-                Query(
-                    expr="60 * "
-                    + of_all(
-                        same_on_all(rate(series("engine_preemptions_total", OF_TARGET)), "target", "replica"), "target"
-                    ),
-                    legend="{{target}}",
+        lines(
+            "Requests thrown out of a batch",
+            "Preemptions, as the engines count them: the cache was full. Each costs the work done so far.",
+            Unit.PER_MIN,
+            Query(
+                expr="60 * "
+                + of_all(
+                    same_on_all(rate(series("engine_preemptions_total", OF_TARGET)), "target", "replica"), "target"
                 ),
+                legend="{{target}}",
             ),
-            width=8,
-            empty_is_good="no engine had to preempt any",
+            empty="no engine had to preempt any",
         ),
     ),
 )

@@ -16,6 +16,7 @@ from dashboards.promql import (
     same_on_all,
     series,
 )
+from dashboards.shapes import lines
 
 _SERVED = 'lane!="none"'
 _SECONDS = {
@@ -195,48 +196,45 @@ _WHERE = Row(
 _PROXY = Row(
     title="The proxy itself",
     panels=(
-        Panel(
-            title="The proxy's own time before it sends",
-            means="Parsing, deciding and metering, of all requests. Above 10 ms the process is short of CPU: give it a "
-            "whole core, or run more replicas.",
-            unit=Unit.SECONDS,
-            queries=tuple(
+        lines(
+            "The proxy's own time before it sends",
+            "Parsing, deciding and metering, of all requests. Above 10 ms the process is short of CPU: give it a whole "
+            "core, or run more replicas.",
+            Unit.SECONDS,
+            *(
                 Query(expr=quantile(q, "overhead_seconds", ""), legend=name)
                 for q, name in (("0.5", "P50"), ("0.99", "P99"))
             ),
             width=6,
             limits=((0.01, "orange"),),
-            base="transparent",
         ),
-        Panel(
-            title="Event loop lag",
-            means="How late each process runs its own clock. Above 100 ms every stream stutters: it is short of CPU, "
-            "or has too many streams; add replicas.",
-            unit=Unit.SECONDS,
-            queries=(Query(expr=series("event_loop_lag_seconds"), legend="{{instance}}"),),
+        lines(
+            "Event loop lag",
+            "How late each process runs its own clock. Above 100 ms every stream stutters: it is short of CPU, or has "
+            "too many streams; add replicas.",
+            Unit.SECONDS,
+            Query(expr=series("event_loop_lag_seconds"), legend="{{instance}}"),
             width=6,
             limits=((0.1, "red"),),
-            base="transparent",
         ),
-        Panel(
-            title="Waiting for room, P95, by route",
-            means="Of the requests that had to wait, on routes with `wait` or `deadline`: how long. Offline work may "
-            "wait for hours; for online work this is time that users see.",
-            unit=Unit.SECONDS,
-            queries=(Query(expr=quantile("0.95", "wait_seconds", "route", OF_ROUTE), legend="{{route}}"),),
+        lines(
+            "Waiting for room, P95, by route",
+            "Of the requests that had to wait, on routes with `wait` or `deadline`: how long. Offline work may wait "
+            "for hours; for online work this is time that users see.",
+            Unit.SECONDS,
+            Query(expr=quantile("0.95", "wait_seconds", "route", OF_ROUTE), legend="{{route}}"),
             width=6,
-            empty_is_good="nobody had to wait",
+            empty="nobody had to wait",
         ),
-        Panel(
-            title="Until an upstream is told that its client left, P99",
-            means="From a client's hang-up to the closing of its upstream request, by lane. Above 250 ms, GPUs and "
-            "providers work for nobody: the event loop is late.",
-            unit=Unit.SECONDS,
-            queries=(Query(expr=quantile("0.99", "upstream_cancel_seconds", "lane"), legend="{{lane}}"),),
+        lines(
+            "Until an upstream is told that its client left, P99",
+            "From a client's hang-up to the closing of its upstream request, by lane. Above 250 ms, GPUs and providers "
+            "work for nobody: the event loop is late.",
+            Unit.SECONDS,
+            Query(expr=quantile("0.99", "upstream_cancel_seconds", "lane"), legend="{{lane}}"),
             width=6,
             limits=((0.25, "red"),),
-            base="transparent",
-            empty_is_good="no client left early",
+            empty="no client left early",
         ),
     ),
 )

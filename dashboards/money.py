@@ -16,7 +16,7 @@ from dashboards.promql import (
     same_on_all,
     series,
 )
-from dashboards.shapes import figure
+from dashboards.shapes import figure, pile
 
 _SHARED = 'lane="shared"'
 
@@ -205,30 +205,27 @@ _GPUS = Row(
             limits=((0, "green"),),
             least=None,
         ),
-        Panel(
-            title="Provider dollars per hour, by target",
-            means="Which provider gets the money. Prices come from the policy, else from the packaged price list.",
-            unit=Unit.USD,
-            queries=(Query(expr=f"3600 * {of_all(rate(_SHARED_USD), 'target')}", legend="{{target}}"),),
-            width=8,
-            stacked=True,
+        pile(
+            "Provider dollars per hour, by target",
+            "Which provider gets the money. Prices come from the policy, else from the packaged price list.",
+            Unit.USD,
+            f"3600 * {of_all(rate(_SHARED_USD), 'target')}",
+            "{{target}}",
         ),
-        Panel(
-            title="Tokens per second, by target",
-            means="All tokens, of prompts and of answers: the work that the dollars bought.",
-            unit=Unit.TOKENS_PER_S,
-            queries=(Query(expr=of_all(rate(series("tokens_total", OF_TARGET)), "target"), legend="{{target}}"),),
-            width=8,
-            stacked=True,
+        pile(
+            "Tokens per second, by target",
+            "All tokens, of prompts and of answers: the work that the dollars bought.",
+            Unit.TOKENS_PER_S,
+            of_all(rate(series("tokens_total", OF_TARGET)), "target"),
+            "{{target}}",
         ),
-        Panel(
-            title="Tokens per second, by direction",
-            means="Prompts and answers. Providers price them apart, and engines decode answers many times slower than "
-            "they read prompts.",
-            unit=Unit.TOKENS_PER_S,
-            queries=(Query(expr=of_all(rate(series("tokens_total", OF_TARGET)), "direction"), legend="{{direction}}"),),
-            width=8,
-            stacked=True,
+        pile(
+            "Tokens per second, by direction",
+            "Prompts and answers. Providers price them apart, and engines decode answers many times slower than they "
+            "read prompts.",
+            Unit.TOKENS_PER_S,
+            of_all(rate(series("tokens_total", OF_TARGET)), "direction"),
+            "{{direction}}",
         ),
     ),
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dashboards.model import Kind, Panel, Query, Row, State, Unit
+from dashboards.model import Kind, Panel, Query, Row, Unit
 from dashboards.promql import OF_TARGET, of_all, or_zero, rate, same_on_all, series
-from dashboards.shapes import lines
+from dashboards.shapes import lines, states
 
-_OK = (State(value=0, word="well", colour="green"), State(value=1, word="degraded", colour="red"))
-
+_LISTED = "replicas are listed in the policy"
 
 SOURCES = Row(
     title="How fresh is what we know",
@@ -22,43 +21,38 @@ SOURCES = Row(
             width=6,
             limits=((30, "orange"),),
         ),
-        Panel(
-            title="Age of what discovery found",
-            means="Since DNS or the cluster last said which replicas there are. While they do not answer, the last "
-            "answer holds.",
-            unit=Unit.SECONDS,
-            queries=(
-                Query(expr=same_on_all(series("discovery_age_seconds", OF_TARGET), "target"), legend="{{target}}"),
-            ),
+        lines(
+            "Age of what discovery found",
+            "Since DNS or the cluster last said which replicas there are. While they do not answer, the last answer "
+            "holds.",
+            Unit.SECONDS,
+            Query(expr=same_on_all(series("discovery_age_seconds", OF_TARGET), "target"), legend="{{target}}"),
             width=6,
             limits=((120, "orange"),),
-            base="transparent",
-            empty_is_good="replicas are listed in the policy",
+            empty=_LISTED,
         ),
-        Panel(
-            title="Discovery",
-            means="Red: DNS or the Kubernetes API does not answer at least one proxy. Check the service account's Role "
-            "and the network policy.",
-            unit=Unit.PLAIN,
-            kind=Kind.STATES,
-            queries=(Query(expr=f"min by (target) ({series('discovery_up', OF_TARGET)})", legend="{{target}}"),),
+        states(
+            "Discovery",
+            "Red: DNS or the Kubernetes API does not answer at least one proxy. Check the service account's Role and "
+            "the network policy.",
+            f"min by (target) ({series('discovery_up', OF_TARGET)})",
+            "{{target}}",
+            ("no answer", "red"),
+            ("answers", "green"),
             width=6,
-            states=(State(value=0, word="no answer", colour="red"), State(value=1, word="answers", colour="green")),
-            empty_is_good="replicas are listed in the policy",
+            empty=_LISTED,
         ),
-        Panel(
-            title="Calls of wake hooks",
-            means="A target of which nobody answers is woken, where the policy has `wake`. `failed`: the hook or its "
-            "Role is wrong.",
-            unit=Unit.PER_MIN,
-            queries=(
-                Query(
-                    expr=f"60 * {of_all(rate(series('wake_calls_total', OF_TARGET)), 'target', 'outcome')}",
-                    legend="{{target}}, {{outcome}}",
-                ),
+        lines(
+            "Calls of wake hooks",
+            "A target of which nobody answers is woken, where the policy has `wake`. `failed`: the hook or its Role is "
+            "wrong.",
+            Unit.PER_MIN,
+            Query(
+                expr=f"60 * {of_all(rate(series('wake_calls_total', OF_TARGET)), 'target', 'outcome')}",
+                legend="{{target}}, {{outcome}}",
             ),
             width=6,
-            empty_is_good="nothing had to be woken",
+            empty="nothing had to be woken",
         ),
     ),
 )
@@ -67,25 +61,23 @@ PROXIES = Row(
     title="The proxies, their store and their policy",
     height=7,
     panels=(
-        Panel(
-            title="What is degraded",
-            means="Red: does not work as it should on at least one proxy. `meters`: the store is away, counting in "
-            "memory. `journal`: a crash would lose what the store does not have. `/readyz` has it in words.",
-            unit=Unit.PLAIN,
-            kind=Kind.STATES,
-            queries=(Query(expr=same_on_all(series("degraded"), "rule"), legend="{{rule}}"),),
-            width=8,
-            states=_OK,
+        states(
+            "What is degraded",
+            "Red: does not work as it should on at least one proxy. `meters`: the store is away, counting in memory. "
+            "`journal`: a crash would lose what the store does not have. `/readyz` has it in words.",
+            same_on_all(series("degraded"), "rule"),
+            "{{rule}}",
+            ("well", "green"),
+            ("degraded", "red"),
         ),
-        Panel(
-            title="Store",
-            means="Red: a proxy cannot reach Redis or Valkey. It serves on; hard budgets spend what they were lent, "
-            "then close for shared dollars.",
-            unit=Unit.PLAIN,
-            kind=Kind.STATES,
-            queries=(Query(expr=series("redis_up"), legend="{{instance}}"),),
-            width=8,
-            states=(State(value=0, word="away", colour="red"), State(value=1, word="reached", colour="green")),
+        states(
+            "Store",
+            "Red: a proxy cannot reach Redis or Valkey. It serves on; hard budgets spend what they were lent, then "
+            "close for shared dollars.",
+            series("redis_up"),
+            "{{instance}}",
+            ("away", "red"),
+            ("reached", "green"),
         ),
         lines(
             "Age of what the store knows",
@@ -101,18 +93,14 @@ PROXIES = Row(
             Unit.BYTES,
             Query(expr=series("journal_bytes"), legend="{{instance}}"),
         ),
-        Panel(
-            title="Journal on disk",
-            means="Red: what is counted is in memory only, a crash loses it. Is the data folder writable, and the disk "
-            "not full?",
-            unit=Unit.PLAIN,
-            kind=Kind.STATES,
-            queries=(Query(expr=series("journal_on_disk"), legend="{{instance}}"),),
-            width=8,
-            states=(
-                State(value=0, word="memory only", colour="red"),
-                State(value=1, word="on disk", colour="green"),
-            ),
+        states(
+            "Journal on disk",
+            "Red: what is counted is in memory only, a crash loses it. Is the data folder writable, and the disk not "
+            "full?",
+            series("journal_on_disk"),
+            "{{instance}}",
+            ("memory only", "red"),
+            ("on disk", "green"),
         ),
         lines(
             "Lines and notes that were lost",
@@ -144,15 +132,14 @@ PROXIES = Row(
             ),
             width=8,
         ),
-        Panel(
-            title="Policy reloads",
-            means="Red: the text on the disk has mistakes and is not served; the last good one is. The log and "
-            "`/readyz` name file and line; `spillway policy check` does too.",
-            unit=Unit.PLAIN,
-            kind=Kind.STATES,
-            queries=(Query(expr=series("policy_last_reload_success"), legend="{{instance}}"),),
-            width=8,
-            states=(State(value=0, word="refused", colour="red"), State(value=1, word="served", colour="green")),
+        states(
+            "Policy reloads",
+            "Red: the text on the disk has mistakes and is not served; the last good one is. The log and `/readyz` "
+            "name file and line; `spillway policy check` does too.",
+            series("policy_last_reload_success"),
+            "{{instance}}",
+            ("refused", "red"),
+            ("served", "green"),
         ),
         lines(
             "Policies adopted and refused",

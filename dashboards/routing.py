@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.model import Dashboard, Kind, Panel, Query, Row, State, Unit
+from dashboards.model import Dashboard, Kind, Panel, Query, Row, Unit
 from dashboards.promql import (
     JOB,
     NAMESPACE,
@@ -17,18 +17,13 @@ from dashboards.promql import (
     same_on_all,
     series,
 )
-from dashboards.shapes import figure, pile
+from dashboards.shapes import figure, pile, states
 
 _REQUESTS = series("requests_total", OF_ROUTE, OF_TARGET)
 _LANES = (("dedicated", "green"), ("shared", "blue"), ("none", "red"))
 _ENDS = (("ok", "green"), ("refused", "orange"), ("failed", "red"), ("client_left", "text"))
 _FROM = 'from=~"$target"'
 _OPENED = 'to="open"'
-_BREAKER = (
-    State(value=0, word="serves", colour="green"),
-    State(value=1, word="half-open", colour="orange"),
-    State(value=2, word="open", colour="red"),
-)
 
 
 def _share(part: str) -> str:
@@ -208,19 +203,16 @@ _REFUSED = Row(
 _FAULTS = Row(
     title="What fails, and what becomes of it",
     panels=(
-        Panel(
-            title="Breakers",
-            means="Each replica and provider: green serves, orange is being tried, red is out of rotation because it "
-            "failed. Red for long: look at the upstream itself, then at `Attempts that failed`.",
-            unit=Unit.PLAIN,
-            kind=Kind.STATES,
-            queries=(
-                Query(
-                    expr=same_on_all(series("upstream_state", OF_TARGET), "target", "replica"),
-                    legend="{{target}} {{replica}}",
-                ),
-            ),
-            states=_BREAKER,
+        states(
+            "Breakers",
+            "Each replica and provider: green serves, orange is being tried, red is out of rotation because it failed. "
+            "Red for long: look at the upstream itself, then at `Attempts that failed`.",
+            same_on_all(series("upstream_state", OF_TARGET), "target", "replica"),
+            "{{target}} {{replica}}",
+            ("serves", "green"),
+            ("half-open", "orange"),
+            ("open", "red"),
+            width=12,
         ),
         pile(
             "Breakers that opened",

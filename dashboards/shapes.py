@@ -1,8 +1,8 @@
-"""The three shapes that most panels have, each in one call."""
+"""The shapes that most panels have, each in one call."""
 
 from __future__ import annotations
 
-from dashboards.model import Kind, Panel, Query, Unit
+from dashboards.model import Kind, Panel, Query, State, Unit
 
 Limit = tuple[float, str]
 
@@ -25,10 +25,42 @@ def figure(
     )
 
 
-def lines(title: str, means: str, unit: Unit, *queries: Query, width: int = 8, limits: tuple[Limit, ...] = ()) -> Panel:
-    """Lines through time, and a dashed one for each limit."""
-    base = "transparent" if limits else "green"
-    return Panel(title=title, means=means, unit=unit, queries=queries, width=width, limits=limits, base=base)
+def lines(
+    title: str,
+    means: str,
+    unit: Unit,
+    *queries: Query,
+    width: int = 8,
+    limits: tuple[Limit, ...] = (),
+    empty: str = "",
+) -> Panel:
+    """Lines through time, and a dashed one for each limit. `empty` is why there may be nothing to see."""
+    return Panel(
+        title=title,
+        means=means,
+        unit=unit,
+        queries=queries,
+        width=width,
+        limits=limits,
+        base="transparent" if limits else "green",
+        empty_is_good=empty,
+    )
+
+
+def states(
+    title: str, means: str, expr: str, legend: str, *words: tuple[str, str], width: int = 8, empty: str = ""
+) -> Panel:
+    """What a gauge of 0, 1, ... stands for through time: a word and a colour for each."""
+    return Panel(
+        title=title,
+        means=means,
+        unit=Unit.PLAIN,
+        queries=(Query(expr=expr, legend=legend),),
+        kind=Kind.STATES,
+        width=width,
+        states=tuple(State(value=value, word=word, colour=colour) for value, (word, colour) in enumerate(words)),
+        empty_is_good=empty,
+    )
 
 
 def pile(title: str, means: str, unit: Unit, expr: str, legend: str, *, width: int = 8, empty: str = "") -> Panel:
