@@ -1,10 +1,11 @@
-"""A stand-in for the API server of a cluster, as far as EndpointSlices go, over real HTTP and TLS, with faults at will.
+"""A stand-in for a cluster's API server, for EndpointSlices and scales, over real HTTP and TLS, with faults at will.
 
 It keeps to what kubernetes.io says in "Kubernetes API Concepts": every change has a version of its own, which goes for
 all objects; a list has the version of its moment, in pages that all show that moment; a watch from a version sends what
 came after it, one JSON object a line in a chunked body, until `timeoutSeconds` are over; bookmarks have nothing but a
 version; a version that is too old is answered with 410, as the status of the answer or as an `ERROR` event, and a page
-of a list that has expired likewise.
+of a list that has expired likewise. A workload is scaled by a merge patch of its `scale`, with the version that was
+read.
 """
 
 from __future__ import annotations
@@ -117,7 +118,11 @@ class ApiServer:
         self.faults = Faults()
         self.watches: set[Watching] = set()
         self.asked: list[Mapping[str, str]] = []
-        """The query of each request."""
+        """The query of each request for slices."""
+        self.scales: dict[str, int] = {}
+        """Replicas by workload, such as `deployments/vllm`."""
+        self.scaled: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        """Each workload that was scaled, and to how many."""
 
     # What an administrator does
 
@@ -213,6 +218,9 @@ class ApiServer:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         url = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        if url.path.endswith("/scale"):
+            return await self._reply(writer, *self._scale(method, unquote(url.path), headers, body))
         self.asked.append(query)
         refused = self._refused(method, unquote(url.path), headers, query)
         if refused is not None:
@@ -243,6 +251,24 @@ class ApiServer:
         writer.write(head.encode() + data)
         await writer.drain()
         return True
+
+    def _scale(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Object]:
+        workload = path.removeprefix("/apis/apps/v1/namespaces/inference/").removesuffix("/scale")
+        if headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+            return 401, status(401, "Unauthorized", "Unauthorized")
+        if workload not in self.scales:
+            return 404, status(404, "NotFound", "the server could not find the requested resource")
+        if method == "PATCH":
+            if headers.get("content-type") != "application/merge-patch+json":
+                return 415, status(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+            patch = json.loads(body)
+            if patch["metadata"]["resourceVersion"] != str(self.version):
+                return 409, status(409, "Conflict", "the object has been modified")
+            self.version += 1
+            self.scales[workload] = patch["spec"]["replicas"]
+            self.scaled.put_nowait((workload, self.scales[workload]))
+        metadata = {"name": workload.rpartition("/")[2], "namespace": "inference", "resourceVersion": str(self.version)}
+        return 200, {"kind": "Scale", "metadata": metadata, "spec": {"replicas": self.scales[workload]}}
 
     # Lists
 
