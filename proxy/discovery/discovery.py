@@ -28,7 +28,6 @@ from proxy.discovery.api_client import HttpApi
 from proxy.discovery.dns_source import EVERY_S, DnsSource
 from proxy.discovery.kubernetes_source import USUAL, KubernetesSource, Timings
 from proxy.discovery.listing import Listing
-from proxy.discovery.order import in_order
 from proxy.discovery.standing import Standing
 from proxy.policy.discovery import Discovery as Where
 from proxy.policy.discovery import DnsService
@@ -46,9 +45,9 @@ _Key = tuple[str, ...]
 class Found:
     """What is known of the replicas of one target.
 
-    `urls` are those that can be used, in an order in which those that stay keep their places; `terminating` and
-    `unready` are how many more pods there are. `as_of` is when the source last confirmed it, on the monotonic clock;
-    `up` says that the source answers now, and `trouble` what is wrong, in words.
+    `urls` are those that can be used, sorted: metrics name a replica by its place, and all proxies have to mean the
+    same one. `terminating` and `unready` are how many more pods there are. `as_of` is when the source last confirmed
+    it, on the monotonic clock; `up` says that the source answers now, and `trouble` what is wrong, in words.
     """
 
     urls: tuple[str, ...]
@@ -93,7 +92,7 @@ class Discovery:
         self._where: dict[str, Where] = {}
         self._sources: dict[_Key, _Following] = {}
         self._listings: dict[str, Listing] = {}
-        self._told: dict[str, tuple[str, ...]] = {}
+        self._told: dict[str, frozenset[str]] = {}
         self._unread: set[_Key] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._threads: ThreadPoolExecutor | None = None
@@ -110,6 +109,12 @@ class Discovery:
         """By target; those are absent whose source has not answered yet."""
         self._read()
         return {name: self._of(name, listing) for name, listing in self._listings.items()}
+
+    def unanswered(self) -> Mapping[str, str]:
+        """By target whose source has not answered yet, what is wrong with it, in words; none before it was a failure."""
+        self._read()
+        silent = self._where.keys() - self._listings.keys()
+        return {name: self._sources[_key(self._where[name])].source.standing.trouble for name in silent}
 
     async def start(self, first_answer_s: float = 2.0) -> None:
         """Begin on the running event loop, and wait for a first answer of each source, but not for longer than that."""
@@ -211,7 +216,7 @@ class Discovery:
         """Say that there are other replicas; a pod that was away for less than the pause was not."""
         self._telling = None
         self._read()
-        now = {name: self._urls(name, listing) for name, listing in self._listings.items()}
+        now = {name: listing.urls for name, listing in self._listings.items()}
         if any(self._told.get(name) != urls for name, urls in now.items()):
             self._told |= now
             self._changed()
@@ -231,13 +236,10 @@ class Discovery:
             if listing.trouble and (before is None or before.trouble != listing.trouble):
                 _log.warning("the replicas of `%s`: %s", name, listing.trouble)
 
-    def _urls(self, name: str, listing: Listing) -> tuple[str, ...]:
-        return in_order(self._told.get(name, ()), listing.urls)
-
     def _of(self, name: str, listing: Listing) -> Found:
         standing: Standing = self._sources[_key(self._where[name])].source.standing
         return Found(
-            urls=self._urls(name, listing),
+            urls=tuple(sorted(listing.urls)),
             terminating=listing.terminating,
             unready=listing.unready,
             as_of=standing.as_of,

@@ -75,14 +75,18 @@ async def test_who_does_not_answer_is_not_waited_for_any_longer() -> None:
     await one.aclose()
 
 
-async def test_those_that_stay_keep_their_places() -> None:
+async def test_proxies_that_began_at_different_times_number_replicas_alike() -> None:
     names, told = Names(llama=["10.0.0.5", "10.0.0.7"]), Told()
-    one = discovery(names, LLAMA, told=told)
-    await one.start()
+    older, newer = discovery(names, LLAMA, told=told), discovery(names, LLAMA)
+    await older.start()
     await until(lambda: told.times == 1)
     names.known["llama"] = {"10.0.0.7", "10.0.0.9", "10.0.0.1"}
-    await until(lambda: urls(one)["llama"] == tuple(map(url, ("10.0.0.7", "10.0.0.1", "10.0.0.9"))))
-    await one.aclose()
+    await until(lambda: told.times == 2)
+    await newer.start()
+    expected = {"llama": tuple(map(url, ("10.0.0.1", "10.0.0.7", "10.0.0.9")))}
+    assert (urls(older), urls(newer)) == (expected, expected)
+    await older.aclose()
+    await newer.aclose()
 
 
 async def test_changes_that_come_together_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
