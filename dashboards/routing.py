@@ -136,8 +136,8 @@ _SPILL = Row(
         pile(
             "Spilled requests by reason",
             "The first rule that left the dedicated target out: `capacity` and `full`, no room; a `ttft`, `itl` or "
-            "`e2e` objective, it would have been too slow; `breaker`, it was down. `spillway policy explain` tells one "
-            "request.",
+            "`e2e` objective, it would have been too slow; `breaker`, it was down; `asleep`, no pod of it was ready. "
+            "`spillway policy explain` tells one request.",
             Unit.PER_S,
             of_all(rate(series("spill_total", _FROM)), "reason"),
             "{{reason}}",
