@@ -233,6 +233,7 @@ class Spillway:
             waiting=lambda: len(self._relay.waiting),
             lag_s=lambda: self.deadlines.lag_s,
             flush=self._telemetry.flush,
+            found=self._pods.found,
         )
         return Board(sources, self._metering, self._engines, worker)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.core import Metric
 
-from proxy.discovery.discovery import Discovery
+from proxy.discovery.discovery import Discovery, Found
 from proxy.policy.found import with_found
 from proxy.policy.model import Snapshot, Target
 from proxy.routing.decide import Router
@@ -63,6 +63,10 @@ class Pods:
         self._discovery.adopt(router.snapshot.targets.values())
         snapshot = self._placed()
         self._follow(router if snapshot == router.snapshot else Router(snapshot))
+
+    def found(self) -> Mapping[str, Found | str]:
+        """By target whose replicas are found, what is known of them, or in words why nothing is yet."""
+        return {**self._discovery.unanswered(), **self._discovery.found()}
 
     def metrics(self) -> Iterator[Metric]:
         """By target whose replicas are found; before the first answer there is no age."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from proxy.cluster.names import Addresses, NotResolved
-from proxy.discovery.discovery import Discovery
+from proxy.discovery.discovery import Discovery, Found
 from proxy.pods import Pods
 from proxy.policy.discovery import DnsService
 from proxy.policy.model import Lane, Snapshot
@@ -155,6 +155,23 @@ async def test_prometheus_is_told_whether_the_places_answer() -> None:
     (age,) = after["spillway_discovery_age_seconds"]
     assert 0 <= age.value < 10
     await watching.aclose()
+
+
+async def test_what_is_known_of_pods_or_why_nothing_is() -> None:
+    served, resolver = Served(), Resolver()
+    resolver.addresses = None
+    watching = pods(snapshot_of(OWN, dedicated("fixed", STAND_IN)), served, resolver)
+    assert watching.found() == {"own": ""}
+    await watching.start()
+    try:
+        assert watching.found() == {"own": "no answer"}
+        resolver.addresses = ("10.0.0.1",)
+        await served.urls()
+        (found,) = watching.found().values()
+        assert isinstance(found, Found)
+        assert (found.urls, found.up, found.trouble) == (at("10.0.0.1"), True, "")
+    finally:
+        await watching.aclose()
 
 
 async def test_a_request_goes_to_the_pod_behind_the_name() -> None:

@@ -26,20 +26,21 @@ def status(
     from rich.console import Console
 
     from proxy.cli.status_latency import print_latency
-    from proxy.cli.status_source import StatusUnavailable, read_latency, read_meters, read_policy
+    from proxy.cli.status_source import StatusUnavailable, read_found, read_latency, read_meters, read_policy
     from proxy.cli.status_standing import print_standing
-    from proxy.cli.status_table import print_policy, print_report, to_json
+    from proxy.cli.status_table import print_found, print_policy, print_report, to_json
 
     try:
         found = read_meters(admin_url, redis_url, data_dir)
         asked_a_proxy = redis_url is None and data_dir is None
         policy = read_policy(admin_url) if asked_a_proxy else None
         latency = read_latency(admin_url) if asked_a_proxy else None
+        pods = read_found(admin_url) if asked_a_proxy else {}
     except StatusUnavailable as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(to_json(found, policy, latency))
+        typer.echo(to_json(found, policy, latency, pods))
         raise typer.Exit(0 if found.report is not None else 1)
     # A pipe has no width: give the table the room that it needs.
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
@@ -49,6 +50,7 @@ def status(
         print_standing(found.standing, console)
     if latency is not None:
         print_latency(latency, console)
+    print_found(pods, console)
     if policy is not None:
         print_policy(policy, console)
     if found.report is None:

@@ -16,6 +16,7 @@ import msgspec
 
 from proxy.cli.admin_port import AdminPortError, SaidNo, ask
 from proxy.engines import LatencyReport
+from proxy.live.view import FoundView
 from proxy.meters.embedded import EmbeddedStore, EmbeddedStoreError
 from proxy.meters.report import MeterReport, report
 from proxy.meters.standing import Standing
@@ -28,6 +29,17 @@ from proxy.policy.status import PolicyStatus
 FETCH_TIMEOUT_S = 5.0
 _HINT = "start one with `spillway serve`, or name its store with `--redis-url` or `--data-dir`"
 Answer = TypeVar("Answer")
+
+
+class _Target(msgspec.Struct):
+    name: str
+    found: FoundView | None = None
+
+
+class _Live(msgspec.Struct):
+    """The part of the live view that is shown here."""
+
+    targets: tuple[_Target, ...]
 
 
 class StatusUnavailable(Exception):
@@ -69,6 +81,16 @@ def read_latency(admin_url: str) -> LatencyReport | None:
     """
     status, body = _fetched(admin_url, "/admin/latency", (200, 404))
     return _decoded(admin_url, body, LatencyReport) if status == 200 else None
+
+
+def read_found(admin_url: str) -> dict[str, FoundView]:
+    """How it stands with the pods of targets whose replicas are found; none of a proxy that does not tell yet.
+
+    Raises StatusUnavailable.
+    """
+    status, body = _fetched(admin_url, "/admin/live", (200, 404))
+    targets = _decoded(admin_url, body, _Live).targets if status == 200 else ()
+    return {one.name: one.found for one in targets if one.found is not None}
 
 
 def _from_proxy(admin_url: str) -> Meters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,8 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from proxy.cli.pod_words import pod_words
 from proxy.cli.status_source import Meters
 from proxy.engines import LatencyReport
+from proxy.live.view import FoundView
 from proxy.meters.money import format_usd
 from proxy.meters.report import MeterReport, Period, TargetReport
 from proxy.policy.model import Lane
@@ -47,10 +50,24 @@ def print_policy(policy: PolicyStatus, console: Console) -> None:
         console.print(f"  and {error.problem_count - len(error.problems)} more", style="yellow")
 
 
-def to_json(found: Meters, policy: PolicyStatus | None, latency: LatencyReport | None = None) -> bytes:
-    """All of it as data; how budgets stand, `latency` and `policy` are there when a running proxy was asked."""
+def print_found(pods: Mapping[str, FoundView], console: Console) -> None:
+    """Targets whose replicas are found, and not all is well with their pods."""
+    for name, found in pods.items():
+        if words := pod_words(found):
+            age = "" if found.age_s is None else f", confirmed {_duration(found.age_s)} ago"
+            text = f"{name}: {words}{age}"
+            console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def to_json(
+    found: Meters,
+    policy: PolicyStatus | None,
+    latency: LatencyReport | None = None,
+    pods: Mapping[str, FoundView] | None = None,
+) -> bytes:
+    """All of it as data; how budgets stand, `latency`, `policy` and `pods` are there when a running proxy was asked."""
     parts = [msgspec.to_builtins(part) for part in (found.report, found.standing) if part is not None]
-    told = {"latency": latency, "policy": policy}
+    told = {"latency": latency, "policy": policy, "pods": pods or None}
     served = {name: value for name, value in told.items() if value is not None}
     return msgspec.json.encode({name: value for part in [*parts, served] for name, value in part.items()})
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
+from proxy.cli.pod_words import pod_words
 from proxy.cli.top_section import USUAL, WIDE, Column, Section
 from proxy.cli.top_words import (
     DIM,
@@ -60,8 +61,10 @@ def target_rows(view: LiveView) -> Section:
         Column("$/h", right=True, since=WIDE),
         Column("quota", gives=True, most=36, since=WIDE if any(one.quota for one in view.targets) else _NEVER),
     ]
+    if any(pod_words(one.found) for one in view.targets):
+        columns.append(Column("pods", takes=True))
     ordered = sorted(view.targets, key=lambda one: (one.lane is Lane.SHARED, -one.in_flight))
-    return Section(columns, [_target(one) for one in ordered], "targets")
+    return Section(columns, [_target(one)[: len(columns)] for one in ordered], "targets")
 
 
 def _target(one: TargetView) -> list[Text | str]:
@@ -86,6 +89,7 @@ def _target(one: TargetView) -> list[Text | str]:
         percent(money.idle_share),
         usd(money.nano_usd_per_h),
         word(one.quota, DIM),
+        word(pod_words(one.found), YELLOW),
     ]
 
 

@@ -34,6 +34,7 @@ class TargetRows {
   #cells;
   #name = el("bdi", { class: "target-name" });
   #about = el("span", { class: "sub" });
+  #pods = el("span", { class: "sub pods" });
   #twist;
   #inner;
   #replicas;
@@ -53,7 +54,7 @@ class TargetRows {
       { class: "inner", id, role: "row", hidden: true },
       el("td", { role: "cell", colspan: this.#cells.length + 1 }, this.#replicas.node),
     );
-    const head = el("th", { scope: "row", role: "rowheader" }, this.#twist, this.#about);
+    const head = el("th", { scope: "row", role: "rowheader" }, this.#twist, this.#about, this.#pods);
     this.node = el(
       "tbody",
       { role: "rowgroup" },
@@ -73,6 +74,7 @@ class TargetRows {
         .join(" · ")
         .slice(0, 60),
     );
+    write(this.#pods, podWords(target));
     for (const cell of this.#cells) cell.update(target, view);
     if (!this.#inner.hidden) this.#replicas.update(target);
   }
@@ -109,6 +111,15 @@ function pipsCell() {
     many.update(target.replicas.slice(0, MOST_PIPS), (replica) => replica.replica);
     write(figure, ` ${target.replicas_serving}/${target.replicas.length}`);
   });
+}
+
+/** What is wrong with the pods that were found, or with whoever lists them. */
+function podWords({ found }) {
+  if (!found) return "";
+  const { up, unready, terminating, trouble } = found;
+  const counted = [unready && `${unready} not ready`, terminating && `${terminating} leaving`].filter(Boolean);
+  const silent = !up && !trouble && "whoever lists its pods has not answered yet";
+  return [counted.join(", "), trouble, silent].filter(Boolean).join("; ").slice(0, 200);
 }
 
 function pip() {

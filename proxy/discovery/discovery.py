@@ -111,7 +111,7 @@ class Discovery:
         return {name: self._of(name, listing) for name, listing in self._listings.items()}
 
     def unanswered(self) -> Mapping[str, str]:
-        """By target whose source has not answered yet, what is wrong with it, in words; none before it was a failure."""
+        """By target whose source has not answered yet, what is wrong with it, in words; empty before it failed."""
         self._read()
         silent = self._where.keys() - self._listings.keys()
         return {name: self._sources[_key(self._where[name])].source.standing.trouble for name in silent}

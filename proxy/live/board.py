@@ -24,6 +24,7 @@ from math import inf
 import msgspec
 
 from proxy import __version__
+from proxy.discovery.discovery import Found
 from proxy.engines import Engines
 from proxy.live.break_even import break_even
 from proxy.live.cell import MARKS
@@ -59,7 +60,9 @@ FIRST_READ_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Whom the board asks. `survey` gives readings at a monotonic time, `flush` notes what has ended by now."""
+    """Whom the board asks. `survey` gives readings at a monotonic time, `flush` notes what has ended by now, `found`
+    says what is known of pods (`Pods.found`).
+    """
 
     snapshot: Callable[[], Snapshot]
     policy: Callable[[], PolicyStatus]
@@ -69,6 +72,7 @@ class Sources:
     waiting: Callable[[], int]
     lag_s: Callable[[], float]
     flush: Callable[[], None]
+    found: Callable[[], Mapping[str, Found | str]]
 
 
 class Board:
@@ -139,7 +143,7 @@ class Board:
     def _made(self, now: float) -> LiveView:
         sources, recent = self._sources, self.recent
         snapshot, report = sources.snapshot(), self._metering.known_report()
-        spans = {"rate_ticks": RATE_TICKS, "share_ticks": SHARE_TICKS}
+        spans, pods = {"rate_ticks": RATE_TICKS, "share_ticks": SHARE_TICKS}, sources.found()
         readings, told = sources.survey(now), self._engines.told()
         return LiveView(
             version=__version__,
@@ -151,7 +155,7 @@ class Board:
             ),
             rates_s=recent.span_s(RATE_TICKS, now),
             shares_s=recent.span_s(SHARE_TICKS, now),
-            targets=targets_of(snapshot, readings, told, _by_target(report), recent, now, **spans),
+            targets=targets_of(snapshot, readings, told, _by_target(report), recent, now, found=pods, **spans),
             routes=routes_of(snapshot.routes, recent, sources.uptimes(), now, **spans),
             decisions=tuple(map(decision_of, reversed(recent.decisions))),
             notable=tuple(map(decision_of, reversed(recent.notable))),

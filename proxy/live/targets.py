@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from proxy.discovery.discovery import Found
 from proxy.engines import ReplicaReport
 from proxy.live.cell import Counts
 from proxy.live.recent import Recent
 from proxy.live.routes import latency_of
 from proxy.live.saturation import Usual, saturation
-from proxy.live.view import ReplicaView, TargetMoney, TargetView
+from proxy.live.view import FoundView, ReplicaView, TargetMoney, TargetView
 from proxy.policy.model import Lane, Route, Snapshot, Target
 from proxy.routing.predict import aims
 from proxy.routing.readings import Breaker, Reading, Readings
@@ -32,6 +34,7 @@ def targets_of(
     *,
     rate_ticks: int,
     share_ticks: int,
+    found: Mapping[str, Found | str] = MappingProxyType({}),
 ) -> tuple[TargetView, ...]:
     """Every target of the policy, in its order."""
     rate_s = recent.span_s(rate_ticks, now)
@@ -45,6 +48,7 @@ def targets_of(
             usual.get(target.name, Usual()),
             money.get(target.name),
             counted.get(target.name, ()),
+            _found(found.get(target.name), now),
             recent,
             rate_s,
             now,
@@ -88,6 +92,7 @@ def _target(
     usual: Usual,
     money: TargetMoney | None,
     counted: Iterable[Counts],
+    found: FoundView | None,
     recent: Recent,
     rate_s: float,
     now: float,
@@ -126,6 +131,22 @@ def _target(
         failures_per_s_here=failed * per_s,
         quota=_quota(seen, now),
         money=money,
+        found=found,
+    )
+
+
+def _found(one: Found | str | None, now: float) -> FoundView | None:
+    """How it stands with its pods; of a source that never answered, only what is wrong."""
+    if one is None:
+        return None
+    if isinstance(one, str):
+        return FoundView(up=False, trouble=one)
+    return FoundView(
+        up=one.up,
+        age_s=max(0.0, now - one.as_of),
+        unready=one.unready,
+        terminating=one.terminating,
+        trouble=one.trouble,
     )
 
 

@@ -97,13 +97,28 @@ class TargetMoney(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gpus: float | None = None
 
 
+class FoundView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How it stands with the pods of a target whose replicas are found (`dns`, `kubernetes`).
+
+    `up` says that the DNS or the API server answers, which last confirmed what is known `age_s` ago; null before it
+    ever did. `unready` and `terminating` count pods that are not ready, or leave. `trouble` is what is wrong, in words.
+    """
+
+    up: bool
+    age_s: float | None = None
+    unready: int = 0
+    terminating: int = 0
+    trouble: str = ""
+
+
 class TargetView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One target of the policy. `runs_on` is the engine of a dedicated one, the provider of a shared one.
 
     `in_flight` and `waiting` are sums over its replicas, `saturation` is that of the least used replica that serves:
     at 1 there is no room. `breaker` is `closed` if any replica serves, else `half_open` if any is being tried, else
     `open`; null without a replica. `replicas_serving` counts those that are not open. `gpus` is per replica, such as
-    `4 x H100`. `max_in_flight` is per replica. Rates are over the last `LiveView.rates_s`.
+    `4 x H100`. `max_in_flight` is per replica. Rates are over the last `LiveView.rates_s`. `found` is null where
+    the policy itself says what the replicas are.
     """
 
     name: str
@@ -127,6 +142,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     failures_per_s_here: float = 0.0
     quota: str = ""
     money: TargetMoney | None = None
+    found: FoundView | None = None
 
 
 class ObjectiveHere(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -100,7 +100,7 @@ def test_a_target_opens_to_its_replicas_and_a_chart_to_its_figures(admin: Puppet
     replicas = page.locator("#own .inner:visible tbody tr")
     expect(replicas).to_have_count(2)
     expect(replicas.first).to_contain_text("10.0.0.0:8000")
-    expect(replicas.first).to_contain_text("60% work")
+    expect(replicas.first).to_contain_text("60% ttft")
     label = page.get_by_role("img", name=re.compile("^Latency against objectives, last 5 min"))
     expect(label).to_have_attribute("aria-label", re.compile("TTFT p99 600 ms, p50 200 ms, default wants 2.00 s$"))
     page.locator("#chart-latency ~ select").select_option("default ttft_p99")
@@ -131,3 +131,21 @@ def test_a_chart_tells_the_figures_under_the_pointer(admin: Puppet, visit: Open)
     expect(told).to_contain_text("50%")
     page.mouse.move(1, 1)
     expect(told).to_contain_text("99%")
+
+
+def test_what_is_wrong_with_pods_stands_beside_their_target(admin: Puppet, visit: Open) -> None:
+    page = shown(visit(admin.url))
+    first, second = (page.locator("#own .row").nth(at).locator(".pods") for at in (0, 1))
+    expect(first).to_be_empty()
+    said = view(second=1)
+    trouble = "`169.254.169.254` cannot be a replica <b>(hint: who writes there?)</b>"
+    said["targets"][0]["found"] = {"up": True, "age_s": 1.0, "unready": 2, "terminating": 1, "trouble": trouble}
+    said["targets"][1]["found"] = {"up": False, "age_s": None, "unready": 0, "terminating": 0, "trouble": ""}
+    admin.say(said)
+    expect(first).to_have_text(f"2 not ready, 1 leaving; {trouble}")
+    expect(second).to_have_text("whoever lists its pods has not answered yet")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    said["targets"][0]["found"] |= {"unready": 0, "terminating": 0, "trouble": ""}
+    admin.say(said)
+    expect(first).to_be_empty()

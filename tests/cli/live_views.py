@@ -8,6 +8,7 @@ import msgspec
 from proxy.live.view import (
     BudgetView,
     DecisionHere,
+    FoundView,
     Health,
     HistoryHere,
     LatencyHere,
@@ -178,7 +179,12 @@ def view(**more: Any) -> LiveView:
 def troubled() -> LiveView:
     error = ReloadFailure(revision="x", at=AT, problems=("policy.yaml:3:1: unknown key `rout`",), problem_count=2)
     policy = PolicyStatus(revision="1b317ef3eacb", loaded_at=AT, error=error)
-    return view(health=Health(status="draining", degraded={"meters": "the store is out of reach"}), policy=policy)
+    found = FoundView(up=False, age_s=90.0, unready=2, trouble="the service account may not `list` endpoints")
+    return view(
+        health=Health(status="draining", degraded={"meters": "the store is out of reach"}),
+        policy=policy,
+        targets=(target(found=found), target("together", Lane.SHARED)),
+    )
 
 
 def hostile() -> LiveView:
@@ -187,7 +193,10 @@ def hostile() -> LiveView:
         version=HOSTILE,
         policy=PolicyStatus(revision=HOSTILE, loaded_at=AT),
         health=Health(status="ready", degraded={HOSTILE: HOSTILE}),
-        targets=(target(HOSTILE, region=HOSTILE), target(HOSTILE, Lane.SHARED, quota=HOSTILE)),
+        targets=(
+            target(HOSTILE, region=HOSTILE, found=FoundView(up=True, trouble=HOSTILE)),
+            target(HOSTILE, Lane.SHARED, quota=HOSTILE),
+        ),
         routes=(msgspec.structs.replace(ROUTE, name=HOSTILE, spilled_by_here={HOSTILE: 1}),),
         decisions=(bad, msgspec.structs.replace(REFUSED, failure=HOSTILE, at=AT - 3, model=HOSTILE)),
         notable=(),

@@ -18,6 +18,7 @@ from proxy.cli.status import status
 from proxy.cli.status_latency import seconds
 from proxy.cli.status_standing import journal_line
 from proxy.engines import LatencyReport, ReplicaReport, TargetReport
+from proxy.live.view import FoundView
 from proxy.meters.counters import Counters
 from proxy.meters.embedded import EmbeddedStore
 from proxy.meters.gpu_hours import GpuClock, GpuTotals
@@ -32,6 +33,7 @@ from proxy.policy.status import PolicyStatus
 from proxy.routing.plan import Cause
 from proxy.signals.distribution import Spread
 from proxy.signals.end_to_end import Gap, Seen, Told, compare
+from tests.cli.live_views import target, view
 from tests.meters.examples import LLAMA, ROUTE, TOGETHER, facts, outcome
 from tests.meters.test_report import MODELS, ONE_HOUR, TARGETS
 from typer.testing import CliRunner, Result
@@ -96,6 +98,7 @@ class _Admin(BaseHTTPRequestHandler):
             "/admin/meters": self.server.answer,  # type: ignore[attr-defined]
             "/admin/policy": (200, msgspec.json.encode(self.server.policy)),  # type: ignore[attr-defined]
             "/admin/latency": self.server.latency,  # type: ignore[attr-defined]
+            "/admin/live": self.server.live,  # type: ignore[attr-defined]
         }.get(self.path, (404, b"{}"))
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
@@ -112,6 +115,7 @@ def admin() -> Iterator[HTTPServer]:
     server.answer = (200, answer())  # type: ignore[attr-defined]
     server.policy = POLICY  # type: ignore[attr-defined]
     server.latency = (404, b"{}")  # type: ignore[attr-defined]
+    server.live = (404, b"{}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -183,6 +187,20 @@ def test_json_is_the_proxy_s_own_report_and_its_policy(admin: HTTPServer) -> Non
         "degraded": {},
     }
     assert found == json.loads(report(LATEST, EARLIER, TARGETS, MODELS).to_json())
+
+
+def test_what_is_wrong_with_pods_is_told(admin: HTTPServer) -> None:
+    found = FoundView(up=False, age_s=75.0, unready=2, trouble="the service account may not `list` it")
+    shown = view(targets=(target(found=found), target("small", found=FoundView(up=True, age_s=1.0)), target("fixed")))
+    admin.live = (200, msgspec.json.encode(shown))  # type: ignore[attr-defined]
+    output = invoke("--admin-url", url(admin)).output
+    assert "llama-eu: 2 not ready; the service account may not `list` it, confirmed 75 s ago" in output
+    assert "small:" not in output
+    pods = json.loads(invoke("--admin-url", url(admin), "--json").stdout)["pods"]
+    assert pods == {
+        "llama-eu": msgspec.to_builtins(found),
+        "small": {**msgspec.to_builtins(FoundView(up=True, age_s=1.0))},
+    }
 
 
 def test_the_policy_that_is_served_is_named(admin: HTTPServer) -> None:

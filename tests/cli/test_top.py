@@ -158,6 +158,9 @@ def test_troubles_and_a_lost_proxy_are_told() -> None:
     assert "degraded: meters: the store is out of reach" in text
     assert "policy.yaml:3:1: unknown key `rout` (and 1 more)" in text
     assert "as of 9 s ago" in text
+    assert "2 not ready; the service account may not `list` endpoints" in drawn(troubled(), 200, 50)
+    assert "2 not r" in drawn(troubled(), 80, 24)
+    assert " pods" not in drawn(VIEW, 200, 50)
 
 
 def test_what_is_not_known_is_not_nothing() -> None:

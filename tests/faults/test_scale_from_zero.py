@@ -132,6 +132,7 @@ async def replicas(served: Served) -> dict[str, Any]:
     """Those of `own` in the live view, by address."""
     live = (await served.request("GET", "/admin/live", admin=True)).json
     (own,) = [one for one in live["targets"] if one["name"] == "own"]
+    assert (own["found"]["up"], own["found"]["unready"], own["found"]["trouble"]) == (True, 0, "")
     return {one["host"].rpartition(":")[0]: one for one in own["replicas"]}
 
 

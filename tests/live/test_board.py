@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from proxy.discovery.discovery import Found
 from proxy.engines import Engines
 from proxy.live import board as boards
 from proxy.live.board import Board, Sources
@@ -70,6 +71,7 @@ class Scene:
         self.snapshot: Snapshot = POLICY
         self.draining = False
         self.flushed = 0
+        self.found: dict[str, Found | str] = {}
         sources = Sources(
             snapshot=lambda: self.snapshot,
             policy=lambda: PolicyStatus(revision="abc", loaded_at=1.0),
@@ -78,6 +80,7 @@ class Scene:
             uptimes=dict,
             waiting=lambda: 3,
             lag_s=lambda: 0.001,
+            found=lambda: self.found,
             flush=self.flush,
         )
         self.board = Board(sources, cast("Metering", self.meters), Engines(()), worker=2)
@@ -186,3 +189,7 @@ async def test_a_proxys_own_requests_are_shown_at_once() -> None:
         (decision,) = got.json["decisions"]
         assert (decision["target"], decision["outcome"], decision["route"]) == ("gpu", "ok", "default")
         assert got.json["targets"][0]["replicas"][0]["host"] == up.url.removeprefix("http://").removesuffix("/v1")
+
+
+def test_what_is_known_of_pods_is_shown_by_target(scene: Scene) -> None:
+    assert [one.found for one in scene.view().targets] == [None, None]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from proxy.discovery.discovery import Found
 from proxy.engines import ReplicaReport
 from proxy.live.recent import Recent
 from proxy.live.targets import host_of, targets_of
-from proxy.live.view import TargetMoney, TargetView
+from proxy.live.view import FoundView, TargetMoney, TargetView
 from proxy.policy.model import Snapshot
 from proxy.routing.readings import Breaker, Load, Quota, Reading
 from tests.harness import dedicated, shared, snapshot_of
@@ -24,12 +26,13 @@ def view(
     told: dict[tuple[str, str], ReplicaReport] | None = None,
     recent: Recent | None = None,
     now: float = 10.0,
+    found: Mapping[str, Found | str] | None = None,
 ) -> dict[str, TargetView]:
     by_target: dict[str, tuple[Reading, ...]] = {}
     for one in readings:
         by_target[one.target] = (*by_target.get(one.target, ()), one)
     money = {"gpu": TargetMoney(nano_usd_per_mtok=5)}
-    found = targets_of(
+    made = targets_of(
         snapshot or snapshot_of(GPU, API),
         by_target,
         told or {},
@@ -38,8 +41,9 @@ def view(
         now,
         rate_ticks=11,
         share_ticks=61,
+        found=found or {},
     )
-    return {one.name: one for one in found}
+    return {one.name: one for one in made}
 
 
 def reading(replica: int = 0, target: str = "gpu", **more: object) -> Reading:
@@ -107,3 +111,12 @@ def test_rates_are_those_of_the_last_seconds() -> None:
     shown = view(reading(0), recent=recent, now=4.0)["gpu"]
     assert shown.requests_per_s_here == pytest.approx(5.0)
     assert (shown.input_tokens_per_s_here, shown.output_tokens_per_s_here) == (pytest.approx(35.0), pytest.approx(15.0))
+
+
+def test_how_it_stands_with_pods() -> None:
+    known = Found(urls=(), terminating=1, unready=2, as_of=4.0, up=True, trouble="no port")
+    assert view(found={"gpu": known})["gpu"].found == FoundView(
+        up=True, age_s=6.0, unready=2, terminating=1, trouble="no port"
+    )
+    assert view(found={"gpu": "denied"})["gpu"].found == FoundView(up=False, age_s=None, trouble="denied")
+    assert view(found={"gpu": known})["api"].found is None
