@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 from proxy.meters.aggregates import tally
+from proxy.meters.begun import begun
 from proxy.meters.fields import COUNTERS, SERIES
 from proxy.meters.ledger import NOT_NOTED, Ledger
 from proxy.policy.model import Key, Tenant
@@ -119,6 +120,7 @@ class Notes:
         self.noted: dict[int, tuple[int, ...]] = {}
         self.open: dict[int, int] = {}
         self.settled: list[int] = []
+        self.begun: list[tuple[int, ...]] = []
 
     def cell(self, kind: str, name: str, width: int) -> int:
         self.places.append((kind, name, width))
@@ -130,6 +132,7 @@ class Notes:
 
     def begin(self, cell: int, values: Sequence[int]) -> int:
         assert cell < len(self.places)
+        self.begun.append(tuple(values))
         self.open[100 + len(self.open)] = 0
         return 99 + len(self.open)
 
@@ -152,14 +155,29 @@ def test_whatever_is_settled_is_noted_at_once() -> None:
 def test_an_attempt_is_noted_from_its_beginning_to_its_end() -> None:
     journal, ended = Notes(), outcome()
     ledger = Ledger(journal)
-    begun = ledger.begin(facts(), ROUTE, ended.attempt)
-    ledger.progress(begun, 17)
-    assert journal.open == {begun: 17}
-    ledger.settle(facts(), ROUTE, ended, begun)
-    assert journal.settled == [begun]
+    number = ledger.begin(facts(), ROUTE, ended.attempt)
+    ledger.progress(number, 17)
+    assert journal.open == {number: 17}
+    ledger.settle(facts(), ROUTE, ended, number)
+    assert journal.settled == [number]
     without = Ledger()
     assert without.begin(facts(), ROUTE, ended.attempt) == NOT_NOTED
     without.progress(NOT_NOTED, 5)
+
+
+def test_what_is_noted_at_the_beginning_is_of_the_very_attempt_and_of_the_target_as_it_is_now() -> None:
+    journal = Notes()
+    ledger = Ledger(journal)
+    assert TOGETHER.price is not None
+    dearer = replace(TOGETHER, price=replace(TOGETHER.price, input_nano_usd_per_mtok=7))
+    tries = [
+        (outcome(target, ordinal=ordinal).attempt, tokens)
+        for target, ordinal, tokens in ((TOGETHER, 0, 10), (TOGETHER, 1, 20), (dearer, 0, 30), (LLAMA, 0, 40))
+    ]
+    for attempt, tokens in tries:
+        ledger.begin(structs.replace(facts(), input_tokens=tokens), ROUTE, attempt)
+    assert journal.begun == [tuple(begun(attempt, tokens)) for attempt, tokens in tries]
+    assert journal.begun[0] != journal.begun[2]
 
 
 @given(st.lists(st.tuples(st.sampled_from([LLAMA, TOGETHER]), st.integers(0, 1000), st.booleans()), max_size=30))
