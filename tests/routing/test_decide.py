@@ -511,9 +511,10 @@ def test_every_target_of_the_model_is_attempted_or_excluded(case: tuple[Snapshot
     if isinstance(decision, Refusal) and decision.rule in early and not decision.excluded:
         return  # refused before any target was looked at
     attempted = {attempt.target.name for attempt in decision.attempts} if isinstance(decision, Plan) else set()
-    left_out = {exclusion.target for exclusion in decision.excluded if not exclusion.rule.startswith("want.")}
-    assert attempted | left_out == set(policy.targets)
-    assert not attempted & left_out
+    excluded = [exclusion for exclusion in decision.excluded if not exclusion.rule.startswith("want.")]
+    assert attempted | {exclusion.target for exclusion in excluded} == set(policy.targets)
+    # Of a target that is late it is said that it is, though it serves when nobody else can.
+    assert not attempted & {exclusion.target for exclusion in excluded if exclusion.rule not in {"ttft", "itl", "kv"}}
 
 
 @given(counted_or_predicted())
