@@ -38,6 +38,9 @@ MAX_FULL_S = {Lane.DEDICATED: 5.0, Lane.SHARED: 60.0}
 """The longest `Retry-After` that is believed: one's own queue drains in seconds, a provider's quota refills by the
 minute; a longer wish costs one bounced request a minute."""
 
+_CLOSED, _OPEN, _SUCCESS = Breaker.CLOSED, Breaker.OPEN, Event.SUCCESS
+"""For the path of a request: CPython 3.11 takes 45 ns to find a member of an enum, and 9 to find a global."""
+
 
 Transitions = Counter[tuple[str, Breaker]]
 """How often the breaker of a replica of a target came to each phase."""
@@ -45,7 +48,8 @@ Transitions = Counter[tuple[str, Breaker]]
 
 class Replica:
     """One replica's moving state. `index` is its place in the current list of URLs, `key` what proxies call it among
-    themselves: they may have found the replicas of a target in different orders.
+    themselves: they may have found the replicas of a target in different orders. `reading` is the last one that was
+    made out, and good until `fresh_until`.
     """
 
     __slots__ = (
@@ -58,7 +62,6 @@ class Replica:
         "_latency",
         "_max_full_s",
         "_measured_until",
-        "_reading",
         "_succeeded",
         "_transitions",
         "_ttft",
@@ -69,6 +72,7 @@ class Replica:
         "in_flight",
         "index",
         "key",
+        "reading",
         "target",
         "warmth",
         "work",
@@ -108,7 +112,7 @@ class Replica:
             self.work = None
         elif self.work is None:
             self.work = Workload()
-        self._reading = Reading(target=target.name, replica=index, as_of=0.0)
+        self.reading = Reading(target=target.name, replica=index, as_of=0.0)
         self._latency = UNMEASURED
         self._succeeded: float | None = None
         self._measured_until = 0.0
@@ -117,8 +121,8 @@ class Replica:
     def read(self, now: float) -> Reading:
         """The replica as it stands at `now`, or stood a moment ago if nothing has happened since."""
         if now >= self.fresh_until:
-            self._reading = self._observe(now)
-        return self._reading
+            self.reading = self._observe(now)
+        return self.reading
 
     def admits(self, now: float) -> bool:
         """Whether a request may be sent now, by breaker and pace; for an attempt that was planned a while ago."""
@@ -129,7 +133,7 @@ class Replica:
         self.in_flight.own += 1
         self.fresh_until = 0.0
         state = self.breaker
-        if state.phase is not Breaker.CLOSED:
+        if state.phase is not _CLOSED:
             state = self.breaker = step(self._breaker(now), Event.PROBE, Moment(now))
         return state.generation
 
@@ -146,7 +150,7 @@ class Replica:
             self._itl.add(outcome.itl_s, now)
         if failure is None:
             self._e2e.add(outcome.total_s, now)
-            self._judge(Event.SUCCESS, generation, now)
+            self._judge(_SUCCESS, generation, now)
         elif failure.unhealthy:
             self._judge(Event.FAILURE, generation, now)
         else:
@@ -175,7 +179,7 @@ class Replica:
         self.fresh_until = 0.0
 
     def _judge(self, event: Event, generation: int, now: float) -> None:
-        success = event is Event.SUCCESS
+        success = event is _SUCCESS
         self._uptime.add(success, now)
         state = self.breaker
         if generation != state.generation:
@@ -184,7 +188,7 @@ class Replica:
         health.add(success, now)
         if not success:
             self._advance(event, Moment(now, is_failing(health.successes, health.failures), self._draw()))
-        elif state.failures_in_a_row or state.phase is not Breaker.CLOSED:
+        elif state.failures_in_a_row or state.phase is not _CLOSED:
             self._advance(event, Moment(now))
 
     def _excuse(self, outcome: Outcome, generation: int, now: float) -> None:
@@ -212,9 +216,13 @@ class Replica:
         return self.breaker
 
     def _observe(self, now: float) -> Reading:
-        state = self._breaker(now)
-        paced_until, quota = self._paced(now)
-        shut = not state.admits(now)
+        # For nearly every request: nobody is called upon where all is well, which takes 1.15 us in the place of 1.5.
+        state, account, work = self.breaker, self.account, self.work
+        shut = False
+        if state.phase is not _CLOSED:
+            state = self._breaker(now)
+            shut = not state.admits(now)
+        paced_until, quota = UNHELD if account is None else account.read(now)
         self.fresh_until = min(now + READING_S, state.until) if shut else now + READING_S
         if now >= self._measured_until:
             self._measured_until = now + MEASURED_S
@@ -225,7 +233,7 @@ class Replica:
             replica=self.index,
             as_of=now,
             in_flight=self.in_flight.total(now),
-            breaker=Breaker.OPEN if shut else state.phase,
+            breaker=_OPEN if shut else state.phase,
             open_until=state.until,
             full_until=self._full_until,
             full_at=self._full_at,
@@ -234,7 +242,7 @@ class Replica:
             failures=self._uptime.failures,
             paced_until=paced_until,
             quota=quota,
-            load=None if self.work is None else self.work.read(now, self.warmth.at(now)),
+            load=None if work is None else work.read(now, self.warmth.at(now)),
         )
 
     def _paced(self, now: float) -> tuple[float, Quota | None]:

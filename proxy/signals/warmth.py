@@ -47,4 +47,5 @@ class Warmth:
 
     def at(self, now: float) -> float:
         """From `LEAST` to 1."""
-        return min(max((now - self._from) / RAMP_S, LEAST), 1.0)
+        age_s = now - self._from
+        return 1.0 if age_s >= RAMP_S else max(age_s / RAMP_S, LEAST)
