@@ -8,7 +8,8 @@ be kept out, such as a NetworkPolicy. The token is compared as a digest, so that
 characters nor its length (RFC 6750 has the scheme).
 
 No page of another origin can read an answer, since none carries a CORS header; and none can ask by a form, since a body
-has to be declared as JSON, which a form cannot (Fetch, section 2.2.2: it would be a preflight, and is refused).
+has to be declared as JSON, which a form cannot (Fetch, section 2.2.2: it would be a preflight, and is refused). And no
+answer is a page that could run or load anything, but for the console's, which says itself what it may.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CLOSED = "/admin"
 _BEARER = "bearer"
+_INERT = "default-src 'none'; frame-ancestors 'none'"
 _UNAUTHORIZED = {
     "message": "the admin token is missing or wrong (hint: send `Authorization: Bearer` and the value of"
     " SPILLWAY_ADMIN_TOKEN; the command line takes it from that variable)",
@@ -40,12 +42,12 @@ class AdminAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or not is_closed(scope["path"]):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        refusal = self._refusal(scope["method"], headers)
-        await (refusal or self._app)(scope, receive, _with_headers(send))
+        closed = is_closed(scope["path"])
+        refusal = self._refusal(scope["method"], Headers(scope=scope)) if closed else None
+        await (refusal or self._app)(scope, receive, _with_headers(send, stored=not closed))
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         if self._digest is not None and not self._is_right(headers.getlist("authorization")):
@@ -71,12 +73,14 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, *, stored: bool) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["x-content-type-options"] = "nosniff"
-            headers["cache-control"] = "no-store"
+            headers.setdefault("content-security-policy", _INERT)
+            if not stored:
+                headers["cache-control"] = "no-store"
         await send(message)
 
     return sent

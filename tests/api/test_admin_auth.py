@@ -79,6 +79,63 @@ async def test_a_second_header_does_not_help() -> None:
         assert (await client.reply()).status in (400, 401)
 
 
+TARGETS = [
+    "//admin/policy",
+    "/./admin/policy",
+    "/console/../admin/policy",
+    "/Admin/policy",
+    "/admin/policy/",
+    "/admin;x/policy",
+    "/admin%00/policy",
+    "/%2561dmin/policy",
+    "http://x/admin/policy",
+    "http://x//admin/policy",
+    "http://admin/policy",
+    "/healthz#/../admin/policy",
+    "admin/policy",
+    "*",
+]
+HEADERS = [
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n",
+    "X-HTTP-Method-Override: OPTIONS\r\nX-Forwarded-For: 127.0.0.1\r\n",
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_no_request_target_goes_round_it(target: str) -> None:
+    async with proxy(POLICY, admin_token=TOKEN) as spillway, wire(spillway.admin_port) as client:
+        await client.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        reply = await client.reply()
+        assert reply.status in ((200,) if target.startswith("/healthz") else (400, 401, 404))
+        assert b"revision" not in reply.body
+
+
+@pytest.mark.parametrize("more", HEADERS)
+async def test_no_offer_of_another_protocol_goes_round_it(more: str) -> None:
+    async with proxy(POLICY, admin_token=TOKEN) as spillway, wire(spillway.admin_port) as client:
+        await client.send(f"GET /admin/live HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+        assert (await client.reply()).status == 401
+        # A path that is open takes the connection no further either.
+        await client.send(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
+        assert (await client.reply()).status == 200
+        await client.send(b"GET /admin/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.reply()).status == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/console/nothing", "/nothing", "/metrics", "/healthz", "/admin/policy", "/admin/x"]
+)
+async def test_no_answer_is_a_page_that_runs_anything(path: str) -> None:
+    async with proxy(POLICY, admin_token=TOKEN) as spillway:
+        for headers in ({}, BEARER):
+            got = await spillway.get(path, headers, admin=True)
+            assert got.headers["x-content-type-options"] == "nosniff"
+            assert got.headers["content-security-policy"].startswith("default-src 'none'")
+            assert "frame-ancestors 'none'" in got.headers["content-security-policy"]
+            assert "unsafe" not in got.headers["content-security-policy"]
+
+
 async def test_a_form_cannot_ask_for_an_explanation() -> None:
     """Another origin's page can send these types without asking the browser's leave, and no other."""
     async with proxy(POLICY) as spillway:
