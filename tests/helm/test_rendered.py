@@ -138,6 +138,13 @@ def test_the_readmes_examples_are_values(tmp_path: Path) -> None:
     found = chart.given(values[0], tmp_path)
     (scaled,) = chart.of_kind(found, "ScaledObject")
     assert (scaled["metadata"]["namespace"], problems(scaled)) == ("inference", [])
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["metadata"]["query"] == values[0]["dedicatedAutoscaling"][0]["query"]
+    usual = [
+        one["spec"]["triggers"][0]["metadata"]["query"]
+        for one in chart.of_kind(chart.manifests("keda"), "ScaledObject")
+    ]
+    assert 'max(spillway_replicas_needed{target="llama-eu"})' in usual
 
 
 def test_one_manifest_a_file() -> None:

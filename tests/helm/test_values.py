@@ -69,6 +69,13 @@ UNFIT = [
     ({"policy": {"text": "version: 1"}}, "policy: it has no `tenants`, so pods would refuse to listen"),
     ({"policy": {"text": "auth: none\ntargets: {a: }"}}, "policy: target `a` is no mapping"),
     (
+        {
+            "serviceAccount": {"create": False},
+            "policy": {"text": "auth: none\ntargets: {a: {kubernetes: {service: s, namespace: n}}}"},
+        },
+        "serviceAccount.name: the policy asks the API server, and `default` is every pod's",
+    ),
+    (
         {"policy": {"text": "auth: none\ntargets: {a: {kubernetes: {service: s, namespace: '${NS}'}}}"}},
         "policy: which one does target `a` mean by `${NS}`?",
     ),
