@@ -28,6 +28,9 @@ from tests.e2e.processes import Served, spawn, up
 from tests.harness import request_bytes
 
 PROBE_S = 0.1
+PROBE_TIMEOUT_S = 1.0
+FAILURES = 3
+"""So many probes in a row have to fail before a pod counts as not ready: kubelet's `failureThreshold`."""
 LAG_S = 0.4
 PRE_STOP_S = 0.3
 DELAY_S = 3.0
@@ -94,9 +97,12 @@ class Service:
         return watch
 
     async def _watch(self, pod: Served) -> None:
+        silent = 0
         while True:
             ready = await _is_ready(pod)
-            asyncio.get_running_loop().call_later(LAG_S, self._hear, pod, ready)
+            silent = silent + 1 if ready is None else 0
+            if ready is not None or silent >= FAILURES:
+                asyncio.get_running_loop().call_later(LAG_S, self._hear, pod, bool(ready))
             await asyncio.sleep(PROBE_S)
 
     def _hear(self, pod: Served, ready: bool) -> None:
@@ -114,8 +120,10 @@ class Service:
         return near
 
     async def _join(self, near: Half) -> None:
-        far, pod = Half(), random.choice(self.endpoints)
+        far, pod = Half(), random.choice(self.endpoints) if self.endpoints else None
         try:
+            if pod is None:
+                raise ConnectionRefusedError
             await asyncio.get_running_loop().create_connection(lambda: far, "127.0.0.1", pod.port)
         except OSError:
             self.turned_away += 1
@@ -133,12 +141,13 @@ class Service:
             near.transport.abort()
 
 
-async def _is_ready(pod: Served) -> bool:
+async def _is_ready(pod: Served) -> bool | None:
+    """What the pod says; None when it does not answer in time, as one that waits for a processor."""
     try:
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
             return (await pod.request("GET", "/readyz")).status == 200
     except (OSError, asyncio.IncompleteReadError):
-        return False
+        return None
 
 
 @dataclass
