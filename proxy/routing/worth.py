@@ -42,9 +42,15 @@ def density_nano_usd_per_s(
     steps: Steps, prices: Sequence[Price | None], facts: Facts, outlook: Outlook
 ) -> float | None:
     """What the request costs on shared targets for each second of engine time it takes; None without a price."""
-    output_tokens = expected_output_tokens(facts, outlook)
-    known = [plain_nano_usd(price, facts.input_tokens, int(output_tokens)) for price in prices if price is not None]
-    return min(known) / expected_work_s(steps, facts, outlook) if known else None
+    cheapest = cheapest_nano_usd(prices, facts, outlook)
+    return None if cheapest is None else cheapest / expected_work_s(steps, facts, outlook)
+
+
+def cheapest_nano_usd(prices: Sequence[Price | None], facts: Facts, outlook: Outlook) -> int | None:
+    """What the request is expected to cost at the least of the prices; None where there is none."""
+    output_tokens = int(expected_output_tokens(facts, outlook))
+    known = [plain_nano_usd(price, facts.input_tokens, output_tokens) for price in prices if price is not None]
+    return min(known, default=None)
 
 
 def expected_work_s(steps: Steps, facts: Facts, outlook: Outlook) -> float:
