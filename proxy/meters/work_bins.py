@@ -248,7 +248,10 @@ def _entry(hour: _Hour) -> dict[str, Any]:
 
 def _served(outcomes: Sequence[Outcome]) -> Outcome:
     """The attempt that the client had its answer of; the last one, if it had none."""
-    return next((one for one in outcomes if one.failure is None or one.committed), outcomes[-1])
+    for one in outcomes:
+        if one.failure is None or one.committed:
+            return one
+    return outcomes[-1]
 
 
 def _lacked_room(decision: Decision, outcomes: Sequence[Outcome]) -> bool:
