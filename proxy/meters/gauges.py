@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-A gauge is the in-flight count of one replica of a target (`fields.gauge`). It is published with a time to live that a
+A gauge is the in-flight count of one replica of a target (`replica_key`). It is published with a time to live that a
 few syncs renew, so that what a process had in flight when it died is soon forgotten. While the store is away nothing is
 known of the others, and nothing is assumed.
 """

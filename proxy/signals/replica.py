@@ -48,7 +48,7 @@ Transitions = Counter[tuple[str, Breaker]]
 
 class Replica:
     """One replica's moving state. `index` is its place in the current list of URLs, `key` what proxies call it among
-    themselves: they may have found the replicas of a target in different orders. `reading` is the last one that was
+    themselves: for a moment, one may have found more of them than another. `reading` is the last one that was
     made out, and good until `fresh_until`.
     """
 
