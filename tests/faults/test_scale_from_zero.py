@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import re
 import socket
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pytest
 import yaml
 from proxy.cluster.access import Access
 
-from tests.apiserver import ApiServer, endpoint, endpoint_slice
+from tests.apiserver import ApiServer, Refusal, endpoint, endpoint_slice
 from tests.apiserver import serving as cluster
 from tests.e2e.processes import MODEL, ROOT, Served, ask, engine, eventually, provider, serving
 from tests.harness import Reply
@@ -192,3 +194,44 @@ async def reason(served: Served, wanted: str) -> Reply | None:
     """A reply, if it went where it went for that reason."""
     reply = await answered(served)
     return reply if reply.headers["x-spillway-reason"].startswith(f"{wanted}:") else None
+
+
+async def trouble(served: Served) -> str:
+    """What the live view says is wrong with the pods of `own`."""
+    live = (await served.request("GET", "/admin/live", admin=True)).json
+    return next(str(one["found"]["trouble"]) for one in live["targets"] if one["name"] == "own")
+
+
+async def told(served: Served) -> str:
+    """What `spillway status` says."""
+    url = f"http://127.0.0.1:{served.admin_port}"
+    command = (sys.executable, "-m", "proxy", "status", "--admin-url", url)
+    asked = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE, stderr=PIPE)
+    said, _ = await asked.communicate()
+    return said.decode()
+
+
+async def test_why_there_are_no_replicas_is_shown(tmp_path: Path) -> None:
+    """No Role at first; then a list in which somebody has written where a cloud hands out keys."""
+    async with contextlib.AsyncExitStack() as stack:
+        shared = await stack.enter_async_context(provider())
+        server, access = await stack.enter_async_context(cluster(tmp_path))
+        server.scales[WORKLOAD] = 0
+        server.faults.refusals = [Refusal(403, 1_000_000)]
+        served = await stack.enter_async_context(pod(tmp_path, policy(shared.url), access))
+        assert "the service account may not `list` and `watch`" in await trouble(served)
+        assert "own: the service account may not `list` and `watch`" in await told(served)
+
+        server.put(endpoint_slice("forged", endpoint("1", "169.254.169.254"), ports=(("http", 80),)))
+        server.faults.refusals = []
+        left_out = "`169.254.169.254` cannot be a replica"
+
+        async def seen() -> bool:
+            return (await trouble(served)).startswith(left_out)
+
+        await eventually(seen)
+        reply = await answered(served)
+        assert reply.headers["x-spillway-lane"] == "shared"
+        assert reply.headers["x-spillway-reason"].startswith("asleep:")
+        assert f"own: 1 not ready; {left_out}" in await told(served)
+        assert f"the replicas of `own`: {left_out}" in served.said
