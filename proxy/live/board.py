@@ -241,16 +241,4 @@ def _by_target(report: MeterReport | None) -> Mapping[str, TargetMoney]:
 
 
 def _budget(one: BudgetStanding) -> BudgetView:
-    return BudgetView(
-        name=one.name,
-        per=one.per,
-        limit_nano_usd=one.limit_nano_usd,
-        spent_nano_usd=one.spent_nano_usd,
-        held_nano_usd=one.held_nano_usd,
-        free_nano_usd=one.free_nano_usd,
-        used_share=one.used_share,
-        state=one.state,
-        enforce=one.enforce,
-        resets_in_s=one.resets_in_s,
-        alert_percent=one.alert_percent,
-    )
+    return msgspec.convert(one, BudgetView, from_attributes=True)
