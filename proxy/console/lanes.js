@@ -75,6 +75,7 @@ class TargetRows {
         .slice(0, 60),
     );
     write(this.#pods, podWords(target));
+    mark(this.#pods, "data-is", target.found && (target.found.trouble || !target.found.up) ? "bad" : null);
     for (const cell of this.#cells) cell.update(target, view);
     if (!this.#inner.hidden) this.#replicas.update(target);
   }
