@@ -79,6 +79,7 @@ export function kindOf(decision) {
 export function troubles(view, write) {
   const found = [
     ...targetTroubles(view, write),
+    ...podTroubles(view),
     ...healthTroubles(view),
     ...routeTroubles(view, write),
     ...budgetTroubles(view, write),
@@ -97,6 +98,15 @@ function* targetTroubles(view, write) {
       ? `the breaker is open${next}`
       : `${opened.length} of ${target.replicas.length} replicas are not serving${next}`;
     yield { key: `target ${target.name}`, is: all ? "bad" : "warn", title: target.name, text };
+  }
+}
+
+// That a list is empty, or odd, stands beside its target: one that is asleep on purpose is no trouble.
+function* podTroubles(view) {
+  for (const { name, found } of view.targets) {
+    if (!found || found.up || !found.trouble) continue;
+    const known = found.age_s === null ? "where its pods are is not known" : "pods that come or go are not seen";
+    yield { key: `pods ${name}`, is: "warn", title: name, text: `${known}: ${found.trouble}` };
   }
 }
 

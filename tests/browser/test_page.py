@@ -145,8 +145,15 @@ def test_what_is_wrong_with_pods_stands_beside_their_target(admin: Puppet, visit
     expect(first).to_have_text(f"2 not ready, 1 leaving; {trouble}")
     expect(second).to_have_text("whoever lists its pods has not answered yet")
     expect(first).to_have_attribute("data-is", "bad")
+    expect(page.locator("#health")).to_have_text("Healthy")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    said["targets"][1]["found"] |= {"age_s": 90.0, "trouble": "no answer from the API server"}
+    admin.say(said)
+    expect(page.locator("#health")).to_have_text("Degraded")
+    expect(page.locator("#troubles")).to_contain_text(
+        "pods that come or go are not seen: no answer from the API server"
+    )
     said["targets"][0]["found"] |= {"terminating": 0, "trouble": ""}
     admin.say(said)
     expect(first).to_have_text("2 not ready")
