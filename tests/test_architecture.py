@@ -14,6 +14,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "proxy").
 CODE = [name for name in MODULES if not name.endswith("/__init__.py")]
 
 MAY_CATCH_ALL = {
+    "proxy/cluster/asking.py": "a thread: what goes wrong in it belongs to whoever asked",
     "proxy/api/openai.py": "the outermost edge: a bug costs one request, and its client an answer in JSON",
     "proxy/api/stream.py": "drives a coroutine by hand: what is thrown into it belongs to it",
     "proxy/meters/sync.py": "the supervisor of a background task: the store may fail in any way, and serving goes on",

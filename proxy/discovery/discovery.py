@@ -18,10 +18,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from proxy.cluster.asking import Asking
 from proxy.cluster.names import Addresses, lookup
 from proxy.discovery.api import Api
 from proxy.discovery.api_client import HttpApi
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 TOGETHER_S = 0.05
 AGAIN_S = 10.0
-_THREADS = 16
+_ASKING = Asking("discovery")
 _Key = tuple[str, ...]
 
 
@@ -95,7 +95,6 @@ class Discovery:
         self._told: dict[str, frozenset[str]] = {}
         self._unread: set[_Key] = set()
         self._ending: set[asyncio.Task[None]] = set()
-        self._threads: ThreadPoolExecutor | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._running = False
         self.adopt(targets)
@@ -134,9 +133,6 @@ class Discovery:
         for one in self._sources.values():
             self._end(one)
         await asyncio.gather(*self._ending, return_exceptions=True)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
 
     def adopt(self, targets: Iterable[Target]) -> None:
         """Follow another policy: sources that stay keep what they know, and their watch."""
@@ -159,11 +155,10 @@ class Discovery:
     def _source(self, key: _Key) -> DnsSource | KubernetesSource:
         heard = partial(self._heard, key)
         if len(key) == 1:
-            self._threads = self._threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="discovery")
             return DnsSource(
                 *key,
                 heard,
-                threads=self._threads,
+                threads=_ASKING,
                 lookup=self._lookup,
                 every_s=self._dns_every_s,
                 clock=self._clock,

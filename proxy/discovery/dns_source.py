@@ -61,11 +61,11 @@ class DnsSource:
     async def _turn(self) -> None:
         """Ask once. A resolver that hangs is waited for: asking it again would only take another thread."""
         asking = asyncio.get_running_loop().run_in_executor(self._threads, self._answer)
-        while True:
-            done, _ = await asyncio.wait({asking}, timeout=self._answer_s)
-            if done:
-                break
-            self.standing.failed(f"no answer within {self._answer_s:g} s")
+        try:
+            while not (await asyncio.wait({asking}, timeout=self._answer_s))[0]:
+                self.standing.failed(f"no answer within {self._answer_s:g} s")
+        finally:
+            asking.cancel()
         answer = asking.result()
         if isinstance(answer, Addresses):
             self._take(answer)

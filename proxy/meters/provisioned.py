@@ -17,9 +17,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from proxy.cluster.asking import Asking
 from proxy.cluster.names import NotResolved, lookup
 from proxy.meters.kubernetes import Cluster, CountUnknown
 from proxy.policy.gpus import DnsReplicas, ReplicaSource
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 EVERY_S = 10.0
 STALE_AFTER_S = 30.0
 GONE_AFTER = 3
-_THREADS = 4
+_ASKING = Asking("replicas")
 
 
 class NoAddresses(CountUnknown):
@@ -78,7 +78,6 @@ class Provisioned:
         self._every_s = every_s
         self._clock = clock
         self._counts: dict[ReplicaSource, _Count] = {}
-        self._threads: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
 
     def replicas(self, target: Target) -> int | None:
@@ -103,7 +102,6 @@ class Provisioned:
 
     def start(self) -> None:
         """Begin asking on the running event loop."""
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="replicas")
         self._task = asyncio.create_task(self._run(), name="meters-provisioned")
 
     async def aclose(self) -> None:
@@ -115,9 +113,6 @@ class Provisioned:
         for count in self._counts.values():
             if count.asking is not None:
                 count.asking.cancel()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
 
     async def _run(self) -> None:
         while True:
@@ -126,13 +121,12 @@ class Provisioned:
 
     def _ask(self) -> None:
         """Put the question to all whom the policy names; one that has not answered yet is not asked again."""
-        assert self._threads is not None, "it runs"
         loop = asyncio.get_running_loop()
         sources = {source for target in self._fleet() if (source := _source(target)) is not None}
         self._counts = {source: self._counts.get(source) or _Count() for source in sources}
         for source, count in self._counts.items():
             if count.asking is None:
-                count.asking = loop.run_in_executor(self._threads, self._answer, source)
+                count.asking = loop.run_in_executor(_ASKING, self._answer, source)
                 count.asking.add_done_callback(partial(self._answered, source))
             elif count.replicas is None or self._clock() - count.at > STALE_AFTER_S:
                 self._unknown(source, count, "no answer yet")
