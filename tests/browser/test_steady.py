@@ -124,12 +124,15 @@ WIDTHS = (360, 390, 600, 760, 761, 1024, 1180, 1181, 1280, 1440, 1920)
 
 
 def test_it_fits_from_a_phone_to_a_wide_screen(admin: Puppet, visit: Open) -> None:
-    admin.say(view(own=8, shared=4, replicas=8))
+    admin.say(view(own=8, shared=4, replicas=8, decisions=50))
     page = shown(visit(admin.url))
     page.locator("#own .twist").first.click()
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Nothing that is hidden in a list reaches out of it: the page ends where its last line does.
+        last = page.evaluate("document.querySelector('footer').getBoundingClientRect().bottom + scrollY")
+        assert page.evaluate("document.documentElement.scrollHeight") <= max(900, last + 1), width
         cut = page.evaluate(
             """() => [...document.querySelectorAll("td.num, td.state, .big, .target-name, #heard, .budgets p")]
               .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth)
