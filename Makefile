@@ -43,7 +43,7 @@ test-prometheus: setup  ## metrics, alerts and each dashboard's queries in a rea
 	$(BIN)/pytest tests/prometheus $(TESTS)
 
 test-browser: setup  ## the console in a real browser (needs chromium)
-	$(BIN)/pytest tests/browser $(TESTS)
+	$(BIN)/pytest -n auto tests/browser $(TESTS)
 
 test-engine: setup  ## against a real vLLM on this machine's CPU (installed once, about 2 GB)
 	$(BIN)/pytest tests/engine $(TESTS)
