@@ -112,7 +112,11 @@ or has a rule of its own in `networkPolicy.extraEgress`.
 {{- end }}
 {{- end -}}
 
+{{/* A rule without peers would mean everybody, so there is none without. */}}
 {{- define "spillway.blocks" -}}
+{{- if not . -}}
+{{- fail "networkPolicy: the policy needs addresses of `privateCidrs` or `apiServerCidrs`, and that list has none to offer" -}}
+{{- end -}}
 {{- range . }}
 - ipBlock: {cidr: {{ . | quote }}}
 {{- end }}

@@ -81,6 +81,12 @@ def test_every_policy_of_the_project_is_read_as_the_program_reads_it(path: Path,
 
 
 @pytest.mark.parametrize("scenario", WALLED)
+def test_no_rule_is_without_peers(scenario: str) -> None:
+    """To Kubernetes an empty `to` is everywhere."""
+    assert all(rule["to"] for rule in egress(chart.manifests(scenario)))
+
+
+@pytest.mark.parametrize("scenario", WALLED)
 def test_nothing_else_is_let_through(scenario: str) -> None:
     found = chart.manifests(scenario)
     for host, port in (("web.elsewhere.svc", 80), ("web.elsewhere.svc", 8000), ("10.66.0.1", 8000), ("10.66.0.1", 22)):

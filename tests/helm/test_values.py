@@ -55,6 +55,9 @@ WRONG = [
     ({"service": {"type": "clusterip"}}, "service.type: service.type must be one of"),
     ({"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}}, "metrics.podMonitor.enabled"),
     ({"networkPolicy": {"providerCidrs": ["10.0.0.1"]}}, "networkPolicy.providerCidrs.0: Does not match pattern"),
+    ({"networkPolicy": {"apiServerCidrs": []}}, "networkPolicy.apiServerCidrs: Array must have at least 1"),
+    ({"networkPolicy": {"apiServerPorts": []}}, "networkPolicy.apiServerPorts: Array must have at least 1"),
+    ({"networkPolicy": {"privateCidrs": []}}, "networkPolicy.privateCidrs: Array must have at least 1"),
     ({"networkPolicy": {"dns": []}}, "networkPolicy.dns: Array must have at least 1"),
     ({"ingress": {"enabled": True}}, "ingress.hosts: Array must have at least 1"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: Array must have at least 1"),
@@ -68,6 +71,13 @@ UNFIT = [
     ({"policy": {"text": "targets: {a: [}"}}, "policy file `policy.yaml` is not YAML"),
     ({"policy": {"text": "version: 1"}}, "policy: it has no `tenants`, so pods would refuse to listen"),
     ({"policy": {"text": "auth: none\ntargets: {a: }"}}, "policy: target `a` is no mapping"),
+    (
+        {
+            "networkPolicy": {"enabled": True, "privateCidrs": ["169.254.0.0/16", "fe80::/10"]},
+            "policy": {"text": "auth: none\ntargets: {a: {url: 'http://gpu.corp.internal:8000/v1'}}"},
+        },
+        "`privateCidrs` or `apiServerCidrs`, and that list",
+    ),
     (
         {
             "serviceAccount": {"create": False},
