@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from proxy.policy.discovery import Discovery, DnsService
 from proxy.policy.engine_profile import ASSUMED
 from proxy.policy.model import Gpus, Lane, Limits, Match, Mode, Objective, Route, Rules, Schedule, Snapshot, Target
 from proxy.policy.profile_terms import spell_profile
 from proxy.policy.times import DAYS
 from proxy.policy.units import spell_duration
-from proxy.routing.capacity import max_in_flight
 from proxy.routing.wording import usd_per
 
 NANO = 10**9
@@ -48,10 +48,20 @@ def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 def _target(target: Target) -> tuple[str, ...]:
     vendor = target.engine or target.provider or "openai-compatible"
     place = f"region {target.region}, retention {target.retention}"
-    limit = max_in_flight(target)
-    full = "" if limit is None else f"full at {limit} in flight{' each' if target.replicas > 1 else ''}"
-    limits = _limits(target.limits)
-    return target.name, target.lane, vendor, target.model, place, _cost(target), "; ".join(filter(None, (full, limits)))
+    several = target.replicas > 1 or target.discovery is not None
+    most = target.max_in_flight
+    full = "" if most is None else f"full at {most} in flight{' each' if several else ''}"
+    bounds = filter(None, (_found(target.discovery), full, _limits(target.limits)))
+    return target.name, target.lane, vendor, target.model, place, _cost(target), "; ".join(bounds)
+
+
+def _found(discovery: Discovery | None) -> str:
+    """Where replicas are looked for, if they are."""
+    if discovery is None:
+        return ""
+    if isinstance(discovery, DnsService):
+        return f"a replica at each address of {discovery.host}"
+    return f"a replica for each ready pod of {discovery.namespace}/{discovery.service}"
 
 
 def _profile(target: Target) -> tuple[str, ...]:

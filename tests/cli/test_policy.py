@@ -36,6 +36,19 @@ def test_a_policy_that_is_fine_is_summed_up() -> None:
     assert "sk-canary" not in result.output
 
 
+def test_it_says_where_replicas_are_found_and_no_bound_that_there_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("""version: 1
+targets:
+  named: {lane: dedicated, dns: "vllm.gpu.svc:8000", model: m, max_in_flight: 8}
+  asked: {lane: dedicated, kubernetes: {service: vllm, namespace: gpu}, model: m}
+models: {m: [named, asked]}
+""")
+    named, asked = check(str(path)).output.partition("targets\n")[2].splitlines()[:2]
+    assert named.endswith("  a replica at each address of vllm.gpu.svc; full at 8 in flight each")
+    assert asked.endswith("  a replica for each ready pod of gpu/vllm")
+
+
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
 def test_a_broken_policy_is_told_with_place_mistake_and_remedy(path: Path) -> None:
     result = check(str(path), **ENV)
