@@ -169,7 +169,7 @@ def _said(log: Path) -> str:
 async def _stop(process: asyncio.subprocess.Process, within_s: float = 10.0) -> None:
     if process.returncode is not None:
         return
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # somebody waits at a terminal: idle connections are not waited for
     try:
         async with asyncio.timeout(within_s):
             await process.wait()
