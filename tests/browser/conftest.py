@@ -23,6 +23,12 @@ NOTHING = "\u2013"
 """What stands where nothing is known."""
 
 
+def resize(page: Page, width: int, height: int) -> None:
+    """Give the page another size; it has to fit in it once it has laid itself out anew: charts follow a frame later."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function("(width) => document.documentElement.scrollWidth <= width", arg=width, timeout=5000)
+
+
 def shown(page: Page) -> Page:
     """The page once it has drawn its first view."""
     expect(page.locator("#heard")).to_have_text("live")

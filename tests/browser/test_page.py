@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import expect
-from tests.browser.conftest import NOTHING, Open, shown
+from tests.browser.conftest import NOTHING, Open, resize, shown
 from tests.browser.puppet import Puppet
 from tests.browser.views import ill, view
 
@@ -146,8 +146,7 @@ def test_what_is_wrong_with_pods_stands_beside_their_target(admin: Puppet, visit
     expect(second).to_have_text("whoever lists its pods has not answered yet")
     expect(first).to_have_attribute("data-is", "bad")
     expect(page.locator("#health")).to_have_text("Healthy")
-    page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    resize(page, 390, 844)
     said["targets"][1]["found"] |= {"age_s": 90.0, "trouble": "no answer from the API server"}
     admin.say(said)
     expect(page.locator("#health")).to_have_text("Degraded")

@@ -123,7 +123,7 @@ def test_the_policys_own_names_may_be_hostile_too(stage: Stage, visit: Open) -> 
         page = shown(visit(url(served)))
         expect(page.locator("#own .target-name")).to_have_text(["gpu", *names])
         assert page.locator("#chart-price ~ select option").all_inner_texts()[-1] == "-._:/"
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_token_is_asked_for_and_stays_in_the_tab(stage: Stage, visit: Open, witness: Witness) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import expect
-from tests.browser.conftest import Open, shown
+from tests.browser.conftest import Open, resize, shown
 from tests.browser.puppet import Puppet
 from tests.browser.views import view
 from tests.browser.witness import Witness
@@ -120,6 +120,10 @@ def test_a_large_fleet_under_load_costs_little(admin: Puppet, visit: Open) -> No
     assert each_ms < 150, f"{each_ms:.0f} ms of processor time each second"
 
 
+ENDS_WITH_ITS_FOOTER = """() => {
+  const last = document.querySelector("footer").getBoundingClientRect().bottom + scrollY;
+  return document.documentElement.scrollHeight <= Math.max(innerHeight, last + 1);
+}"""
 WIDTHS = (360, 390, 600, 760, 761, 1024, 1180, 1181, 1280, 1440, 1920)
 
 
@@ -128,11 +132,9 @@ def test_it_fits_from_a_phone_to_a_wide_screen(admin: Puppet, visit: Open) -> No
     page = shown(visit(admin.url))
     page.locator("#own .twist").first.click()
     for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        resize(page, width, 900)
         # Nothing that is hidden in a list reaches out of it: the page ends where its last line does.
-        last = page.evaluate("document.querySelector('footer').getBoundingClientRect().bottom + scrollY")
-        assert page.evaluate("document.documentElement.scrollHeight") <= max(900, last + 1), width
+        page.wait_for_function(ENDS_WITH_ITS_FOOTER)
         cut = page.evaluate(
             """() => [...document.querySelectorAll("td.num, td.state, .big, .target-name, #heard, .budgets p")]
               .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth)

@@ -28,7 +28,7 @@ from tests.helm.test_served import engine, policy, settings, valkey
 from tests.readme import ROOT, block, blocks
 
 STAND_INS = """
-noted() { printf '%q ' "$@" >> "$NOTES"; echo >> "$NOTES"; }
+noted() { printf '%s\\n' "$(printf '%q ' "$@")" >> "$NOTES"; }  # in one piece: both ends of a pipe note at once
 docker() { noted docker "$@"; }
 helm() { noted helm "$@"; }
 spillway() { "$PYTHON" -m proxy "$@"; }
