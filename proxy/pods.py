@@ -98,7 +98,7 @@ class Pods:
         for name, target in snapshot.targets.items():
             known = before.targets.get(name)
             if target.discovery is not None and known is not None and known.urls != target.urls:
-                _log.info("replicas of `%s`: %d, before that %d", name, target.replicas, known.replicas)
+                _log.info("replicas found of `%s`: %d", name, target.replicas)
 
 
 def _ended(task: asyncio.Task[None]) -> None:

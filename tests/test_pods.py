@@ -68,7 +68,7 @@ async def test_what_is_found_is_served(caplog: pytest.LogCaptureFixture) -> None
         assert await served.urls() == at("10.0.0.1", "10.0.0.2")
         resolver.addresses = ("10.0.0.2", "10.0.0.3")
         assert await served.urls() == at("10.0.0.2", "10.0.0.3")
-        assert caplog.messages == ["replicas of `own`: 2, before that 1", "replicas of `own`: 2, before that 2"]
+        assert caplog.messages == ["replicas found of `own`: 2", "replicas found of `own`: 2"]
     finally:
         await watching.aclose()
 

@@ -169,9 +169,11 @@ class Replica:
         self.fresh_until = 0.0
 
     def needed(self, now: float) -> None:
-        """A request was refused for want of it."""
+        """A request was refused for want of it. Of a flood of refusals one in a while changes anything."""
+        before = self.breaker
         self._advance(Event.NEEDED, Moment(now))
-        self.fresh_until = 0.0
+        if self.breaker is not before:
+            self.fresh_until = 0.0
 
     def absent(self, now: float) -> None:
         """Nobody is there: no request has to find that out."""

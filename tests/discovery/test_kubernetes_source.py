@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from proxy.discovery import api_client, kubernetes_source
 from proxy.policy.discovery import KubernetesService
-from tests.apiserver import ApiServer, Refusal, endpoint, endpoint_slice, status
+from tests.apiserver import ApiServer, Object, Refusal, endpoint, endpoint_slice, status
 from tests.discovery.following import QUICK, Following, following, target
 from tests.redis.certificates import make_authority
 
@@ -111,21 +111,20 @@ async def test_a_version_that_is_too_old_means_to_list_again(tmp_path: Path, as_
         assert lists(of) == 2
 
 
-async def test_a_watch_that_is_ended_with_410_means_to_list_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "listed"),
+    [
+        (status(410, "Expired", "too old resource version: 1 (2)"), 2),
+        (status(500, "InternalError", "etcdserver: no leader"), 1),
+    ],
+    ids=["410", "500"],
+)
+async def test_a_watch_that_is_ended_with_410_means_to_list_again(end: Object, listed: int, tmp_path: Path) -> None:
     async with following(tmp_path, begin=begun) as of:
         await watches_it(of)
-        of.server.end_watches(status(410, "Expired", "too old resource version: 1 (2)"))
+        of.server.end_watches(end)
         await of.until(lambda: len(watches(of)) == 2)
-        assert lists(of) == 2
-        await sees(of, "10.0.0.2")
-
-
-async def test_another_error_in_a_watch_does_not(tmp_path: Path) -> None:
-    async with following(tmp_path, begin=begun) as of:
-        await watches_it(of)
-        of.server.end_watches(status(500, "InternalError", "etcdserver: no leader"))
-        await of.until(lambda: len(watches(of)) == 2)
-        assert lists(of) == 1
+        assert lists(of) == listed
         await sees(of, "10.0.0.2")
 
 
