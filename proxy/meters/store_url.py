@@ -14,6 +14,7 @@ anything, and no error text holds more of the URL than its scheme and the names 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -97,7 +98,7 @@ class StoreAddress:
 def parse_store_url(url: str) -> StoreAddress:
     """Raises StoreUrlInvalid."""
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
     except ValueError:
         raise _invalid("the store's URL cannot be parsed") from None
     scheme, _, kind = parts.scheme.replace("valkey", "redis", 1).partition("+")
@@ -123,10 +124,22 @@ def with_password(url: str, password: str) -> str:
     given = parse_store_url(url).login
     if given.password or given.password_file:
         raise _invalid("the store's password is given twice, in its URL and beside it")
-    parts = urlsplit(url)
+    parts = _split(url)
     login, at, place = parts.netloc.rpartition("@")
     user = login.partition(":")[0] if at else ""
     return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}").geturl()
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL of several hosts, any of which may be in brackets: newer Pythons let only a lone one be.
+
+    Raises ValueError.
+    """
+    scheme, slashes, rest = url.partition("://")
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    for host in place.rpartition("@")[2].split(","):
+        urlsplit(f"//{host}")
+    return urlsplit(f"{scheme}{slashes}{rest.removeprefix(place)}")._replace(netloc=place)
 
 
 def _unix(parts: SplitResult) -> StoreAddress:

@@ -467,7 +467,9 @@ def test_elsewhere_it_says_a_line_for_each_view_until_it_is_told_to_end() -> Non
 
 
 def test_lanes_have_colours_that_differ() -> None:
-    console = Console(width=80, file=io.StringIO(), force_terminal=True, highlight=False)
+    console = Console(
+        width=80, file=io.StringIO(), force_terminal=True, color_system="standard", no_color=False, highlight=False
+    )
     console.print(picture(VIEW, Frame(80, 24)))
     told = console.file.getvalue()  # type: ignore[attr-defined]
     colour = {name: re.search(rf"\x1b\[([0-9;]+)m{name}", told) for name in ("llama-eu", "together")}
